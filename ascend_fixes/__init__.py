@@ -1,0 +1,47 @@
+"""Workarounds for MindSpore, each proven by running the defect it cures.
+
+    import ascend_fixes
+    ascend_fixes.patch()        # every cure that this MindSpore and this backend need
+
+`patch`, `unpatch`, `patched` and `status` bind cures to MindSpore's own names;
+the toolboxes `shapes`, `host`, `fusion` and `amp` work without them. Importing
+this package loads neither MindSpore nor a toolbox and changes nothing: each name
+is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as _numpy
+
+if TYPE_CHECKING:
+    from ascend_fixes import amp, fusion, host, shapes
+    from ascend_fixes.cures import FixStatus, PatchReport, patch, patched, status, unpatch
+
+__version__ = "0.1.0"
+__all__ = [
+    "FixStatus", "PatchReport", "amp", "fusion", "host", "patch", "patched", "shapes", "status", "unpatch",
+]  # fmt: skip
+
+if int(_numpy.__version__.partition(".")[0]) >= 2:
+    # Defect E1: said here, because nothing after this point can be trusted.
+    raise ImportError(
+        f"NumPy {_numpy.__version__} breaks MindSpore's wheel at the first scalar operation; "
+        "install the last NumPy that it works with: pip install 'numpy<2'"
+    )
+
+_TOOLBOXES = ("amp", "fusion", "host", "shapes")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _TOOLBOXES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in __all__:
+        return getattr(importlib.import_module(f"{__name__}.cures"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

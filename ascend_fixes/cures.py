@@ -1,0 +1,185 @@
+"""Which cures this MindSpore and this backend need, and putting them in force.
+
+A cure is applied when its range of versions, its backend and, where that is
+cheap, a look at the symptom say that it is needed; in every other case its
+status gives the reason. A cure known only from reports is left alone until it
+is asked for by its id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ascend_fixes import _mindspore
+from ascend_fixes.defects import FAMILIES, Defect, Patch, catalogue
+from ascend_fixes.errors import UnknownNameError
+from ascend_fixes.patching import Ledger, MissingSymbolError
+
+__all__ = ["FixStatus", "PatchReport", "patch", "patched", "select", "status", "unpatch"]
+
+_ledger = Ledger("mindspore")
+_PERMANENT = object()  # the ledger's token for what patch() applied
+
+
+@dataclass(frozen=True)
+class FixStatus:
+    """Where one cure stands.
+
+    Attributes:
+        id: the defect's id, ``"A1"``.
+        family: ``"amp"``.
+        state: ``applied``, ``available``, ``not needed`` or ``not applicable``.
+        reason: why, and where it is not in force what would put it there.
+    """
+
+    id: str
+    family: str
+    state: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.id:4s}{self.family:13s}{self.state:16s}{self.reason}"
+
+
+@dataclass(frozen=True)
+class PatchReport:
+    """What a call of `patch` did: the status of every cure it was asked for."""
+
+    fixes: tuple[FixStatus, ...]
+
+    @property
+    def applied(self) -> tuple[str, ...]:
+        """The ids now in force."""
+        return tuple(fix.id for fix in self.fixes if fix.state == "applied")
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.fixes))
+
+
+def patch(*names: str, skip: Sequence[str] = ()) -> PatchReport:
+    """Put cures in force under MindSpore's own names, all of them or none.
+
+    Calling it again adds to what is in force. Call it before ``from mindspore... import name``:
+    a name that a module of yours has already bound is not reached.
+
+    Args:
+        names: families (``"amp"``) or defect ids (``"A1"``); none means all that apply here.
+        skip: families or ids to leave out.
+
+    Returns:
+        The status of every cure asked for, in the catalogue's order.
+
+    Raises:
+        UnknownNameError: a name is neither a family nor an id.
+        MissingSymbolError: this MindSpore lacks a name that a cure replaces.
+        ConflictError: somebody else has replaced such a name.
+        PatchError: a replacement failed. After any of these nothing is changed.
+    """
+    return _hold(_PERMANENT, names, skip)
+
+
+def unpatch() -> None:
+    """Take every cure back: each attribute is the same object as before.
+
+    Raises:
+        ConflictError: somebody patched on top; the message names them and nothing is changed.
+    """
+    _ledger.release_all()
+
+
+@contextlib.contextmanager
+def patched(*names: str, skip: Sequence[str] = ()) -> Iterator[PatchReport]:
+    """`patch` for the length of a ``with`` block. Nests, and leaves what others hold in force.
+
+    The cures act on the whole process, so on its other threads too.
+    """
+    token = object()
+    report = _hold(token, names, skip)
+    try:
+        yield report
+    finally:
+        _ledger.release(token)
+
+
+def status() -> list[FixStatus]:
+    """The state of every cure of the catalogue, and the reason for it."""
+    return [_status(defect, by_id=False) for defect in catalogue().values()]
+
+
+def select(names: Sequence[str], skip: Sequence[str] = ()) -> list[Defect]:
+    """The defects that families and ids name (none: all), less those that ``skip`` names.
+
+    Raises:
+        UnknownNameError: a name is neither a family nor an id; the message offers the nearest.
+    """
+    wanted, unwanted = _ids(names), _ids(skip)
+    return [defect for id_, defect in catalogue().items() if (id_ in wanted or not names) and id_ not in unwanted]
+
+
+def _ids(names: Sequence[str]) -> set[str]:
+    if isinstance(names, str):
+        raise UnknownNameError(f"names must be a sequence of names, not the string {names!r}; write [{names!r}]")
+    found: set[str] = set()
+    for name in names:
+        ids = {defect.id for defect in catalogue().values() if name in (defect.id, defect.family)}
+        if not ids and name not in FAMILIES:
+            known = [*FAMILIES, *catalogue()]
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else "`ascend-fixes defects` lists them"
+            raise UnknownNameError(f"{name!r} is neither a family ({', '.join(FAMILIES)}) nor a defect's id; {hint}")
+        found |= ids
+    return found
+
+
+def _hold(token: object, names: Sequence[str], skip: Sequence[str]) -> PatchReport:
+    chosen = select(names, skip)
+    wanted = {
+        defect.id: defect.patch.replacements
+        for defect in chosen
+        if defect.patch is not None and _obstacle(defect, by_id=defect.id in names) is None
+    }
+    try:
+        _ledger.hold(token, wanted)
+    except MissingSymbolError as error:
+        guilty = [id_ for id_, parts in wanted.items() if any(f"no {part.target}" in str(error) for part in parts)]
+        checked = ", ".join(f"{id_} on {_range(catalogue()[id_].patch)}" for id_ in guilty)
+        raise MissingSymbolError(
+            f"{error} in MindSpore {_mindspore.version_text()}; the cure was checked for {checked}. "
+            f"Leave it out with skip={guilty!r}. Nothing was changed"
+        ) from None
+    return PatchReport(tuple(_status(defect, by_id=defect.id in names) for defect in chosen))
+
+
+def _status(defect: Defect, by_id: bool) -> FixStatus:
+    if defect.patch is not None and defect.id in _ledger.applied:
+        targets = ", ".join(sorted(part.target for part in defect.patch.replacements))
+        return FixStatus(defect.id, defect.family, "applied", f"replaces {targets}")
+    state, reason = _obstacle(defect, by_id) or ("available", f"patch({defect.id!r}) applies it")
+    return FixStatus(defect.id, defect.family, state, reason)
+
+
+def _obstacle(defect: Defect, by_id: bool) -> tuple[str, str] | None:
+    """The state and reason of a cure that is not to be applied here; None for one that is."""
+    cure = defect.patch
+    if cure is None:
+        return "not applicable", f"call {defect.tool.name} yourself" if defect.tool else "not cured yet"
+    if not cure.since <= _mindspore.version() < cure.before:
+        return "not applicable", f"checked on {_range(cure)}, this is MindSpore {_mindspore.version_text()}"
+    if _mindspore.backend() not in cure.backends:
+        return "not applicable", f"for {', '.join(cure.backends)}; graphs run on {_mindspore.backend()} here"
+    reason = cure.unneeded()
+    if reason:
+        return "not needed", reason
+    if not cure.verified and not by_id:
+        return "available", f"known from reports only; patch({defect.id!r}) asks for it by id"
+    return None
+
+
+def _range(cure: Patch | None) -> str:
+    """A cure's range of versions for a person: ``MindSpore >=2.7,<2.11``."""
+    if cure is None:
+        return "no version of MindSpore"
+    return "MindSpore >={},<{}".format(*(".".join(map(str, bound)) for bound in (cure.since, cure.before)))

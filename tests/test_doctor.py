@@ -1,0 +1,172 @@
+"""The doctor on planted defects of every temper, and the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from ascend_fixes import doctor
+from ascend_fixes.__main__ import main
+from ascend_fixes.defects import Defect, Finding, Tool
+
+HEADER = """
+import os, signal, sys, time, threading
+from ascend_fixes.defects import Defect, Finding, Tool
+def there(): return Finding(True, "there")
+def gone(): return Finding(False, "gone")
+def raising(): raise RuntimeError("first line\\nsecond line")
+def hanging():
+    if os.fork() == 0:
+        time.sleep(600)
+    time.sleep(600)
+def killed(): os.kill(os.getpid(), signal.SIGKILL)
+def crashing(): os.kill(os.getpid(), signal.SIGSEGV)
+def leaving(): os._exit(3)
+def littering(): open("litter", "w").close(); return Finding(True, os.getcwd())
+"""
+
+
+@pytest.fixture
+def plant(tmp_path, monkeypatch):
+    """Write a module with a defect and import it; probes are named by the functions above."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def make(name, probe, tool=None):
+        cure = f'Tool("toy.tool", {tool})' if tool else "None"
+        (tmp_path / f"{name}.py").write_text(
+            HEADER.replace("def there", f"def probe(): return {probe}()\ndef there")
+            + f'DEFECT = Defect("{name.upper()}", "amp", "planted", "", "", "", "", "", probe=probe, tool={cure})\n'
+        )
+        return __import__(name).DEFECT
+
+    return make
+
+
+def examine(*defects, timeout=60.0):
+    return doctor.examine(defects, jobs=2, timeout=timeout)
+
+
+def test_present_and_cured(plant):
+    rows = examine(
+        plant("x1", "there", "gone"), plant("x2", "there", "there"), plant("x3", "gone", "gone"), plant("x4", "there")
+    )
+    assert [(row.id, row.present, row.cured) for row in rows] == [
+        ("X1", True, True), ("X2", True, False), ("X3", False, None), ("X4", True, False),
+    ]  # fmt: skip
+    assert rows[0].evidence == "there\nwith the cure: gone"
+    assert [doctor.healthy([row]) for row in rows] == [True, False, True, False]
+    assert rows[3].cure == "not cured yet"
+
+
+@pytest.mark.parametrize(
+    "probe, evidence",
+    [
+        ("raising", "ended with status 1: second line"),
+        ("killed", "was killed by SIGKILL"),
+        ("crashing", "was killed by SIGSEGV"),
+        ("leaving", "ended with status 3: nothing was printed"),
+    ],
+)
+def test_a_probe_that_fails_is_a_row(plant, probe, evidence):
+    (row,) = examine(plant(f"y{probe}", probe, "gone"))
+    assert (row.present, row.cured, row.failed) == (None, None, True) and row.evidence == evidence
+    assert not doctor.healthy([row])
+
+
+def test_a_probe_that_hangs_is_stopped_with_its_children(plant):
+    (row,) = examine(plant("z1", "hanging"), timeout=8.0)
+    assert row.failed and row.evidence == "gave no answer within 8 s and was stopped"
+    left = subprocess.run(["pgrep", "-f", "ascend_fixes.doctor z1"], capture_output=True, text=True).stdout
+    assert left == ""
+
+
+def test_a_cure_that_fails_is_a_row(plant):
+    (row,) = examine(plant("z2", "there", "raising"))
+    assert (row.present, row.cured, row.failed) == (True, False, True)
+    assert "with the cure: ended with status 1" in row.evidence
+
+
+def test_a_probe_works_in_a_folder_of_its_own(plant, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (row,) = examine(plant("z3", "littering"))
+    assert row.present and list((tmp_path / "here").iterdir()) == []
+
+
+def test_the_table_aligns_and_counts():
+    rows = [
+        doctor.Row("A1", "amp", "one", True, True, "1\n2", "patch"),
+        doctor.Row("F10", "fusion", "two", None, None, "", "tool: fusion.guard", failed=True),
+    ]
+    lines = doctor.to_table(rows).splitlines()
+    assert lines[0].split() == ["id", "family", "present", "cured", "cure", "symptom"]
+    assert lines[0].index("symptom") == lines[1].index("one") == lines[4].index("two")
+    assert lines[2:4] == ["    1", "    2"]
+    assert lines[-1] == "1 of 2 defects present, 1 cured, 1 probes failed"
+
+
+def test_json_has_the_published_keys():
+    (row,) = json.loads(doctor.to_json([doctor.Row("A1", "amp", "one", True, True, "1", "patch")]))
+    assert list(row) == ["id", "family", "symptom", "present", "cured", "evidence", "cure"]
+
+
+def test_the_environment_of_the_user_does_not_reach_a_probe(plant, tmp_path, monkeypatch):
+    monkeypatch.setenv("MS_DEV_GRAPH_KERNEL_FLAGS", "--opt_level=0")
+    (tmp_path / "w1.py").write_text(
+        textwrap.dedent("""
+        import os
+        from ascend_fixes.defects import Defect, Finding
+        def probe(): return Finding("MS_DEV_GRAPH_KERNEL_FLAGS" in os.environ, "")
+        DEFECT = Defect("W1", "amp", "planted", "", "", "", "", "", probe=probe)
+        """)
+    )
+    assert doctor.examine([__import__("w1").DEFECT])[0].present is False
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [(["doctor", "--only", "A1,Q7"], "'Q7' is neither"), (["defects", "Q7"], "'Q7' is neither")],
+)
+def test_wrong_names_end_with_2_and_one_line(capsys, arguments, words):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert words in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["nothing"], ["doctor", "--jobs", "0"], ["doctor", "--timeout", "-1"], ["doctor", "--timeout", "inf"]],
+)
+def test_wrong_usage_ends_with_2(capsys, arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+
+
+def test_defects_lists_and_explains(capsys):
+    assert main(["defects"]) == 0
+    listing = capsys.readouterr().out
+    assert listing.splitlines()[0].startswith("S1") and "NumPy 2" in listing
+    assert main(["defects", "E1"]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("E1  NumPy 2") and "pyboost_add_ext" in page and "removal" in page
+    assert main(["defects", "fusion"]) == 0
+    assert all(line.startswith("F") for line in capsys.readouterr().out.splitlines())
+
+
+def test_the_module_is_a_command_and_its_status_is_the_doctors(tmp_path):
+    command = [sys.executable, "-m", "ascend_fixes", "doctor", "--only", "E1", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    (row,) = json.loads(done.stdout)
+    assert row["id"] == "E1" and row["present"] is False
+
+
+def test_defect_says_how_it_is_cured():
+    plain = Defect("X1", "amp", "", "", "", "", "", "", probe=lambda: Finding(False, ""))
+    assert plain.cure == "not cured yet"
+    assert Defect(**{**vars(plain), "tool": Tool("a.b", plain.probe)}).cure == "tool: a.b"
