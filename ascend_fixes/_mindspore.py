@@ -6,13 +6,17 @@ stands beside it, so that a new MindSpore release is met by editing this file.
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import functools
 import importlib
+import os
 import re
-from typing import Any
+from typing import Any, Iterable, Iterator
 
 import mindspore
 
-__all__ = ["backend", "cell_compile_target", "jit_compile_target", "version", "version_text"]
+__all__ = ["backend", "cell_compile_target", "compilation_targets", "jit_compile_target", "version", "version_text"]
 
 
 # --- which MindSpore, on which backend ---------------------------------------------------------
@@ -58,6 +62,25 @@ def jit_compile_target() -> str:
     return f"{_executor_module()}:_JitExecutor.compile"
 
 
+def jit_call_target() -> str:
+    """The method that every call of a ``jit`` function passes through, as ``"module:Class.attribute"``."""
+    return f"{_executor_module()}:_JitExecutor.__call__"
+
+
+def in_graph_mode() -> bool:
+    """Whether cells are compiled when called; the public ``get_context("mode")`` takes 10 microseconds to say so."""
+    return mindspore.context._get_mode() == mindspore.GRAPH_MODE
+
+
+def compilation_targets() -> tuple[str, ...]:
+    """The methods that run only where a graph is really compiled, as ``"module:Class.attribute"``.
+
+    ``compile(self, obj, args, kwargs, phase, jit_config)``, where ``obj`` is the cell, the ``jit`` function, or the
+    object whose method ``obj.__parse_method__`` is compiled. A wrapper of these costs a step nothing.
+    """
+    return ("mindspore._c_expression:GraphExecutor_.compile", "mindspore._c_expression:JitExecutor_.compile")
+
+
 def _executor() -> Any:
     """MindSpore's one compiler and runner of cells."""
     return importlib.import_module(_executor_module())._cell_graph_executor
@@ -90,7 +113,8 @@ def would_compile(cell: mindspore.nn.Cell, args: tuple, kwargs: dict) -> bool:
     compile_args = cell._get_compile_args(args)
     broaden = getattr(cell, "enable_tuple_broaden", False)
     inner = executor._graph_executor
-    executor.set_real_args(args, kwargs)
+    if hasattr(executor, "set_real_args"):  # 2.8 and later
+        executor.set_real_args(args, kwargs)
     inner.set_enable_tuple_broaden(broaden)
     key = str(inner.generate_arguments_key(cell, compile_args, kwargs, broaden))
     inner.clear_compile_arguments_resource()
@@ -118,3 +142,379 @@ def _proto_type_text(schema: Any, kind: Any) -> str:
     name = schema.DataType.Name(kind.tensor_type.elem_type if tensor else kind.data_type)
     text = name.replace("DT_", "").capitalize()
     return f"{text}[{', '.join(str(dim.size) for dim in kind.tensor_type.shape.dim)}]" if tensor else text
+
+
+# The persistent compile cache. MindSpore counts the compilations of a process while the cache is on; number n
+# reads, or else writes, compile_cache_<n>.mindir in a directory that is fixed at the first of them. A compilation
+# that finds its file missing or its hash of source files wrong switches the cache off for the rest of the process
+# (a flag named compile_cache_consistent), unless MS_DEV_FORCE_USE_COMPILE_CACHE skips those checks: then every
+# number is tried for itself.
+
+COMPILE_CACHE_FILES = "rank_*/graph_cache/compile_cache_*.mindir"
+_FORCE = "MS_DEV_FORCE_USE_COMPILE_CACHE"
+
+# What a cell notes about its own history: it differs between runs and does not enter the graph.
+_VOLATILE = frozenset(
+    "__compile_cell_hook__ __parse_method__ _cell_init_args _compile_cache _compile_phase _compiled _create_time "
+    "_exist_names _exist_objs _has_mutable_args_list _id _init_flag _is_check_and_refresh _lazy_construct_sig "
+    "_mutable_flags _param_prefix _parameter_layout_dict _phase_cache _scope arguments_key cls_name compile "
+    "compile_phase current_phase is_top_cell sequence_modified".split()
+)
+
+
+def compiling_targets() -> tuple[str, ...]:
+    """The methods called when a compilation really starts, of cells and of jit functions.
+
+    Each tells the compiler which source files the graph depends on, just before it compiles.
+    """
+    module = _executor_module()
+    return tuple(f"{module}:{name}._set_compile_cache_dep_files" for name in ("_CellGraphExecutor", "_JitExecutor"))
+
+
+def compile_cache_file(number: int) -> str:
+    """The file of compilation ``number`` below the cache's directory."""
+    return f"rank_{_rank()}/graph_cache/compile_cache_{number}.mindir"
+
+
+def _rank() -> int:
+    from mindspore import communication
+
+    return communication.get_rank() if communication.GlobalComm.INITED else 0
+
+
+def wanted_compile_cache() -> tuple[bool, str]:
+    """Whether the user has switched the compile cache on, by context or environment, and its directory."""
+    enabled = mindspore.get_context("enable_compile_cache")
+    if enabled is None:
+        enabled = os.environ.get("MS_COMPILER_CACHE_ENABLE") == "1"
+    path = mindspore.get_context("compile_cache_path") or os.environ.get("MS_COMPILER_CACHE_PATH") or "."
+    return bool(enabled), path
+
+
+def set_compile_cache(enabled: bool) -> None:
+    """Switch the compile cache on, without MindSpore's own checks, or off: for the compilations that follow."""
+    if mindspore.get_context("enable_compile_cache") is not None:  # set by the user: the environment is not asked
+        mindspore.set_context(enable_compile_cache=enabled)
+    for name in ("MS_COMPILER_CACHE_ENABLE", _FORCE):
+        if enabled:
+            os.environ[name] = "1"
+        else:
+            os.environ.pop(name, None)
+
+
+def set_compile_cache_directory(path: str) -> None:
+    """Where MindSpore reads and writes its numbered files; without effect after the first cached compilation."""
+    if mindspore.get_context("compile_cache_path"):
+        mindspore.set_context(compile_cache_path=path)
+    os.environ["MS_COMPILER_CACHE_PATH"] = path
+
+
+def has_compiled_anything() -> bool:
+    """Whether this process holds a compiled graph."""
+    module = importlib.import_module(_executor_module())
+    return bool(module.ms_compile_cache) or any(module.cells_compile_cache.values())
+
+
+def taking_gradients() -> bool:
+    """Whether a jit function would be compiled together with its gradient."""
+    return bool(importlib.import_module(_executor_module())._pynative_executor.requires_grad())
+
+
+@contextlib.contextmanager
+def dynamic_inputs(cell: mindspore.nn.Cell, inputs: tuple) -> Iterator[None]:
+    """Inside, calling ``cell`` compiles and runs the graph for ``inputs``, Tensors with unknown lengths among them.
+
+    What `Cell.set_inputs` sets, which has no way back. Static graphs of the cell stay, and are found again after it.
+    """
+    before = cell._dynamic_shape_inputs
+    cell._dynamic_shape_inputs = inputs
+    try:
+        yield
+    finally:
+        cell._dynamic_shape_inputs = before
+
+
+def cell_state(cell: mindspore.nn.Cell) -> dict[str, Any]:
+    """A cell's attributes, sub-cells and parameters that its graph can depend on."""
+    state = {name: value for name, value in cell.__dict__.items() if name not in _VOLATILE}
+    return {
+        name: value
+        for name, value in state.items()
+        if not (name.startswith("_ascend_fixes") or (name.startswith("_") and not value and value is not False))
+    }
+
+
+def jit_state(executor: Any) -> dict[str, Any]:
+    """What a jit function's graph can depend on besides its arguments."""
+    volatile = ("_create_time", "_graph_executor", "_mutable_flags", "sequence_modified")
+    return {name: value for name, value in vars(executor).items() if name not in volatile}
+
+
+def is_platform_type(value: Any) -> bool:
+    """Whether ``value`` is a MindSpore dtype or another compiled object that its text describes completely."""
+    return type(value).__module__ in ("mindspore._c_expression.typing", "mindspore._c_expression.amp")
+
+
+def compile_settings() -> dict[str, str]:
+    """The settings of this process that a graph can depend on."""
+    names = (
+        "mode device_target enable_graph_kernel graph_kernel_flags deterministic jit_level jit_config "
+        "max_call_depth jit_enable_inplace_ops memory_optimize_level jit_syntax_level"
+    ).split()
+    settings = {name: str(mindspore.context.get_context(name)) for name in names if _known_setting(name)}
+    parallel = ("parallel_mode", "device_num", "global_rank", "gradients_mean", "full_batch")
+    settings.update({name: str(mindspore.get_auto_parallel_context(name)) for name in parallel})
+    settings.update({k: v for k, v in os.environ.items() if k.startswith("MS_") and "CACHE" not in k})
+    return settings
+
+
+def _known_setting(name: str) -> bool:
+    try:
+        mindspore.context.get_context(name)
+    except (ValueError, KeyError):
+        return False
+    return True
+
+
+# --- fusion -------------------------------------------------------------------------------------
+
+
+def graph_kernel_flags() -> str:
+    """The flag string that ``set_context(graph_kernel_flags=...)`` holds."""
+    return mindspore.get_context("graph_kernel_flags")
+
+
+def set_graph_kernel_flags(text: str) -> None:
+    """Set that string without the deprecation warning that `set_context` prints on every call."""
+    _set_context_parameter("graph_kernel_flags", text)
+
+
+def set_kernel_directory(path: str) -> None:
+    """Where compiled kernels go; read once, by the first compilation that fuses or that uses the compile cache.
+
+    ``set_context(compile_cache_path=...)`` would create the folder and cannot set it back to "".
+    """
+    _set_context_parameter("compile_cache_path", path)
+
+
+def _set_context_parameter(name: str, value: str) -> None:
+    from mindspore import context
+    from mindspore._c_expression import ms_ctx_param
+
+    context._context().set_param(ms_ctx_param.__members__[name], value)
+
+
+def jit_root(executor: Any) -> tuple[Any, Any]:
+    """The function that a `_JitExecutor` compiles, and the object it is a method of, or None."""
+    return executor.fn, executor.obj
+
+
+def jit_options(executor: Any) -> dict[str, Any]:
+    """The options (``jit_level`` and others) that a `_JitExecutor` compiles with."""
+    return executor.jit_config_dict or {}
+
+
+def eager_gradient_target() -> str:
+    """Where PyNative mode compiles the backward graph of a ``jit`` function, as ``"module:Class.attribute"``.
+
+    ``grad(self, obj, grad, weights, grad_position, *args)`` is called with the function whose gradient is taken.
+    """
+    return f"{_executor_module()}:_PyNativeExecutor.grad"
+
+
+@functools.cache
+def operator_names() -> frozenset[str]:
+    """The name of every operator that has a Python class, gradient operators included."""
+    from mindspore.ops import Primitive, auto_generate, operations
+    from mindspore.ops.operations import _grad_ops, _inner_ops
+
+    modules = (operations, auto_generate, _grad_ops, _inner_ops)
+    return frozenset(
+        name
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Primitive)
+    )
+
+
+def graph_scopes(cell: mindspore.nn.Cell) -> list[tuple[str, str]]:
+    """The operators of a cell's latest graph with the path of the cell they sit in: ``("Exp", "Default/net-Net")``."""
+    from mindspore.train import anf_ir_pb2
+
+    model = anf_ir_pb2.ModelProto()
+    phase = compiled_phases(cell)[-1]
+    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(phase, "anf_ir", False))
+    return [(node.op_type, node.scope) for node in model.graph.node]
+
+
+def rewrite_os_target() -> str:
+    """The ``os`` by which the rewriting of networks (O1 and O2 of `amp`) finds the folder it writes its sources to."""
+    return "mindspore.rewrite.symbol_tree.symbol_tree:os"
+
+
+# --- host ---------------------------------------------------------------------------------------
+
+
+def graph_nodes(cell: mindspore.nn.Cell) -> list[tuple[str, tuple[int, ...]]]:
+    """The operators of a cell's latest graph with the shape of their output; -1 for a size known only when run."""
+    return [(name, shapes[0] if len(shapes) == 1 else ()) for name, shapes, _ in graph_operators(cell)]
+
+
+def graph_operators(cell: mindspore.nn.Cell) -> list[tuple[str, list[tuple[int, ...]], dict[str, Any]]]:
+    """The operators of a cell's latest graph: name, output shapes (-1: known only when run), and attributes.
+
+    Of the attributes only those that are one string, number or truth value; ``primitive_target`` tells where
+    an operator was placed by hand.
+    """
+    from mindspore.train import anf_ir_pb2
+
+    model = anf_ir_pb2.ModelProto()
+    phase = compiled_phases(cell)[-1]
+    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(phase, "anf_ir", False))
+    return [
+        (node.op_type, list(_proto_shapes(anf_ir_pb2, node.output_type)), _proto_attributes(anf_ir_pb2, node))
+        for node in model.graph.node
+    ]
+
+
+def _proto_shapes(schema: Any, kind: Any) -> Any:
+    """The shapes of the Tensors in a type."""
+    if kind.data_type == schema.DT_TENSOR:
+        yield tuple(dim.size for dim in kind.tensor_type.shape.dim)
+    for part in kind.sequence_type.elem_types:
+        yield from _proto_shapes(schema, part)
+
+
+def _proto_attributes(schema: Any, node: Any) -> dict[str, Any]:
+    fields = {schema.DT_STRING: "str_val", schema.DT_BOOL: "bool_val", schema.DT_INT64: "int_val"}
+    return {
+        attribute.name: getattr(attribute.value, fields[attribute.value.dtype])
+        for attribute in node.attribute
+        if attribute.value.dtype in fields
+    }
+
+
+@functools.lru_cache(maxsize=None)
+def aicpu_operators() -> frozenset[str]:
+    """Operators that Ascend runs on its AICPU, by the names of the wheel's own table without underscores: ``nonzero``."""
+    from pathlib import Path
+
+    folder = Path(mindspore.__file__).parent / "ops" / "_op_impl" / "aicpu"
+    return frozenset(path.stem.replace("_", "") for path in folder.glob("*.py") if not path.stem.startswith("__"))
+
+
+# --- amp ----------------------------------------------------------------------------------------
+#
+# A cast strategy is what `auto_mixed_precision(net, "auto")` pushes around a network: names of operators whose float
+# inputs are cast down, and of those whose float inputs are cast up to float32. The graph compiler reads it from the
+# attribute `amp_strategy` of a cell and applies it to all that the cell calls, up to the next cell that has one of its
+# own; PyNative reads the innermost one that was pushed.
+
+
+def cast_strategy(dtype: Any, low: Iterable[str], full: Iterable[str]) -> Any:
+    """Operators ``low`` take their float inputs in ``dtype``, ``full`` in float32, all others as they come."""
+    from mindspore._c_expression.amp import AmpLevel, create_amp_strategy
+
+    return create_amp_strategy(
+        AmpLevel.AmpAuto, dtype, [(name, []) for name in sorted(low)], [(name, []) for name in sorted(full)]
+    )
+
+
+def blanket_strategy(dtype: Any) -> Any:
+    """Every operator takes its float inputs in ``dtype``."""
+    from mindspore._c_expression.amp import AmpLevel, create_amp_strategy
+
+    return create_amp_strategy(AmpLevel.AmpO3, dtype, [], [])
+
+
+@contextlib.contextmanager
+def pushed_strategy(strategy: Any) -> Iterator[None]:
+    """A cast strategy for PyNative: it holds for every operator called inside, in this thread."""
+    from mindspore._c_expression.amp import pop_amp_strategy, push_amp_strategy
+
+    push_amp_strategy(
+        strategy.get_amp_level(), strategy.get_amp_dtype(), strategy.get_white_list(), strategy.get_black_list()
+    )
+    try:
+        yield
+    finally:
+        pop_amp_strategy()
+
+
+def child_cells(cell: Any) -> dict[str, Any]:
+    """The cells that a cell holds, by attribute name; one held under two names is listed twice."""
+    return {name: child for name, child in cell._cells.items() if child is not None}
+
+
+def copy_with_children(cell: Any, children: dict[str, Any]) -> Any:
+    """A shallow copy of a cell that holds other children and the same parameters, and has compiled nothing.
+
+    A copy made by `copy.copy` alone shares the very ``__dict__`` of its original, and what that has compiled. Cells may
+    stand in tuples and lists as well (``SequentialCell.cell_list``).
+    """
+    replaced = {id(cell._cells[name]): child for name, child in children.items()}
+
+    def substitute(value: Any) -> Any:
+        if type(value) in (list, tuple):
+            return type(value)(replaced.get(id(item), item) for item in value)
+        return value
+
+    twin = copy.copy(cell)
+    state = {name: substitute(value) for name, value in cell.__dict__.items()}
+    state["_cells"] = type(cell._cells)({**cell._cells, **children})
+    state["_params"] = cell._params.copy()
+    state.update(_compile_cache=None, _phase_cache=None, _compile_phase=None)
+    object.__setattr__(twin, "__dict__", state)
+    return twin
+
+
+def mark_amp_level(cell: Any, level: str) -> None:
+    """Tell MindSpore that a network is lowered to ``level``: it then casts labels and outputs of the loss to float32."""
+    cell._amp_level = level
+
+
+def loss_scale_manager(level: str, overrides: dict[str, Any]) -> Any:
+    """The loss scale manager that `build_train_network` uses at a level, or the one its caller gave; None for none."""
+    from mindspore.train.amp import _config_level
+
+    return {**_config_level.get(level, {}), **overrides}.get("loss_scale_manager")
+
+
+def precision_process_target() -> str:
+    """The function by which `build_train_network` and `Model` lower a network."""
+    return "mindspore.train.amp:_auto_mixed_precision_process"
+
+
+def saturates() -> bool:
+    """Whether the device replaces infinity by the largest finite value: a 910A always, a 910B when it is told to.
+
+    What `mindspore.nn.TrainOneStepWithLossScaleCell` asks of the device and of the environment.
+    """
+    if backend() != "Ascend":
+        return False
+    if _is_910a():
+        return True
+    return _is_910b() and os.environ.get("MS_ASCEND_CHECK_OVERFLOW_MODE") == "SATURATION_MODE"
+
+
+def has_bfloat16() -> bool:
+    """Whether the backend multiplies matrices in bfloat16: not the CPU (no kernel), not a 910A (no such type)."""
+    return backend() != "CPU" and not (backend() == "Ascend" and _is_910a())
+
+
+def _is_910a() -> bool:
+    return _soc("amp_loss_scale_train_classic_target", ("ascend910",))
+
+
+def _is_910b() -> bool:
+    return _soc("train_hq_dtype_line", ("ascend910b", "ascend910_93", "ascend950"))
+
+
+def _soc(feature: str, names: tuple[str, ...]) -> bool:
+    """2.10 asks the device for a feature, earlier versions for its name."""
+    from mindspore._c_expression import MSContext
+
+    context = MSContext.get_instance()
+    if hasattr(context, "ascend_soc_supports_feature"):
+        return bool(context.ascend_soc_supports_feature(feature))
+    return context.get_ascend_soc_version() in names

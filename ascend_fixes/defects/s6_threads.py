@@ -1,0 +1,91 @@
+"""S6: two threads that call cells for the first time fail, or hang later.
+
+The compiler and the runner of graphs are one object per process and not re-entrant.
+The patch lets one thread at a time compile or run: taking turns only to compile was
+tried and is not enough ("Nested execution during JIT execution", or a hang).
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ascend_fixes import _mindspore
+from ascend_fixes.defects import Defect, Finding, Patch, first_line
+from ascend_fixes.patching import Replacement
+
+TIME_LIMIT = 12.0
+
+# There is one graph executor per process, so there is one lock for it, whichever cells are called.
+_executor_lock = threading.RLock()
+
+
+class Layers(nn.Cell):
+    """A few layers, so that two compilations overlap."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.SequentialCell([nn.Dense(16, 16) for _ in range(6)])
+
+    def construct(self, x):
+        return ops.softmax(self.layers(x), -1).sum(1)
+
+
+def probe() -> Finding:
+    """Two threads call one cell, each with lengths of its own: present if one fails or does not return."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    cell, ends = Layers(), []
+
+    def call(lengths: range) -> None:
+        try:
+            for length in lengths:
+                cell(Tensor(np.ones((2, length, 16)), ms.float32)).asnumpy()
+            ends.append("ok")
+        except Exception as error:  # whatever the compiler makes of it is the evidence: the text varies
+            ends.append(first_line(error))
+
+    threads = [threading.Thread(target=call, args=(range(n, n + 6, 2),), daemon=True) for n in (3, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIME_LIMIT / len(threads))
+    ends += ["did not return"] * sum(thread.is_alive() for thread in threads)
+    return Finding(ends != ["ok", "ok"], "; ".join(ends))
+
+
+def _one_at_a_time(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        with _executor_lock:
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+DEFECT = Defect(
+    id="S6",
+    family="shapes",
+    symptom="two threads calling a cell for the first time fail, or hang later",
+    error="RuntimeError: Detect recursion when converting python object.",
+    cause=(
+        "The graph compiler and the graph runner are one object per process, without a lock. The patch serialises "
+        "compilation and calls of cells and jit functions over all threads."
+    ),
+    seen=(
+        "MindSpore 2.10.0, CPU: 3 of 3 runs of one cell fail at once, others with 'Current function call depth is "
+        "already 0' or a hang"
+    ),
+    upstream="none found",
+    removal="when the probe passes without the patch ten times in a row",
+    probe=probe,
+    patch=Patch(
+        (
+            Replacement("mindspore.nn:Cell.compile_and_run", _one_at_a_time),
+            Replacement(_mindspore.jit_call_target(), _one_at_a_time),
+        )
+    ),
+)

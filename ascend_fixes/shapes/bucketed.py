@@ -1,0 +1,333 @@
+"""A cell that takes ragged inputs and compiles one graph per bucket.
+
+`bucketed` pads the named axes of the named arguments on the host, calls the cell,
+and cuts the named axes of its outputs back. It does not make a model safe to pad:
+what a model computes from padded positions is its own masks' business
+(`shapes.check_padding` finds where it is not).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Callable, Optional
+
+import numpy as np
+from mindspore import Tensor, nn
+
+from ascend_fixes import _mindspore
+from ascend_fixes.shapes import padding
+from ascend_fixes.shapes.buckets import LengthError
+from ascend_fixes.shapes.graphs import BUCKETING, argument_names, graphs, limit_graphs
+from ascend_fixes.shapes.plan import CellTypeError, Plan, PlanError, RaggedArgument
+from ascend_fixes.shapes.tiers import Tiers
+
+__all__ = ["BucketedCell", "PaddingCounts", "bucketed", "padding_counts"]
+
+
+@dataclass(frozen=True)
+class PaddingCounts:
+    """What a bucketed cell has done so far.
+
+    Attributes:
+        calls: how often it was called.
+        content, padded: the product of the ragged lengths, and of the sizes they were padded to, summed over the calls.
+        grown: calls that were over-long and made a new size (``overflow="grow"``).
+        truncated: calls that were over-long and were cut (``overflow="truncate"``).
+        dynamic: calls that ran on the dynamic graph (``tier="auto"``).
+    """
+
+    calls: int = 0
+    content: int = 0
+    padded: int = 0
+    grown: int = 0
+    truncated: int = 0
+    dynamic: int = 0
+
+    @property
+    def waste(self) -> float:
+        """Padding over content; 0.0 before the first call."""
+        return self.padded / self.content - 1.0 if self.content else 0.0
+
+
+def bucketed(
+    cell_or_class: Any = None,
+    axes: Optional[Mapping] = None,
+    buckets: Any = None,
+    pad: Any = 0,
+    outputs: Any = None,
+    max_graphs: Optional[int] = None,
+    masks: Optional[Mapping[str, str]] = None,
+    overflow: str = "error",
+    tier: str = "static",
+) -> Any:
+    """Wrap a cell, or decorate a class of cells, so that its ragged inputs are padded to few sizes.
+
+    The result is called exactly as the cell is. Wrap the outermost cell, the one your code or `mindspore.Model`
+    calls: inside another cell's graph nothing is padded. Parameters keep their names. NumPy arrays become Tensors
+    (to the graph itself they would be constants); all other arguments are passed on as they are.
+
+    Args:
+        cell_or_class: the cell, or the class. Left out, the call is a decorator: ``@bucketed(axes=..., buckets=...)``.
+        axes: the ragged axes by construct's argument name (or position): ``{"ids": 1, "adjacency": (1, 2)}``. All of
+            them have one length. Where lengths differ, name them: ``{"source": {0: "batch", 1: "source"},
+            "target": {0: "batch", 1: "target"}}``.
+        buckets: a `Buckets` for every length, a `Grid` for two, or one for each name:
+            ``{"batch": Buckets([16]), ("source", "target"): grid}``.
+        pad: the value of padded positions, for all arguments or by name: ``{"label": -100}``.
+        outputs: the axes to cut back to the call's own length, by position or key, nested as the output is:
+            ``{0: 1, "states": {1: {0: "batch", 1: "source"}}, "loss": None}``; for a single Tensor just ``1``.
+            Outputs that are not named are returned as they are.
+        max_graphs: compile at most so many graphs (`limit_graphs`).
+        masks: arguments to build where the caller leaves them out: ``{"mask": "ids"}`` passes a float32 mask, 1 where
+            the padded ``ids`` hold what was passed and 0 where padding was added, of the shape of ``ids`` up to its
+            last ragged axis.
+        overflow: what to do with a length over the largest bucket: "error"; "grow" makes a new size (a new graph);
+            "truncate" cuts it. Both are counted in `padding_counts` and warned of.
+        tier: "static" compiles a size when it is first seen. "auto" runs it on one dynamic graph, slower, until the
+            time lost there would pass the cost of compiling (`shapes.tiers`); the parameters are the same.
+
+    Raises:
+        CellTypeError: here, for something else than a cell or a class of cells.
+        PlanError: here, for arguments, axes, buckets or names that do not fit together.
+        LengthError: at a call, for an over-long input, or where axes of one name differ in length.
+        PadValueError: at a call, where an input's dtype cannot hold its pad value.
+        GraphLimitError: at a call that would pass ``max_graphs``.
+    """
+    options = {
+        "axes": axes,
+        "buckets": buckets,
+        "pad": pad,
+        "outputs": outputs,
+        "masks": masks,
+        "overflow": overflow,
+    }
+    if cell_or_class is None:
+        return functools.partial(bucketed, max_graphs=max_graphs, tier=tier, **options)
+    if tier not in ("static", "auto"):
+        raise PlanError(f"tier={tier!r} is unknown; choose static or auto")
+    if inspect.isclass(cell_or_class) and issubclass(cell_or_class, nn.Cell):
+        return _decorate(cell_or_class, options, max_graphs, tier)
+    if not isinstance(cell_or_class, nn.Cell):
+        raise CellTypeError(f"bucketed takes a cell or a class of cells, not {type(cell_or_class).__name__}")
+    return BucketedCell(cell_or_class, Plan.make(argument_names(cell_or_class), **options), max_graphs, tier)
+
+
+def padding_counts(cell: nn.Cell) -> PaddingCounts:
+    """What a bucketed cell has padded so far. Raises `CellTypeError` for a cell that is not bucketed."""
+    return bucketing_of(cell).counts
+
+
+def bucketing_of(cell: nn.Cell) -> _Bucketing:
+    """The padding of a bucketed cell, made now where its class was decorated. `CellTypeError` for any other cell."""
+    state = cell.__dict__.get(BUCKETING)
+    if state is None:
+        start = getattr(type(cell), BUCKETING, None)
+        if start is None:
+            raise CellTypeError(f"{type(cell).__name__} is not bucketed; wrap it with shapes.bucketed first")
+        state = start(cell)
+    return state
+
+
+class BucketedCell(nn.Cell):
+    """A cell whose ragged inputs are padded before the graph and whose outputs are cut back after it.
+
+    Made by `bucketed`. Its parameters, their names and its checkpoints are those of ``cell``.
+    """
+
+    def __init__(self, cell: nn.Cell, plan: Plan, max_graphs: Optional[int] = None, tier: str = "static"):
+        super().__init__(auto_prefix=False)
+        cell.check_names_and_refresh_name()
+        self.cell = cell
+        self.phase = cell.phase
+        self.add_flags(training=cell.training)
+        object.__setattr__(self, BUCKETING, _Bucketing(plan, inspect.signature(cell.construct), tier))
+        limit_graphs(self, max_graphs, plan.advice if max_graphs else "")
+
+    def construct(self, *args: Any, **kwargs: Any) -> Any:
+        return self.cell(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__dict__[BUCKETING].call(self, super().__call__, args, kwargs)
+
+    # The keys of a state dictionary are those of the wrapped cell, too.
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The state of the wrapped cell."""
+        return self.cell.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
+        """Load the state of the wrapped cell."""
+        return self.cell.load_state_dict(state_dict, strict)
+
+
+def _decorate(cls: Any, options: dict, max_graphs: Optional[int], tier: str) -> type:
+    """Pad in ``cls.__call__``. The class stays the same object: ``super(Net, self)`` in its body must find it."""
+    plan = Plan.make(_class_argument_names(cls), **options)
+    original = cls.__call__
+    signature = inspect.signature(cls.construct)
+    signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+
+    def start(self: nn.Cell) -> _Bucketing:
+        state = _Bucketing(plan, signature, tier)
+        object.__setattr__(self, BUCKETING, state)
+        limit_graphs(self, max_graphs, plan.advice if max_graphs else "")
+        return state
+
+    @functools.wraps(original)
+    def __call__(self: nn.Cell, *args: Any, **kwargs: Any) -> Any:
+        state = self.__dict__.get(BUCKETING) or start(self)
+        return state.call(self, functools.partial(original, self), args, kwargs)
+
+    cls.__call__ = __call__
+    setattr(cls, BUCKETING, staticmethod(start))
+    return cls
+
+
+def _class_argument_names(cls: Any) -> tuple[list[str], bool]:
+    parameters = list(inspect.signature(cls.construct).parameters.values())[1:]
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return names, any(p.kind is p.VAR_POSITIONAL for p in parameters)
+
+
+def _settle(output: Any) -> None:
+    """Wait until a graph has run: fetch one of its outputs."""
+    while isinstance(output, (tuple, list, dict)) and output:
+        output = next(iter(output.values())) if isinstance(output, dict) else output[0]
+    if isinstance(output, Tensor):
+        output.asnumpy()
+
+
+class _Bucketing:
+    """The padding of one cell: the plan, sizes it may have grown, the counts, and what its steps cost."""
+
+    def __init__(self, plan: Plan, signature: inspect.Signature, tier: str):
+        self.plan = plan
+        self.signature = signature
+        self.tier = tier
+        self.counts = PaddingCounts()
+        self.tiers = Tiers() if tier == "auto" else None
+
+    def __deepcopy__(self, memo: dict) -> _Bucketing:
+        """A copied cell starts counting anew."""
+        return type(self)(self.plan, self.signature, self.tier)
+
+    def call(self, cell: nn.Cell, run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        if kwargs:
+            args, kwargs = self._positional(args, kwargs)
+        lengths = self.plan.lengths(args)
+        lengths, sizes = self._fit(lengths)
+        masks = self.plan.missing_masks(args)
+        if masks:
+            built = {name: self._mask(args[source.index], source, sizes) for name, source in masks}
+            args, kwargs = self._with(built, args, kwargs)
+        if self.tiers is None or kwargs or not _mindspore.in_graph_mode():
+            output = run(*self.padded(args, sizes), **kwargs)
+        else:
+            output = self._run_tiered(cell, run, self.padded(args, sizes), sizes)
+        if self.plan.outputs is None or lengths == sizes:
+            return output
+        return self.plan.outputs.crop(output, lengths, sizes)
+
+    def _run_tiered(self, cell: nn.Cell, run: Callable[..., Any], args: tuple, sizes: dict[str, int]) -> Any:
+        """Run on the size's own graph or on the dynamic one, as the costs measured so far say."""
+        assert self.tiers is not None
+        # Training and evaluation are different graphs, and so are other fixed shapes.
+        size = (cell.phase, *(tuple(arg.shape) if isinstance(arg, Tensor) else repr(arg) for arg in args))
+        static = self.tiers.wants_static(size)
+        timed = self.tiers.wants_time(size, static)
+        before, start = len(cell.compile_cache), time.perf_counter()
+        with contextlib.nullcontext() if static else _mindspore.dynamic_inputs(cell, self._dynamic(args)):
+            output = run(*args)
+        if timed:
+            _settle(output)
+        seconds = time.perf_counter() - start
+        compiling = None
+        if len(cell.compile_cache) > before:
+            compiling = min(seconds, graphs(cell)[-1].seconds or 0.0)
+            seconds -= compiling
+        self.tiers.ran(size, static, seconds if timed else None, compiling)
+        if not static:
+            self.counts = replace(self.counts, dynamic=self.counts.dynamic + 1)
+        return output
+
+    def _dynamic(self, args: tuple) -> tuple:
+        """The arguments with their ragged axes unknown."""
+        unknown = list(args)
+        for argument in self.plan.arguments:
+            if argument.index < len(args) and isinstance(args[argument.index], Tensor):
+                value = args[argument.index]
+                axes = {axis % value.ndim for axis, _ in argument.axes}
+                shape = [None if axis in axes else length for axis, length in enumerate(value.shape)]
+                unknown[argument.index] = Tensor(shape=shape, dtype=value.dtype)
+        return tuple(unknown)
+
+    def _positional(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """By position as far as possible, so that a call by name needs no graph of its own."""
+        bound = self.signature.bind(*args, **kwargs)
+        if bound.kwargs:  # an argument in between was left out
+            bound.apply_defaults()
+        return bound.args, bound.kwargs
+
+    def _with(self, built: dict[str, Any], args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """The arguments with those in ``built`` added, or put in place of None."""
+        names = list(self.signature.parameters)[: len(args)]
+        named = {**dict(zip(names, args)), **kwargs, **built}
+        return self._positional((), named)
+
+    def _fit(self, lengths: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+        """The lengths that are kept, and the sizes they are padded to."""
+        grown = truncated = 0
+        try:
+            sizes = self.plan.sizes(lengths)
+        except LengthError:
+            if self.plan.overflow == "error":
+                raise
+            if self.plan.overflow == "grow":
+                self.plan, grown = self.plan.grown(lengths), 1
+                sizes = self.plan.sizes(lengths)
+                message = f"lengths {lengths} are over the largest bucket; a new graph is compiled for {sizes}"
+            else:
+                sizes, truncated = self.plan.truncated(lengths), 1
+                message = f"lengths {lengths} are over the largest bucket; they are cut to {sizes}"
+                lengths = {name: min(length, sizes[name]) for name, length in lengths.items()}
+            warnings.warn(message, stacklevel=5)
+        counts = self.counts
+        content = padded = 1
+        for name, length in lengths.items():
+            content *= length
+            padded *= sizes[name]
+        self.counts = PaddingCounts(
+            counts.calls + 1,
+            counts.content + content,
+            counts.padded + padded,
+            counts.grown + grown,
+            counts.truncated + truncated,
+            counts.dynamic,
+        )
+        return lengths, sizes
+
+    def padded(self, args: tuple, sizes: dict[str, int]) -> tuple:
+        """The arguments of a call in the given sizes, as the graph takes them."""
+        values = list(args)
+        for argument in self.plan.arguments:
+            if argument.index < len(values) and padding.is_array(values[argument.index]):
+                value = values[argument.index]
+                wanted = [(axis, sizes[name]) for axis, name in argument.axes]
+                values[argument.index] = padding.pad(value, wanted, argument.pad)
+        # Any other NumPy array would be a constant of the graph: one compilation per content.
+        return tuple(Tensor(value) if isinstance(value, np.ndarray) else value for value in values)
+
+    @staticmethod
+    def _mask(value: padding.Array, source: RaggedArgument, sizes: dict[str, int]) -> Tensor:
+        """float32 of ``value``'s padded shape up to its last ragged axis: 1 for what was passed, 0 for padding."""
+        axes = {axis % value.ndim: sizes[name] for axis, name in source.axes}
+        old = value.shape[: max(axes) + 1]
+        new = [axes.get(axis, length) for axis, length in enumerate(old)]
+        mask = np.zeros(new, dtype=np.float32)
+        mask[tuple(slice(min(a, b)) for a, b in zip(old, new))] = 1.0
+        return Tensor.from_numpy(mask)

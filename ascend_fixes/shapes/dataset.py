@@ -1,0 +1,378 @@
+"""Bucketed batches as a `mindspore.dataset` pipeline.
+
+The plan of an epoch is a list of batches, each from one bucket, computed from the
+seed, the epoch and the lengths alone. Every rank computes the same plan and takes
+every num_shards-th row of each batch, so all ranks have the same shape at the same
+step and compile the same graphs at the same time. What is left over in a bucket is
+filled up to a whole batch with rows of weight zero: no sample is lost, none counts
+twice, and no batch has a shape of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional, Union
+
+import mindspore.dataset as ds
+import numpy as np
+
+from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.shapes.buckets import Buckets, LengthError
+from ascend_fixes.shapes.grid import Grid
+from ascend_fixes.shapes.plan import Plan
+
+__all__ = ["BucketDataset", "DatasetError", "StateError", "bucket_dataset"]
+
+OVERFLOWS = ("error", "drop", "truncate")
+
+
+class DatasetError(AscendFixesError, ValueError):
+    """Samples, lengths, batch sizes or ranks from which no batches can be made."""
+
+
+class StateError(AscendFixesError, ValueError):
+    """A saved position that belongs to other data, buckets or another global batch."""
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """One global batch: the padded size of its samples, their places, and the rows to fill up."""
+
+    size: tuple[int, ...]
+    places: np.ndarray
+    rows: int
+
+
+def bucket_dataset(
+    dataset: Any,
+    lengths: Any,
+    buckets: Union[Buckets, Grid],
+    batch_size: Optional[int] = None,
+    tokens_per_batch: Optional[int] = None,
+    shuffle_seed: Optional[int] = None,
+    num_shards: int = 1,
+    shard_id: int = 0,
+    *,
+    axes: Mapping[str, Any],
+    columns: Optional[Sequence[str]] = None,
+    pad: Any = 0,
+    weight: str = "weight",
+    overflow: str = "error",
+) -> BucketDataset:
+    """Batches of ragged samples in which every bucket has one shape.
+
+    Args:
+        dataset: samples with ``len()`` and ``[]``, each a mapping, or a tuple with the names in ``columns``, of NumPy
+            arrays or scalars; or a `mindspore.dataset` pipeline, which is read into memory once.
+        lengths: of every sample, integers [n]; for a `Grid` pairs [n, 2].
+        buckets: the padded sizes.
+        batch_size: rows per batch and rank. Or
+        tokens_per_batch: rows per batch and rank as many as fit, at least one: ``tokens_per_batch // size``.
+        shuffle_seed: shuffles samples within their bucket, and batches, anew in every epoch; None keeps the order.
+        num_shards, shard_id: the number of ranks, and this rank.
+        axes: the ragged axes of the batch by column, as in `bucketed`; axis 0 is the batch. All others are stacked.
+        columns: names for samples that are tuples.
+        pad: the value of padded positions, for all columns or by name.
+        weight: the name of the added float32 column [rows]: 1 for samples, 0 for rows that fill a batch up (copies of
+            the batch's first sample). A loss is the sum of weight times loss over the sum of the weights.
+        overflow: what becomes of over-long samples: "error", "drop" or "truncate"; see `BucketDataset.over_long`.
+
+    Raises:
+        LengthError: for an over-long sample, under overflow="error".
+        DatasetError: for anything else that does not fit together; when this is called, or with the sample's place
+            when a sample turns out not to have the length that ``lengths`` gives it.
+    """
+    return BucketDataset(
+        _Source(
+            *_samples(dataset, columns), lengths, buckets, batch_size, tokens_per_batch, shuffle_seed,
+            num_shards, shard_id, axes, pad, weight, overflow,
+        )
+    )  # fmt: skip
+
+
+class BucketDataset(ds.GeneratorDataset):
+    """The pipeline that `bucket_dataset` makes. A new iterator begins at the start of the current epoch.
+
+    Operations put on top (``map``, ``repeat``) make a new pipeline, which no longer keeps the position.
+
+    Attributes:
+        batches: how many batches an epoch has, on every rank.
+        over_long: how many samples were dropped or truncated.
+        waste: padding over content, in an epoch, filled rows included.
+    """
+
+    def __init__(self, source: _Source):
+        super().__init__(source, source.names, shuffle=False, python_multiprocessing=False)
+        self.batches = len(source.plan(0))
+        self.over_long = source.over_long
+        self.waste = source.waste()
+
+    def get_dataset_size(self) -> int:
+        """The batches of an epoch."""
+        return self.batches
+
+    def create_tuple_iterator(self, *args: Any, **kwargs: Any) -> Iterator:
+        """As in MindSpore; counts the batches that are taken."""
+        self.source.begin()
+        return _Counted(super().create_tuple_iterator(*args, **kwargs), self.source)
+
+    def create_dict_iterator(self, *args: Any, **kwargs: Any) -> Iterator:
+        """As in MindSpore; counts the batches that are taken."""
+        self.source.begin()
+        return _Counted(super().create_dict_iterator(*args, **kwargs), self.source)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the last batch that was taken, as plain numbers and strings."""
+        return self.source.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with exactly the batches that remained: the next iterator begins in the middle of its epoch.
+
+        The number of ranks may be another one if the global batch is the same.
+
+        Raises:
+            StateError: for a state of other samples, buckets, seed or global batch; nothing is changed.
+        """
+        self.source.load_state_dict(state)
+
+
+class _Counted:
+    """An iterator of MindSpore's that notes how far its consumer has come."""
+
+    def __init__(self, inner: Any, source: _Source):
+        self._inner, self._source = inner, source
+
+    def __iter__(self) -> _Counted:
+        iter(self._inner)
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            batch = next(self._inner)
+        except StopIteration:
+            self._source.epoch, self._source.step = self._source.epoch + 1, 0
+            raise
+        self._source.step += 1
+        return batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+class _Source:
+    """Makes the batches of one rank, epoch after epoch; keeps the consumer's position."""
+
+    def __init__(
+        self, samples: Any, names: list[str], lengths: Any, buckets: Any, batch_size: Any, tokens_per_batch: Any,
+        shuffle_seed: Any, num_shards: int, shard_id: int, axes: Mapping, pad: Any, weight: str, overflow: str,
+    ):  # fmt: skip
+        if (batch_size is None) == (tokens_per_batch is None):
+            raise DatasetError(
+                f"batch_size={batch_size} and tokens_per_batch={tokens_per_batch}: pass exactly one of them"
+            )
+        size = tokens_per_batch if batch_size is None else batch_size
+        if size < 1:
+            raise DatasetError(f"{size} rows or tokens make no batch; pass a positive number")
+        if not 0 <= shard_id < num_shards:
+            raise DatasetError(f"shard_id={shard_id} is not one of num_shards={num_shards} ranks")
+        if overflow not in OVERFLOWS:
+            raise DatasetError(f"overflow={overflow!r} is unknown; choose one of {', '.join(OVERFLOWS)}")
+        if weight in names:
+            raise DatasetError(f"weight={weight!r} is a column of the samples already; choose another name")
+        self.ragged = Plan.make((names, False), axes, buckets, pad)
+        for argument in self.ragged.arguments:
+            if any(axis == 0 for axis, _ in argument.axes):
+                raise DatasetError(f"axes of {argument.name!r} contain 0, the batch; name axes of its samples, from 1")
+        self.samples, self.columns, self.names = samples, names, [*names, weight]
+        self.lengths = _checked_lengths(lengths, len(samples), len(self.ragged.sizers[0][0]))
+        self.batch_size, self.tokens_per_batch, self.seed = batch_size, tokens_per_batch, shuffle_seed
+        self.num_shards, self.shard_id, self.truncate = num_shards, shard_id, overflow == "truncate"
+        self.members, self.over_long = self._members(overflow)
+        self.epoch = self.step = 0
+        self._start, self._producing = 0, 0
+
+    # --- the plan --------------------------------------------------------------------------------
+
+    def _members(self, overflow: str) -> tuple[dict[tuple[int, ...], np.ndarray], int]:
+        """The places of the samples of every size, ascending, and how many are over-long."""
+        _, sizer = self.ragged.sizers[0]
+        found: dict[tuple[int, ...], list[int]] = {}
+        over_long = 0
+        for place, length in enumerate(self.lengths.tolist()):
+            try:
+                size = sizer(*length)
+            except LengthError as error:
+                if overflow == "error":
+                    raise LengthError(
+                        f"sample {place}: {error}; or pass overflow='drop' or overflow='truncate'"
+                    ) from None
+                over_long += 1
+                if overflow == "drop":
+                    continue
+                size = sizer.truncated(*length)
+            found.setdefault(size if isinstance(size, tuple) else (size,), []).append(place)
+        if not found:
+            raise DatasetError("there is no sample to batch; pass samples that a bucket holds")
+        return {size: np.asarray(found[size], dtype=np.int64) for size in sorted(found)}, over_long
+
+    def rows(self, size: tuple[int, ...]) -> int:
+        """Rows of a batch of this size, on one rank."""
+        return self.batch_size or max(1, self.tokens_per_batch // int(np.prod(size)))
+
+    def plan(self, epoch: int) -> list[_Batch]:
+        """All global batches of an epoch, in order."""
+        random = None if self.seed is None else np.random.default_rng([self.seed, epoch])
+        batches = []
+        for size, places in self.members.items():
+            order = places if random is None else random.permutation(places)
+            rows = self.rows(size) * self.num_shards
+            batches += [_Batch(size, order[first : first + rows], rows) for first in range(0, len(order), rows)]
+        if random is None:
+            return sorted(batches, key=lambda batch: int(batch.places[0]))
+        return [batches[i] for i in random.permutation(len(batches))]
+
+    def waste(self) -> float:
+        content = int(self.lengths[np.concatenate(list(self.members.values()))].prod(1).sum())
+        padded = sum(int(np.prod(batch.size)) * batch.rows for batch in self.plan(0))
+        return padded / content - 1.0 if content else 0.0
+
+    # --- the batches -----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A new iterator: it begins with the current epoch, in its middle only right after `load_state_dict`."""
+        self._producing = self.epoch
+        self.step = self._start
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        epoch, first = self._producing, self._start
+        self._producing, self._start = epoch + 1, 0
+        for batch in self.plan(epoch)[first:]:
+            yield self.batch(batch)
+
+    def batch(self, batch: _Batch) -> tuple[np.ndarray, ...]:
+        """This rank's rows of a global batch, and their weights."""
+        places = batch.places[self.shard_id :: self.num_shards]
+        rows = batch.rows // self.num_shards
+        filled = [self._sample(int(place)) for place in places] or [self._sample(int(batch.places[0]))]
+        filled += [filled[0]] * (rows - len(filled))
+        ragged = {argument.index: argument for argument in self.ragged.arguments}
+        sizes = dict(zip(self.ragged.sizers[0][0], batch.size))
+        columns = []
+        for index, name in enumerate(self.columns):
+            values = [np.asarray(sample[index]) for sample in filled]
+            argument = ragged.get(index)
+            if argument is not None:
+                values = [self._padded(value, argument, sizes) for value in values]
+            try:
+                columns.append(np.stack(values))
+            except ValueError:
+                shapes = sorted({value.shape for value in values})
+                raise DatasetError(f"column {name!r} has samples of shapes {shapes}; name its ragged axes") from None
+        weights = np.zeros(rows, dtype=np.float32)
+        weights[: len(places)] = 1.0
+        return (*columns, weights)
+
+    def _sample(self, place: int) -> tuple:
+        sample = self.samples[place]
+        values = tuple(sample[name] for name in self.columns) if isinstance(sample, Mapping) else tuple(sample)
+        if len(values) != len(self.columns):
+            raise DatasetError(f"sample {place} has {len(values)} values, not one for each of columns={self.columns}")
+        expected = dict(zip(self.ragged.sizers[0][0], self.lengths[place].tolist()))
+        for argument in self.ragged.arguments:
+            shape = np.shape(values[argument.index])
+            for axis, name in argument.axes:
+                axis = axis - 1 if axis > 0 else axis
+                if not -len(shape) <= axis < len(shape) or shape[axis] != expected[name]:
+                    raise DatasetError(
+                        f"sample {place} has shape {list(shape)} in column {argument.name!r}, "
+                        f"but lengths= says that {name} is {expected[name]}"
+                    )
+        return values
+
+    @staticmethod
+    def _padded(value: np.ndarray, argument: Any, sizes: Mapping[str, int]) -> np.ndarray:
+        shape = list(value.shape)
+        for axis, name in argument.axes:
+            shape[axis - 1 if axis > 0 else axis] = sizes[name]
+        padded = np.full(shape, argument.pad, dtype=value.dtype)
+        kept = tuple(slice(min(old, new)) for old, new in zip(value.shape, shape))
+        padded[kept] = value[kept]
+        return padded
+
+    # --- the position ----------------------------------------------------------------------------
+
+    def _identity(self) -> dict[str, Any]:
+        """What a position belongs to."""
+        size = self.batch_size or self.tokens_per_batch
+        sizes = sorted(self.members)
+        return {
+            "samples": hashlib.sha256(self.lengths.tobytes()).hexdigest(),
+            "buckets": [list(map(int, size)) for size in sizes],
+            "seed": self.seed,
+            "per": "rows" if self.batch_size else "tokens",
+            "over_long": self.over_long,
+            "truncate": self.truncate,
+            "global_rows": [self.rows(size) * self.num_shards for size in sizes],
+            "size": size,
+            "num_shards": self.num_shards,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "step": self.step, **self._identity()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        own = self._identity()
+        missing = [name for name in ("epoch", "step", *own) if name not in state]
+        if missing:
+            raise StateError(f"state lacks {', '.join(map(repr, missing))}; pass what state_dict() returned")
+        for name in ("samples", "buckets", "seed", "over_long", "truncate"):
+            if state[name] != own[name]:
+                raise StateError(
+                    f"state was saved with other {name} ({_brief(state[name])}, here {_brief(own[name])}); "
+                    f"resume with the same data and settings"
+                )
+        if state["global_rows"] != own["global_rows"]:
+            raise StateError(
+                f"state was saved by {state['num_shards']} rank(s) with {state['size']} {state['per']} each, here "
+                f"{own['num_shards']} have {own['size']} {own['per']}: the batches differ; choose "
+                f"batch_size x num_shards as it was"
+            )
+        epoch, step = state["epoch"], state["step"]
+        if not (isinstance(epoch, int) and isinstance(step, int) and epoch >= 0 and 0 <= step <= len(self.plan(0))):
+            raise StateError(f"state has epoch={epoch!r}, step={step!r}, which this data does not have")
+        self.epoch, self.step, self._start = epoch, step, step
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _samples(dataset: Any, columns: Optional[Sequence[str]]) -> tuple[Any, list[str]]:
+    """Samples by place, and the names of their columns."""
+    if isinstance(dataset, ds.Dataset):
+        names = dataset.get_col_names()
+        return list(dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)), list(columns or names)
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise DatasetError(f"dataset={type(dataset).__name__} has no length and places; pass a sequence of samples")
+    if len(dataset) == 0:
+        raise DatasetError("dataset has no samples; pass at least one")
+    first = dataset[0]
+    if isinstance(first, Mapping):
+        return dataset, list(columns or first)
+    if columns is None:
+        raise DatasetError("samples are tuples, whose parts have no names; pass columns=")
+    return dataset, list(columns)
+
+
+def _checked_lengths(lengths: Any, samples: int, width: int) -> np.ndarray:
+    """int64 [samples, width]."""
+    array = np.asarray(lengths)
+    wanted = (samples,) if width == 1 else (samples, width)
+    if array.shape != wanted or not np.issubdtype(array.dtype, np.integer) or array.min() < 0:
+        raise DatasetError(
+            f"lengths has shape {array.shape} and dtype {array.dtype}; pass non-negative integers of shape {wanted}"
+        )
+    return array.astype(np.int64).reshape(samples, width)

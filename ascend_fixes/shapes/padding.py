@@ -1,0 +1,93 @@
+"""Padding and slicing of arrays along named axes.
+
+In graph mode this happens on the host, in NumPy: a device operator for it would be
+one more graph per length. In PyNative mode it is done with tensor operations, so
+that gradients still flow through the inputs and outputs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, Union
+
+import mindspore
+import numpy as np
+from mindspore import Tensor, ops
+
+from ascend_fixes import _mindspore
+from ascend_fixes.errors import AscendFixesError
+
+__all__ = ["Array", "PadValueError", "crop", "is_array", "pad"]
+
+Array = Union[np.ndarray, Tensor]
+
+
+class PadValueError(AscendFixesError, ValueError):
+    """A pad value that the input's dtype cannot hold."""
+
+
+def is_array(value: Any) -> bool:
+    """Whether ``value`` is something that `pad` takes."""
+    return isinstance(value, (Tensor, np.ndarray))
+
+
+def pad(array: Array, sizes: Sequence[tuple[int, int]], value: Any = 0) -> Tensor:
+    """``array`` with every ``(axis, size)`` of ``sizes`` padded at the end, or cut, to its size.
+
+    A NumPy array becomes a Tensor of the same dtype. A Tensor that fits already is returned itself.
+
+    Raises:
+        PadValueError: where the dtype cannot hold ``value`` (a fraction or a negative in an integer, -1e9 in float16).
+    """
+    shape = list(array.shape)
+    for axis, size in sizes:
+        shape[axis] = size
+    if isinstance(array, Tensor):
+        if tuple(shape) == array.shape:
+            return array
+        if _differentiable(array):
+            return _pad_on_device(array, sizes, value)
+        array = array.asnumpy()
+    kept = tuple(slice(min(old, new)) for old, new in zip(array.shape, shape))
+    padded = np.full(shape, _fill(array.dtype, value), dtype=array.dtype)
+    padded[kept] = array[kept]
+    return Tensor.from_numpy(padded)
+
+
+def crop(tensor: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """``tensor`` cut to ``size`` along every ``(axis, size)`` of ``sizes``."""
+    index = [slice(None)] * tensor.ndim
+    for axis, size in sizes:
+        index[axis] = slice(size)
+    if _differentiable(tensor):
+        return tensor[tuple(index)]
+    return Tensor.from_numpy(np.ascontiguousarray(tensor.asnumpy()[tuple(index)]))
+
+
+def _differentiable(tensor: Tensor) -> bool:
+    """Whether to stay in tensor operations: in PyNative mode, and for bfloat16, which NumPy does not have."""
+    return not _mindspore.in_graph_mode() or tensor.dtype == mindspore.bfloat16
+
+
+def _pad_on_device(tensor: Tensor, sizes: Sequence[tuple[int, int]], value: Any) -> Tensor:
+    for axis, size in sizes:
+        missing = size - tensor.shape[axis]
+        if missing > 0:
+            shape = list(tensor.shape)
+            shape[axis] = missing
+            tensor = ops.concat((tensor, ops.full(tuple(shape), value, dtype=tensor.dtype)), axis)
+        elif missing < 0:
+            tensor = crop(tensor, [(axis, size)])
+    return tensor
+
+
+@functools.lru_cache(maxsize=256)
+def _fill(dtype: np.dtype, value: Any) -> Any:
+    """``value`` in ``dtype``; refused where the conversion changes what it means."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        filled = np.asarray(value).astype(dtype)
+    exact = np.issubdtype(dtype, np.inexact)
+    if (np.isfinite(value) and not np.isfinite(filled)) if exact else not filled == value:
+        raise PadValueError(f"pad value {value!r} does not fit {dtype}; choose one that {dtype} can hold")
+    return filled[()]

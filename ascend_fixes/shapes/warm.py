@@ -1,0 +1,144 @@
+"""Compiling a bucketed cell's graphs ahead, several at a time.
+
+Each graph is compiled by a worker that is forked from this process, so that it has the
+very cell (cells do not pickle), and handed over through a `CompileCache`. Fork before
+the process has used a compile cache: MindSpore fixes the cache's directory at its first
+use, and workers must not share one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, Union
+
+from mindspore import nn
+
+from ascend_fixes.shapes.bucketed import bucketing_of
+from ascend_fixes.shapes.compile_cache import CompileCache, CompileCacheError, clean_up
+from ascend_fixes.shapes.graphs import argument_names
+
+__all__ = ["WarmReport", "warm"]
+
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class WarmReport:
+    """What `warm` did.
+
+    Attributes:
+        compiled: the sizes whose graphs are in the cache now, and the seconds each worker took.
+        failed: the sizes that are left to be compiled at their first call.
+        seconds: of the whole.
+    """
+
+    compiled: tuple[tuple[dict[str, int], float], ...]
+    failed: tuple[dict[str, int], ...]
+    seconds: float
+
+
+def warm(
+    cell: nn.Cell,
+    inputs: Union[Mapping[str, Any], Sequence[Any]],
+    cache: CompileCache,
+    workers: int = 2,
+    timeout: float = 600.0,
+    progress: Optional[Callable[[str], None]] = None,
+) -> WarmReport:
+    """Compile every bucket of ``cell`` into ``cache``; a later call under the cache only loads its graph.
+
+    Args:
+        cell: a bucketed cell, in the mode (training or not) it will be called in.
+        inputs: any batch it takes, by argument names or in their order: gives dtypes and fixed axes.
+        cache: a cache that is not in use yet; enter it after this.
+        workers: how many processes compile at a time.
+        timeout: seconds for one graph; a worker that takes longer is ended.
+        progress: is told after every graph how far it is; by default a line on standard error.
+
+    Raises:
+        CellTypeError: the cell is not bucketed.
+        CompileCacheError: a compile cache has been used by this process, or the platform cannot fork.
+    """
+    bucketing = bucketing_of(cell)
+    if not hasattr(os, "fork"):
+        raise CompileCacheError("warm forks its workers, which this platform cannot; call the cell instead")
+    if CompileCache.has_served():
+        raise CompileCacheError("a compile cache has been used in this process; call warm before the first `with`")
+    if workers < 1:
+        raise CompileCacheError(f"workers={workers} compile nothing; pass at least 1")
+    args = _ordered(cell, inputs)
+    waiting = bucketing.plan.all_sizes()
+    running: dict[int, tuple[dict[str, int], float]] = {}
+    total, start = len(waiting), time.monotonic()
+    compiled: list[tuple[dict[str, int], float]] = []
+    failed: list[dict[str, int]] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                sizes = waiting.pop(0)
+                # A static graph, padded as a call would pad it.
+                running[_fork(cell, bucketing, args, sizes, cache)] = (sizes, time.monotonic())
+            for pid, status in _ended(running, timeout):
+                sizes, began = running.pop(pid)
+                if status == 0:
+                    compiled.append((sizes, time.monotonic() - began))
+                else:
+                    failed.append(sizes)
+                (progress or _tell)(f"compiled {len(compiled)} of {total} graphs, {time.monotonic() - start:.0f} s")
+            time.sleep(POLL_SECONDS)
+    finally:
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    if failed:
+        warnings.warn(f"{len(failed)} graphs could not be compiled ahead: {failed}", stacklevel=2)
+    return WarmReport(tuple(compiled), tuple(failed), time.monotonic() - start)
+
+
+def _fork(cell: nn.Cell, bucketing: Any, args: tuple, sizes: dict[str, int], cache: CompileCache) -> int:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        with cache:
+            cell.compile(*bucketing.padded(args, sizes))
+        # A graph that cannot be stored has to be compiled when it is called.
+        status = 0 if cache.counts.stored + cache.counts.hits else 1
+    except BaseException as error:
+        said = (str(error).strip().splitlines() or [""])[0]
+        print(f"warm: {sizes}: {type(error).__name__}: {said}", file=sys.stderr, flush=True)
+    finally:
+        clean_up()
+        os._exit(status)
+
+
+def _ended(running: Mapping[int, tuple], timeout: float) -> list[tuple[int, int]]:
+    """The workers that have ended, ending those that took too long: (process id, exit status)."""
+    ended = []
+    for pid, (_, began) in running.items():
+        if time.monotonic() - began > timeout:
+            os.kill(pid, signal.SIGKILL)
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            ended.append((pid, status))
+    return ended
+
+
+def _ordered(cell: nn.Cell, inputs: Union[Mapping[str, Any], Sequence[Any]]) -> tuple:
+    if isinstance(inputs, Mapping):
+        names, _ = argument_names(cell)
+        return tuple(inputs[name] for name in names if name in inputs)
+    return tuple(inputs)
+
+
+def _tell(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

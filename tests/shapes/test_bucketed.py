@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+import copy
+import timeit
+
+import mindspore as ms
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mindspore import Tensor, nn
+from shapes_cells import (
+    Decorated,
+    Graphs,
+    Pairs,
+    Pooled,
+    PooledLoss,
+    Same,
+    Scorer,
+    batch,
+    copy_parameters,
+    pooled_step,
+    tensors,
+)
+
+from ascend_fixes.shapes import (
+    BucketedCell,
+    Buckets,
+    GraphLimitError,
+    Grid,
+    LengthError,
+    PadValueError,
+    PlanError,
+    bucketed,
+    graphs,
+    padding_counts,
+)
+from ascend_fixes.shapes.bucketed import bucketing_of
+
+BOTH = {"ids": 1, "mask": 1}
+SCORES = {0: 1, 1: {"states": 1, "pooled": {1: 1}}}
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return Scorer().set_train(False)
+
+
+@pytest.fixture(scope="module")
+def wrapped(scorer):
+    return bucketed(scorer, BOTH, Buckets([4, 8, 16]), outputs=SCORES)
+
+
+def assert_same(found, expected, tolerance=2e-6):
+    np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), rtol=tolerance, atol=tolerance)
+
+
+# --- inference ------------------------------------------------------------------------------------
+
+
+def test_without_it_every_length_is_a_graph_and_with_it_every_bucket():
+    bare = Pooled()
+    for length in range(1, 6):
+        bare(*tensors(*batch(length)))
+    assert len(graphs(bare)) == 5
+    cell = bucketed(Pooled(), BOTH, Buckets([3, 5]))
+    for length in range(1, 6):
+        cell(*batch(length))
+    assert len(graphs(cell)) == 2
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 16), st.booleans(), st.booleans())
+def test_every_output_is_the_bare_cells_and_is_cut_back(scorer, wrapped, length, as_tensors, by_name):
+    ids, mask = batch(length)
+    given_ids, given_mask = tensors(ids, mask) if as_tensors else (ids, mask)
+    found = wrapped(given_ids, mask=given_mask) if by_name else wrapped(given_ids, given_mask)
+    # The reference runs in few graphs of its own: the same rows, alone in a batch padded by hand.
+    reference = scorer(*tensors(np.pad(ids, ((0, 0), (0, 20 - length))), np.pad(mask, ((0, 0), (0, 20 - length)))))
+    assert found[0].shape == (2, length, 3) and found[1]["states"].shape == (2, length, 8)
+    assert_same(found[0], reference[0][:, :length])
+    assert_same(found[1]["states"], reference[1]["states"][:, :length])
+    assert_same(found[1]["pooled"][0], reference[1]["pooled"][0])
+    assert_same(found[1]["pooled"][1], reference[1]["pooled"][1][:, :length])
+    assert len(graphs(wrapped)) <= 3
+
+
+def test_outputs_that_are_not_named_are_returned_as_they_are():
+    cell = bucketed(Scorer().set_train(False), BOTH, Buckets([8]), outputs={1: {"pooled": {1: 1}}})
+    scores, rest = cell(*batch(5))
+    assert scores.shape == (2, 8, 3) and rest["states"].shape == (2, 8, 8) and rest["pooled"][1].shape == (2, 5)
+
+
+@settings(max_examples=20)
+@given(
+    st.sampled_from(["int8", "int32", "int64", "uint8", "bool", "float16", "float32", "float64"]),
+    st.integers(1, 6),
+    st.integers(1, 3),
+    st.sampled_from([0, 1]),
+)
+def test_padding_keeps_dtype_and_content_and_fills_with_the_pad_value(dtype, length, rows, pad):
+    cell = bucketed(Same(), {"x": {0: "rows", 1: "length"}}, {"rows": Buckets([3]), "length": Buckets([6])}, pad=pad)
+    values = np.random.default_rng(length).integers(0, 2, (rows, length)).astype(dtype)
+    for given_values in (values, Tensor(values)):
+        found = cell(given_values).asnumpy()
+        assert found.dtype == values.dtype and found.shape == (3, 6)
+        assert (found[:rows, :length] == values).all()
+        found[:rows, :length] = pad
+        assert (found == pad).all()
+
+
+def test_named_lengths_pad_several_axes_and_the_batch():
+    cell = bucketed(
+        Graphs(),
+        {"nodes": {0: "batch", 1: "nodes"}, "adjacency": {0: "batch", 1: "nodes", 2: "nodes"}},
+        {"batch": Buckets([4]), "nodes": Buckets([3, 6])},
+        outputs={0: {0: "batch", 1: "nodes"}},
+        max_graphs=2,
+    )
+    rng = np.random.default_rng(0)
+    for rows, count in [(1, 2), (3, 5), (4, 6), (2, 3)]:
+        nodes, adjacency = rng.random((rows, count), np.float32), rng.random((rows, count, count), np.float32)
+        found = cell(nodes, adjacency)
+        np.testing.assert_allclose(found.asnumpy(), np.einsum("bij,bj->bi", adjacency, nodes), rtol=1e-5)
+    assert padding_counts(cell).content == 1 * 2 + 3 * 5 + 4 * 6 + 2 * 3
+    assert padding_counts(cell).padded == 4 * (3 + 6 + 6 + 3)
+
+
+def test_a_grid_pads_two_lengths():
+    cell = bucketed(
+        Pairs(),
+        {"source": {1: "source"}, "target": {1: "target"}},
+        Grid([(4, 8), (8, 4)]),
+        outputs={0: {1: "source", 2: "target"}},
+    )
+    source, target = np.ones((2, 3), np.float32), np.ones((2, 7), np.float32)
+    scores, sums = cell(source, target)
+    assert scores.shape == (2, 3, 7) and sums.asnumpy().tolist() == [10, 10]
+    assert cell(target, source)[0].shape == (2, 7, 3)
+    with pytest.raises(LengthError, match="source x target 5 x 5, over the largest bucket"):
+        cell(np.ones((2, 5), np.float32), np.ones((2, 5), np.float32))
+
+
+def test_masks_are_built_where_the_caller_leaves_them_out():
+    cell = bucketed(Pooled(), BOTH, Buckets([8]), masks={"mask": "ids"})
+    ids, _ = batch(5)
+    full = np.ones((2, 5), np.float32)
+    assert_same(cell(ids), cell(ids, full))
+    assert_same(cell(ids), cell(ids, None))
+    assert len(graphs(cell)) == 1
+    other = np.array([[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]], np.float32)
+    assert not np.allclose(cell(ids).asnumpy(), cell(ids, other).asnumpy())
+
+
+def test_other_arguments_are_left_alone(scorer, wrapped):
+    ids, mask = batch(4)
+    assert_same(wrapped(ids, mask, 3)[0], 3 * wrapped(ids, mask)[0])
+
+
+def test_arrays_that_are_not_ragged_do_not_become_constants_of_the_graph():
+    cell = bucketed(Pairs(), {"source": 1}, Buckets([8]), max_graphs=1)
+    for value in (1, 2, 3):
+        target = np.full((2, 8), value, np.float32)
+        assert cell(np.ones((2, 5), np.float32), target)[1].asnumpy().tolist() == [5 + 8 * value] * 2
+
+
+def test_a_bucketed_class_keeps_its_body_and_its_names():
+    cls = bucketed(type("Own", (Scorer,), {}), BOTH, Buckets([8]), outputs=SCORES)
+    cell = cls().set_train(False)
+    assert isinstance(cell, Scorer) and cls.__name__ == "Own"
+    assert [p.name for p in cell.get_parameters()] == [p.name for p in Scorer().get_parameters()]
+    for length in (2, 5, 8):
+        assert cell(*batch(length))[0].shape == (2, length, 3)
+    assert len(graphs(cell)) == 1 and padding_counts(cell).calls == 3
+    assert copy.deepcopy(cell)(*batch(3))[0].shape == (2, 3, 3)
+
+
+def test_a_decorated_class_may_name_itself_in_super():
+    cell = Decorated()
+    assert isinstance(cell, Decorated) and [cell(*batch(n)).shape for n in (3, 7, 2)] == [(2, n, 8) for n in (3, 7, 2)]
+    assert len(graphs(cell)) == 2 and cell.embedding.embedding_table.name == "embedding.embedding_table"
+
+
+def test_the_decorator_is_called_with_options_only():
+    decorator = bucketed(axes={"x": 0}, buckets=Buckets([4]), outputs=0)
+    cell = decorator(type("Own", (Same,), {}))()
+    assert cell(np.arange(3)).shape == (3,) and len(graphs(cell)) == 1
+
+
+def test_a_call_costs_at_most_100_microseconds_more_than_a_bare_one():
+    cell = bucketed(Scorer(), {"ids": 1, "mask": 1, "scale": 1}, Buckets([16, 32]), outputs={0: 1})
+    arrays = [np.ones((16, 20), np.int32), np.ones((16, 20), np.float32), np.ones((16, 20), np.float32)]
+    wide = Tensor(np.ones((16, 32), np.float32))
+    for inputs in (arrays, [Tensor(array) for array in arrays]):
+        # Everything but the graph itself: binding, padding, counting, cutting one output back.
+        def call(inputs=tuple(inputs)):
+            return bucketing_of(cell).call(cell, lambda *args: (wide, wide), inputs, {})
+
+        assert call()[0].shape == (16, 20)
+        seconds = min(timeit.repeat(call, number=20, repeat=50)) / 20
+        assert seconds < 100e-6, f"{1e6 * seconds:.0f} microseconds"
+
+
+# --- the life of a cell ---------------------------------------------------------------------------
+
+
+def test_train_and_eval_are_different_graphs(wrapped):
+    ids, mask = batch(4)
+    quiet = wrapped(ids, mask)[0]
+    wrapped.set_train(True)
+    assert not np.allclose(wrapped(ids, mask)[0].asnumpy(), quiet.asnumpy())
+    wrapped.set_train(False)
+    assert (wrapped(ids, mask)[0].asnumpy() == quiet.asnumpy()).all()
+
+
+def test_checkpoints_load_both_ways(tmp_path):
+    bare, cell = Pooled(), bucketed(Pooled(), BOTH, Buckets([8]))
+    names = [p.name for p in bare.get_parameters()]
+    ids, mask = batch(5)
+    for source, target in ((bare, cell), (bucketed(Pooled(), BOTH, Buckets([8])), Pooled())):
+        path = str(tmp_path / f"{type(source).__name__}.ckpt")
+        ms.save_checkpoint(source, path)
+        assert sorted(ms.load_checkpoint(path)) == sorted(names)
+        missing, unexpected = ms.load_param_into_net(target, ms.load_checkpoint(path))
+        assert not missing and not unexpected
+        assert_same(source(*tensors(ids, mask)), target(*tensors(ids, mask)))
+
+
+def test_the_state_dictionary_has_the_cells_own_keys():
+    bare, cell = Pooled(), bucketed(Pooled(), BOTH, Buckets([8]))
+    assert list(cell.state_dict()) == list(bare.state_dict())
+    assert not any(cell.load_state_dict(bare.state_dict()))
+    assert_same(cell(*batch(8)), bare(*tensors(*batch(8))))
+
+
+def test_a_deep_copy_is_independent():
+    cell = bucketed(Pooled(), BOTH, Buckets([8]), max_graphs=1)
+    expected = cell(*batch(5))
+    other = copy.deepcopy(cell)
+    assert graphs(other) == [] and padding_counts(other).calls == 0
+    assert_same(other(*batch(5)), expected)
+    other.cell.head.bias.set_data(other.cell.head.bias + 1)
+    assert_same(other(*batch(5)), expected + 1)
+    assert_same(cell(*batch(5)), expected)
+    assert len(graphs(cell)) == len(graphs(other)) == 1
+    with pytest.raises(GraphLimitError):
+        other(*batch(5, rows=3))
+
+
+def test_a_bucket_can_be_exported(tmp_path):
+    cell = bucketed(Pooled(), BOTH, Buckets([8]))
+    inputs = tensors(*batch(8))
+    ms.export(cell, *inputs, file_name=str(tmp_path / "bucket"), file_format="MINDIR")
+    loaded = nn.GraphCell(ms.load(str(tmp_path / "bucket.mindir")))
+    assert_same(loaded(*inputs), cell(*inputs))
+
+
+def test_pynative_mode_keeps_the_gradients():
+    cell, bare = bucketed(Pooled(), BOTH, Buckets([8])), Pooled()
+    copy_parameters(cell, bare)
+    ids, mask = tensors(*batch(5))
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    try:
+        # With respect to a padded input, and through an output that is cut back.
+        expected = ms.grad(lambda m: bare(ids, m).sum())(mask)
+        assert_same(ms.grad(lambda m: cell(ids, m).sum())(mask), expected)
+        same = bucketed(Same(), {"x": 1}, Buckets([8]), outputs=1)
+        assert_same(ms.grad(lambda m: (same(m) ** 2).sum())(mask), 2 * mask)
+    finally:
+        ms.set_context(mode=ms.GRAPH_MODE)
+
+
+# --- training -------------------------------------------------------------------------------------
+
+
+def trained(step, lengths):
+    return [float(step(*batch(n), np.array([0, 2], np.int32))) for n in lengths]
+
+
+def test_a_training_cell_trains_as_the_bare_one():
+    lengths = [3, 7, 8, 3]
+    steps = pooled_step(), pooled_step()
+    copy_parameters(steps[0], steps[1])
+    cell = bucketed(steps[1], BOTH, Buckets([4, 8]), max_graphs=2)
+    assert [p.name for p in cell.get_parameters()] == [p.name for p in steps[0].get_parameters()]
+    expected = [float(steps[0](*tensors(*batch(n), np.array([0, 2], np.int32)))) for n in lengths]
+    np.testing.assert_allclose(trained(cell, lengths), expected, rtol=1e-5)
+    assert len(graphs(steps[0])) == len(set(lengths)) and len(graphs(cell)) == 2
+    assert graphs(cell)[0].arguments["label"] == "Int32[2]"
+    for own, bare in zip(cell.get_parameters(), steps[0].get_parameters()):
+        np.testing.assert_allclose(own.asnumpy(), bare.asnumpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_batch_axis_of_a_training_cell_with_an_ignored_label():
+    cell = bucketed(
+        pooled_step(),
+        {"ids": {0: "batch", 1: "length"}, "mask": {0: "batch", 1: "length"}, "label": {0: "batch"}},
+        {"batch": Buckets([4]), "length": Buckets([8])},
+        pad={"mask": 1.0, "label": -100},
+        max_graphs=1,
+    )
+    losses = [float(cell(*batch(5, rows), np.arange(rows, dtype=np.int32) % 3)) for rows in (4, 3, 1)]
+    assert np.isfinite(losses).all()
+
+
+def test_model_trains_and_evaluates_bucketed_cells():
+    rows = [(*batch(n), np.array([0, 2], np.int32)) for n in (3, 7, 5, 8, 2)]
+    dataset = ms.dataset.GeneratorDataset(rows, ["ids", "mask", "label"], shuffle=False)
+    step = pooled_step()
+    scored = bucketed(step.network.network, BOTH, Buckets([8]))
+
+    class Evaluated(nn.Cell):
+        def __init__(self, cell):
+            super().__init__(auto_prefix=False)
+            self.cell = cell
+
+        def construct(self, ids, mask, label):
+            return self.cell(ids, mask), label
+
+    evaluated = bucketed(Evaluated(scored.cell), BOTH, Buckets([4, 8]), max_graphs=2)
+    trained_cell = bucketed(step, BOTH, Buckets([4, 8]), max_graphs=2)
+    model = ms.Model(trained_cell, eval_network=evaluated, metrics={"accuracy"}, eval_indexes=None)
+    model.train(2, dataset, dataset_sink_mode=False)
+    assert len(graphs(trained_cell)) == 2 and padding_counts(trained_cell).calls == 10
+    result = model.eval(dataset, dataset_sink_mode=False)
+    assert 0 <= result["accuracy"] <= 1
+    assert len(graphs(evaluated)) == 2
+
+
+# --- over-long inputs -----------------------------------------------------------------------------
+
+
+def test_an_over_long_input_is_an_error_that_says_what_to_do():
+    cell = bucketed(Pooled(), BOTH, Buckets([4, 8]))
+    with pytest.raises(LengthError, match="argument 'ids' has length 9, over the largest bucket 8; add a bucket"):
+        cell(*batch(9))
+    assert graphs(cell) == [] and padding_counts(cell).calls == 0
+
+
+def test_growing_makes_a_counted_graph_that_later_calls_share():
+    cell = bucketed(Pooled(), BOTH, Buckets([4]), overflow="grow")
+    with pytest.warns(UserWarning, match="lengths {'length': 9} .* a new graph is compiled for {'length': 16}"):
+        found = cell(*batch(9))
+    assert_same(found, cell.cell(*tensors(*batch(9))))
+    cell(*batch(12))
+    assert len(graphs(cell)) == 1 and padding_counts(cell).grown == 1
+
+
+def test_truncating_cuts_inputs_and_counts():
+    cell = bucketed(Scorer().set_train(False), BOTH, Buckets([4]), outputs=SCORES, overflow="truncate")
+    ids, mask = batch(9)
+    with pytest.warns(UserWarning, match="they are cut to {'length': 4}"):
+        found = cell(ids, mask)
+    assert found[0].shape == (2, 4, 3)
+    assert_same(found[0], cell(ids[:, :4], mask[:, :4])[0])
+    assert padding_counts(cell).truncated == 1 and len(graphs(cell)) == 1
+
+
+# --- wrong use ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"axes": None}, "axes=None names no ragged axis"),
+        ({"axes": {"idz": 1}}, "axes= names 'idz', but construct takes ids, mask, scale"),
+        ({"axes": {"ids": "1"}}, "axes of 'ids' are '1'"),
+        ({"axes": {"ids": ()}}, r"axes of 'ids' are \(\)"),
+        ({"buckets": [4, 8]}, r"buckets=\[4, 8\]; pass a Buckets"),
+        ({"buckets": Grid([(4, 4)])}, "a Grid gives two sizes, but axes= names 1"),
+        ({"buckets": {"width": Buckets([4])}}, "each length needs one"),
+        ({"buckets": {"length": Grid([(4, 4)])}}, "pass a Buckets for 1"),
+        ({"pad": {"scale": 0}}, "pad= names 'scale'"),
+        ({"masks": {"mask": "scale"}}, "masks= names 'scale'"),
+        ({"masks": {"nask": "ids"}}, "masks= names 'nask'"),
+        ({"outputs": {0: {1: "width"}}}, "outputs name the length 'width'"),
+        ({"overflow": "wrap"}, "overflow='wrap' is unknown; choose one of error, grow, truncate"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused_when_it_is_made(scorer, options, said):
+    with pytest.raises(PlanError, match=said) as error:
+        bucketed(scorer, **{"axes": BOTH, "buckets": Buckets([4, 8]), **options})
+    assert "\n" not in str(error.value)
+
+
+def test_only_cells_are_bucketed():
+    with pytest.raises(TypeError, match="takes a cell or a class of cells, not function"):
+        bucketed(lambda x: x, {"x": 1}, Buckets([4]))
+    with pytest.raises(TypeError, match="not bucketed; wrap it"):
+        padding_counts(Pooled())
+
+
+def test_a_call_that_does_not_fit_the_plan_is_refused(wrapped):
+    ids, mask = batch(4)
+    with pytest.raises(LengthError, match="argument 'mask' has length 3, but another argument of this call has 4"):
+        wrapped(ids, mask[:, :3])
+    with pytest.raises(LengthError, match=r"argument 'ids' has shape \[4\]"):
+        wrapped(ids[0], mask)
+    with pytest.raises(TypeError, match="missing a required argument: 'ids'"):
+        wrapped(mask=mask)
+
+
+@pytest.mark.parametrize("dtype, pad", [("int32", -0.5), ("uint8", -1), ("int64", float("nan")), ("float16", -1e9)])
+def test_a_pad_value_that_the_dtype_cannot_hold_is_refused(dtype, pad):
+    cell = bucketed(Same(), {"x": 0}, Buckets([4]), pad=pad)
+    with pytest.raises(PadValueError, match=f"does not fit {dtype}"):
+        cell(np.ones(3, dtype))
+
+
+def test_outputs_that_are_not_as_described_are_refused():
+    cell = bucketed(Pooled(), BOTH, Buckets([8]), outputs=1)
+    with pytest.raises(PlanError, match=r"axis 1 of an output of shape \[2, 3\] is length, but length was padded to 8"):
+        cell(*batch(5))
+    cell = bucketed(Pooled(), BOTH, Buckets([8]), outputs={"scores": 1})
+    with pytest.raises(PlanError, match="names parts of a Tensor"):
+        cell(*batch(5))
+
+
+def test_the_wrapper_is_a_cell_with_the_cell_inside(scorer, wrapped):
+    assert isinstance(wrapped, BucketedCell) and isinstance(wrapped, nn.Cell) and wrapped.cell is scorer
+    assert isinstance(PooledLoss(bucketed(Pooled(), BOTH, Buckets([8]))).network, BucketedCell)

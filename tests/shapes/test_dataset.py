@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import json
+
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapes_cells import pooled_step
+
+from ascend_fixes.shapes import (
+    Buckets,
+    DatasetError,
+    Grid,
+    LengthError,
+    PlanError,
+    StateError,
+    bucket_dataset,
+    bucketed,
+    graphs,
+)
+
+AXES = {"ids": 1, "mask": 1}
+
+
+def samples_of(lengths):
+    """Samples that carry their own number in every position."""
+    return [
+        {"ids": np.full(n, place + 1, np.int32), "mask": np.ones(n, np.float32), "label": np.int32(place)}
+        for place, n in enumerate(lengths)
+    ]
+
+
+def made(lengths, sizes=(4, 8), batch_size=3, **options):
+    options = {"axes": AXES, "shuffle_seed": 1, **options}
+    if "tokens_per_batch" in options:
+        batch_size = None
+    return bucket_dataset(samples_of(lengths), lengths, Buckets(sizes), batch_size, **options)
+
+
+def taken(dataset, epochs=1):
+    iterator = dataset.create_dict_iterator(num_epochs=epochs, output_numpy=True)
+    return [list(iterator) for _ in range(epochs)]
+
+
+def labels(batches):
+    """The samples that count, in order."""
+    return [int(label) for batch in batches for label, weight in zip(batch["label"], batch["weight"]) if weight]
+
+
+ragged = st.lists(st.integers(1, 8), min_size=1, max_size=30)
+ranks = st.integers(1, 4)
+seeds = st.one_of(st.none(), st.integers(0, 5))
+
+
+@settings(max_examples=40)
+@given(ragged, st.integers(1, 4), ranks, seeds, st.booleans())
+def test_every_sample_counts_once_and_every_bucket_has_one_shape(lengths, size, num_shards, seed, by_tokens):
+    how = {"tokens_per_batch": 8 * size} if by_tokens else {"batch_size": size}
+    shards = [made(lengths, shuffle_seed=seed, num_shards=num_shards, shard_id=r, **how) for r in range(num_shards)]
+    by_rank = [list(shard.source) for shard in shards]
+    assert len({len(batches) for batches in by_rank} | {shard.get_dataset_size() for shard in shards}) == 1
+    seen, shapes = [], {}
+    for step in zip(*by_rank):
+        # All ranks have the same shape at the same step.
+        assert len({tuple(column.shape for column in batch) for batch in step}) == 1
+        shapes.setdefault(step[0][0].shape[1], set()).add(step[0][0].shape)
+        for ids, mask, label, weight in step:
+            for row in range(len(ids)):
+                length = int(mask[row].sum())
+                assert (ids[row, :length] == label[row] + 1).all() and (ids[row, length:] == 0).all()
+                assert length == lengths[label[row]]
+                if weight[row]:
+                    seen.append(int(label[row]))
+    assert sorted(seen) == list(range(len(lengths)))
+    assert all(len(found) == 1 for found in shapes.values())
+
+
+def test_epochs_differ_and_repeat_with_their_seed():
+    lengths = [1 + n % 8 for n in range(40)]
+    first, second = taken(made(lengths), epochs=2)
+    assert labels(first) != labels(second) and sorted(labels(first)) == sorted(labels(second)) == list(range(40))
+    again = made(lengths)
+    assert [labels(epoch) for epoch in (taken(again)[0], taken(again)[0])] == [labels(first), labels(second)]
+    assert labels(taken(made(lengths, shuffle_seed=None))[0])[:3] == [0, 1, 2]
+
+
+@settings(max_examples=10)
+@given(ragged, st.integers(0, 30), st.integers(0, 2))
+def test_a_saved_position_resumes_with_exactly_the_remaining_batches(lengths, stop, epoch):
+    dataset = made(lengths)
+    whole = taken(made(lengths), epochs=epoch + 2)
+    for _ in range(epoch):
+        taken(dataset)
+    iterator = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
+    stop = min(stop, len(dataset.source.plan(0)))
+    before = [next(iterator) for _ in range(stop)]
+    state = json.loads(json.dumps(dataset.state_dict()))
+    resumed = made(lengths)
+    resumed.load_state_dict(state)
+    after = taken(resumed, epochs=2)
+    assert labels(before) + labels(after[0]) == labels(whole[epoch])
+    assert labels(after[1]) == labels(whole[epoch + 1])
+
+
+def test_a_new_iterator_begins_the_epoch_again():
+    dataset = made([1 + n % 8 for n in range(20)])
+    peek = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
+    next(peek), next(peek)
+    assert sorted(labels(taken(dataset)[0])) == list(range(20))
+
+
+def test_a_differently_sized_world_resumes_with_the_same_global_batch_or_refuses():
+    lengths = [1 + n % 8 for n in range(30)]
+    state = made(lengths, batch_size=4, num_shards=1).state_dict()
+    state["step"] = 2
+    pair = [made(lengths, batch_size=2, num_shards=2, shard_id=r) for r in (0, 1)]
+    rest = []
+    for dataset in pair:
+        dataset.load_state_dict(state)
+        rest += labels(taken(dataset)[0])
+    whole = taken(made(lengths, batch_size=4))[0]
+    assert sorted(rest) == sorted(labels(whole[2:]))
+    with pytest.raises(StateError, match=r"saved by 1 rank\(s\) with 4 rows each, here 3 have 2 rows"):
+        made(lengths, batch_size=2, num_shards=3).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda state: state.pop("step"), "state lacks 'step'"),
+        (lambda state: state.update(seed=9), r"other seed \(9, here 1\)"),
+        (lambda state: state.update(samples="0"), "other samples"),
+        (lambda state: state.update(buckets=[[4]]), "other buckets"),
+        (lambda state: state.update(step=99), "step=99, which this data does not have"),
+        (lambda state: state.update(epoch=-1), "epoch=-1"),
+    ],
+)
+def test_a_state_of_something_else_is_refused_and_changes_nothing(change, said):
+    dataset = made([3, 5, 7])
+    state = dataset.state_dict()
+    change(state)
+    before = dataset.state_dict()
+    with pytest.raises(StateError, match=said):
+        dataset.load_state_dict(state)
+    assert dataset.state_dict() == before and len(taken(dataset)[0]) == dataset.batches
+
+
+def test_over_long_samples_are_refused_dropped_or_truncated_and_counted():
+    lengths = [3, 9, 5, 12]
+    with pytest.raises(LengthError, match="sample 1: length 9 is over the largest bucket 8.*overflow='drop'"):
+        made(lengths)
+    dropped = made(lengths, overflow="drop")
+    assert dropped.over_long == 2 and sorted(labels(taken(dropped)[0])) == [0, 2]
+    cut = made(lengths, overflow="truncate")
+    assert cut.over_long == 2 and sorted(labels(taken(cut)[0])) == [0, 1, 2, 3]
+    assert all(batch["ids"].shape[1] in (4, 8) for batch in taken(cut)[0])
+
+
+def test_tokens_per_batch_gives_short_sizes_more_rows():
+    shapes = {batch["ids"].shape for batch in taken(made([2] * 9 + [8] * 5, tokens_per_batch=16))[0]}
+    assert shapes == {(4, 4), (2, 8)}
+
+
+def test_pairs_take_a_grid():
+    lengths = [(2, 5), (6, 3), (1, 1), (2, 6)]
+    samples = [(np.full(a, 1, np.int32), np.full(b, 2, np.int32)) for a, b in lengths]
+    dataset = bucket_dataset(
+        samples,
+        lengths,
+        Grid([(2, 6), (6, 3)]),
+        2,
+        axes={"source": {1: "source"}, "target": {1: "target"}},
+        columns=["source", "target"],
+        pad={"target": 9},
+    )
+    shapes = [(batch["source"].shape, batch["target"].shape) for batch in taken(dataset)[0]]
+    assert sorted(shapes) == [((2, 2), (2, 6)), ((2, 2), (2, 6)), ((2, 6), (2, 3))]
+    assert {int(batch["target"].max()) for batch in taken(dataset)[0]} == {9, 2}
+
+
+def test_a_mindspore_pipeline_is_taken_and_the_result_is_one():
+    lengths = [3, 5, 7, 2]
+    rows = [(s["ids"], s["mask"], s["label"]) for s in samples_of(lengths)]
+    source = ds.GeneratorDataset(rows, ["ids", "mask", "label"], shuffle=False)
+    dataset = bucket_dataset(source, lengths, Buckets([4, 8]), 2, axes=AXES)
+    assert isinstance(dataset, ds.GeneratorDataset) and dataset.get_dataset_size() == 2
+    mapped = dataset.map(lambda ids: ids + 1, input_columns=["ids"])
+    assert [batch["ids"].shape for batch in mapped.create_dict_iterator(num_epochs=1, output_numpy=True)]
+
+
+def test_model_trains_on_it_in_as_many_graphs_as_there_are_buckets():
+    lengths = [1 + n % 8 for n in range(20)]
+    samples = samples_of(lengths)
+    for sample in samples:
+        sample["label"] = np.int32(sample["label"] % 3)
+    dataset = bucket_dataset(samples, lengths, Buckets([4, 8]), 4, shuffle_seed=0, axes=AXES)
+
+    class Weighted(ms.nn.Cell):
+        def __init__(self, step):
+            super().__init__(auto_prefix=False)
+            self.step = step
+
+        def construct(self, ids, mask, label, weight):
+            return self.step(ids, mask, label) * weight.mean()
+
+    cell = bucketed(Weighted(pooled_step()), AXES, Buckets([4, 8]), max_graphs=2)
+    ms.Model(cell).train(3, dataset, dataset_sink_mode=False)
+    assert len(graphs(cell)) == 2 and dataset.state_dict()["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"batch_size": 0}, "0 rows or tokens make no batch"),
+        ({"tokens_per_batch": None}, "batch_size=None and tokens_per_batch=None: pass exactly one"),
+        ({"shard_id": 2, "num_shards": 2}, "shard_id=2 is not one of num_shards=2"),
+        ({"overflow": "wrap"}, "overflow='wrap' is unknown"),
+        ({"weight": "label"}, "weight='label' is a column"),
+        ({"axes": {"ids": 0}}, "axes of 'ids' contain 0, the batch"),
+    ],
+)
+def test_wrong_use_is_one_clear_line(options, said):
+    with pytest.raises(DatasetError, match=said) as error:
+        made([3, 5], **options)
+    assert "\n" not in str(error.value)
+
+
+def test_samples_that_are_not_what_was_said_are_named():
+    samples = samples_of([3, 5])
+    with pytest.raises(DatasetError, match=r"lengths has shape \(1,\)"):
+        bucket_dataset(samples, [3], Buckets([8]), 2, axes=AXES)
+    with pytest.raises(DatasetError, match="samples are tuples.*pass columns="):
+        bucket_dataset([(np.ones(3),)], [3], Buckets([8]), 2, axes={"ids": 1})
+    with pytest.raises(DatasetError, match="has no samples"):
+        bucket_dataset([], [], Buckets([8]), 2, axes=AXES)
+    with pytest.raises(PlanError, match="axes= names 'idz'"):
+        bucket_dataset(samples, [3, 5], Buckets([8]), 2, axes={"idz": 1})
+    wrong = bucket_dataset(samples, [3, 6], Buckets([8]), 2, axes=AXES)
+    with pytest.raises(DatasetError, match=r"sample 1 has shape \[5\] in column 'ids', but lengths= says .* 6"):
+        list(wrong.source)
+    unnamed = bucket_dataset(samples, [3, 5], Buckets([8]), 2, axes={"ids": 1})
+    with pytest.raises(DatasetError, match="column 'mask' has samples of shapes"):
+        list(unnamed.source)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+
+import mindspore as ms
+import numpy as np
+import pytest
+from mindspore import Tensor
+from shapes_cells import Outer, Pooled, Same, Scorer, batch, pooled_step, tensors
+
+from ascend_fixes.shapes import Buckets, GraphLimitError, bucketed, graphs, limit_graphs
+
+
+def ones(*shape, dtype=ms.float32):
+    return Tensor(np.ones(shape), dtype)
+
+
+def test_the_record_says_what_was_compiled_why_and_how_long_it_took():
+    cell = limit_graphs(Same(), 5)
+    for value in (ones(2, 8), ones(2, 9), ones(2, 8), ones(2, 8, dtype=ms.int32)):
+        cell(value)
+    found = graphs(cell)
+    assert [graph.arguments for graph in found] == [
+        {"x": "Float32[2, 8]"},
+        {"x": "Float32[2, 9]"},
+        {"x": "Int32[2, 8]"},
+    ]
+    assert found[0].reason == "first graph"
+    assert found[1].reason == "argument 'x' changed from Float32[2, 8] to Float32[2, 9]"
+    assert all(0 < graph.seconds < 60 and graph.phase == "train" for graph in found)
+
+
+def test_graphs_compiled_unwatched_are_read_back():
+    cell = Pooled()
+    cell(*tensors(*batch(5)))
+    (graph,) = graphs(cell)
+    assert graph.arguments == {"ids": "Int32[2, 5]", "mask": "Float32[2, 5]"}
+    assert graph.seconds is None and graph.reason == "not watched"
+
+
+def test_the_limit_counts_graphs_and_not_calls():
+    cell = limit_graphs(Same(), 2)
+    for _ in range(3):
+        cell(ones(1, 2)), cell(ones(1, 3))
+    with pytest.raises(GraphLimitError):
+        cell(ones(1, 4))
+    assert len(graphs(cell)) == 2
+    cell(ones(1, 2))
+    limit_graphs(cell, 3)(ones(1, 4))
+    limit_graphs(cell, None)(ones(1, 5))
+    assert len(graphs(cell)) == 4
+
+
+def test_graphs_compiled_before_the_limit_count():
+    cell = Same()
+    cell(ones(1, 2))
+    limit_graphs(cell, 1)
+    cell(ones(1, 2))
+    with pytest.raises(GraphLimitError, match="graph 2 of at most 1"):
+        cell(ones(1, 3))
+
+
+def test_the_error_names_argument_values_and_the_bucket_that_would_have_held_it():
+    cell = limit_graphs(Same(), 2)
+    cell(ones(2, 8)), cell(ones(2, 16))
+    with pytest.raises(GraphLimitError) as error:
+        cell(ones(2, 12))
+    assert str(error.value) == (
+        "Same would compile graph 3 of at most 2: argument 'x' changed from Float32[2, 16] to Float32[2, 12]. "
+        "The graph compiled for 'x' [2, 16] would have held it: pad with shapes.bucketed"
+    )
+    with pytest.raises(GraphLimitError, match=r"No compiled size of 'x' holds \[2, 20\]: add a bucket"):
+        cell(ones(2, 20))
+
+
+def test_python_values_are_named():
+    cell = limit_graphs(Scorer().set_train(False), 2)
+    inputs = tensors(*batch(4))
+    cell(*inputs, 1), cell(*inputs, 2)
+    with pytest.raises(GraphLimitError, match="argument 'scale' changed from 2 to 3. Pass 'scale' as a Tensor"):
+        cell(*inputs, 3)
+
+
+def test_a_bucketed_cell_names_its_own_cell_and_its_buckets():
+    cell = bucketed(Pooled(), {"ids": 1, "mask": 1}, Buckets([4, 8, 16]), max_graphs=2)
+    cell(*batch(3)), cell(*batch(7))
+    with pytest.raises(
+        GraphLimitError,
+        match="Pooled would compile graph 3 of at most 2: argument 'ids' changed "
+        r"from Int32\[2, 8\] to Int32\[2, 16\].* Its buckets are length: \(4, 8, 16\): use fewer",
+    ):
+        cell(*batch(12))
+
+
+def test_training_cells_name_the_arguments_of_the_network_they_train():
+    cell = limit_graphs(pooled_step(), 1)
+    label = np.zeros(2, np.int32)
+    cell(*tensors(*batch(4), label))
+    with pytest.raises(GraphLimitError, match="argument 'ids' changed"):
+        cell(*tensors(*batch(5), label))
+
+
+def test_a_bucketed_cell_inside_another_ones_graph_is_pointed_out():
+    cell = limit_graphs(Outer(bucketed(Pooled(), {"ids": 1, "mask": 1}, Buckets([8]))), 1)
+    cell(*tensors(*batch(4)))
+    with pytest.raises(GraphLimitError, match="Its sub-cell 'inner' is bucketed, which pads only when it is called"):
+        cell(*tensors(*batch(5)))
+
+
+def test_a_deep_copy_has_the_limit_and_its_own_record():
+    cell = limit_graphs(Same(), 1)
+    cell(ones(1, 2))
+    other = copy.deepcopy(cell)
+    assert graphs(other) == []
+    other(ones(1, 3))
+    assert [graph.arguments["x"] for graph in graphs(other)] == ["Float32[1, 3]"]
+    assert [graph.arguments["x"] for graph in graphs(cell)] == ["Float32[1, 2]"]
+    with pytest.raises(GraphLimitError):
+        other(ones(1, 4))
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "3"])
+def test_a_bound_that_is_no_number_of_graphs_is_refused(n):
+    with pytest.raises(GraphLimitError, match="is no number of graphs"):
+        limit_graphs(Same(), n)
+
+
+PATCHED = """
+import sys, warnings
+sys.path.insert(0, sys.argv[1])
+import mindspore as ms, numpy as np
+from shapes_cells import Same
+from ascend_fixes.cures import patched, unpatch
+from ascend_fixes.shapes import graphs
+ms.set_device("CPU"); ms.set_context(mode=ms.GRAPH_MODE)
+warnings.simplefilter("always")
+with patched("S5"), warnings.catch_warnings(record=True) as caught:
+    cell = Same()
+    for length in range(1, 12):
+        cell(ms.Tensor(np.ones((1, length)), ms.float32))
+    other = Same()
+    for length in range(1, 4):
+        other(ms.Tensor(np.ones((1, length)), ms.float32))
+print(len(caught), len(graphs(cell)), graphs(cell)[-1].reason, caught[0].message)
+"""
+
+
+@pytest.mark.slow
+def test_the_patch_warns_once_per_cell_past_its_threshold(tmp_path):
+    command = [sys.executable, "-c", PATCHED, os.path.dirname(__file__)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = done.stdout.strip().splitlines()[-1]
+    assert said.startswith("1 11 argument 'x' changed from Float32[1, 10] to Float32[1, 11] Same has compiled 9 graphs")
+    assert "No compiled size of 'x' holds [1, 9]: add a bucket" in said
