@@ -12,7 +12,8 @@ import functools
 import importlib
 import os
 import re
-from typing import Any, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import mindspore
 
@@ -155,10 +156,12 @@ _FORCE = "MS_DEV_FORCE_USE_COMPILE_CACHE"
 
 # What a cell notes about its own history: it differs between runs and does not enter the graph.
 _VOLATILE = frozenset(
-    "__compile_cell_hook__ __parse_method__ _cell_init_args _compile_cache _compile_phase _compiled _create_time "
-    "_exist_names _exist_objs _has_mutable_args_list _id _init_flag _is_check_and_refresh _lazy_construct_sig "
-    "_mutable_flags _param_prefix _parameter_layout_dict _phase_cache _scope arguments_key cls_name compile "
-    "compile_phase current_phase is_top_cell sequence_modified".split()
+    """
+    __compile_cell_hook__ __parse_method__ _cell_init_args _compile_cache _compile_phase _compiled _create_time
+    _exist_names _exist_objs _has_mutable_args_list _id _init_flag _is_check_and_refresh _lazy_construct_sig
+    _mutable_flags _param_prefix _parameter_layout_dict _phase_cache _scope arguments_key cls_name compile
+    compile_phase current_phase is_top_cell sequence_modified
+    """.split()
 )
 
 
@@ -257,10 +260,10 @@ def is_platform_type(value: Any) -> bool:
 
 def compile_settings() -> dict[str, str]:
     """The settings of this process that a graph can depend on."""
-    names = (
-        "mode device_target enable_graph_kernel graph_kernel_flags deterministic jit_level jit_config "
-        "max_call_depth jit_enable_inplace_ops memory_optimize_level jit_syntax_level"
-    ).split()
+    names = [
+        "mode", "device_target", "enable_graph_kernel", "graph_kernel_flags", "deterministic",
+        "jit_level", "jit_config", "max_call_depth", "jit_enable_inplace_ops", "memory_optimize_level", "jit_syntax_level",
+    ]  # fmt: skip
     settings = {name: str(mindspore.context.get_context(name)) for name in names if _known_setting(name)}
     parallel = ("parallel_mode", "device_num", "global_rank", "gradients_mean", "full_batch")
     settings.update({name: str(mindspore.get_auto_parallel_context(name)) for name in parallel})
@@ -394,7 +397,7 @@ def _proto_attributes(schema: Any, node: Any) -> dict[str, Any]:
     }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def aicpu_operators() -> frozenset[str]:
     """Operators that Ascend runs on its AICPU, by the names of the wheel's own table without underscores: ``nonzero``."""
     from pathlib import Path

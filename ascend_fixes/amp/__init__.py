@@ -1,0 +1,25 @@
+"""Mixed precision that never loses the run: a precision policy, loss scaling and the training step.
+
+step = amp.TrainStep(loss_cell, optimizer, amp.LossScaler(), policy=amp.Policy("compute=float16"), clip_norm=1.0)
+for batch in batches:
+    result = step(*batch)               # an overflowed step changes nothing but the scale
+"""
+
+from ascend_fixes.amp.autocast import Autocast, autocast
+from ascend_fixes.amp.policy import Policy, PolicyError, UnknownTargetError
+from ascend_fixes.amp.scaler import LossScaler, ScalerError, ScalerStateError, StuckScaleError
+from ascend_fixes.amp.step import StepResult, TrainStep
+
+__all__ = [
+    "Autocast",
+    "LossScaler",
+    "Policy",
+    "PolicyError",
+    "ScalerError",
+    "ScalerStateError",
+    "StepResult",
+    "StuckScaleError",
+    "TrainStep",
+    "UnknownTargetError",
+    "autocast",
+]

@@ -1,0 +1,148 @@
+"""Cells for the tests of amp. They live in a file of their own: MindSpore reads a cell's source to compile it."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, nn, ops
+
+
+class Inner(nn.Cell):
+    """A product with a weight: (n, 4) to (n, 4)."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Dense(4, 4, has_bias=False)
+
+    def construct(self, x):
+        return self.dense(x)
+
+
+class Mixture(nn.Cell):
+    """Products in cells, in a method and by a raw Parameter, and what float16 is bad at; returns every intermediate."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = Inner()
+        self.b = Inner()
+        self.w = Parameter(np.eye(4, dtype=np.float32), name="w")
+
+    def helper(self, x):
+        return ops.matmul(x, self.w)
+
+    def construct(self, x):
+        first = self.a(x)
+        second = self.b(first)
+        third = self.helper(second)
+        return first, second, third, ops.exp(third), ops.softmax(third, -1), third.sum(), third * third, third - 1e9
+
+
+class Containers(nn.Cell):
+    """Cells in a sequence, in a list, and one held under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.sequence = nn.SequentialCell(Inner(), Inner())
+        self.list = nn.CellList([Inner(), Inner()])
+        self.again = self.list[0]
+
+    def construct(self, x):
+        outputs = [self.sequence(x)]
+        for cell in self.list:
+            outputs.append(cell(outputs[-1]))
+        outputs.append(self.again(outputs[-1]))
+        return outputs
+
+
+class Branching(nn.Cell):
+    """Control flow by value, and a dictionary as output."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = Inner()
+
+    def construct(self, x):
+        if x.sum() > 0:
+            x = self.inner(x)
+        else:
+            x = self.inner(-x)
+        return {"x": x, "best": ops.argmax(x, -1)}
+
+
+class Masked(nn.Cell):
+    """The ways to mask attention scores; every row but the first is masked whole."""
+
+    def construct(self, x, keep):
+        scores = ops.matmul(x, x.T)
+        additive = ops.softmax(scores + (1.0 - keep) * -1e9, -1)
+        scalar = ops.softmax(scores - 1e9, -1)
+        filled = ops.softmax(ops.masked_fill(scores, keep == 0, -1e9), -1)
+        chosen = ops.softmax(ops.where(keep > 0, scores, -1e9), -1)
+        lowest = ops.softmax(ops.masked_fill(scores, keep == 0, float(np.finfo(np.float32).min)), -1)
+        return additive, scalar, filled, chosen, lowest
+
+
+class Injected(nn.Cell):
+    """A small loss whose gradients are made infinite, NaN or large at will.
+
+    ``faults`` (float32, one per weight) multiplies the path through that weight: 1 is harmless. The loss itself stays
+    finite where ``faults`` reaches the gradient alone.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(6, 4)
+        self.first = nn.Dense(4, 4)
+        self.last = nn.Dense(4, 3)
+        self.fault = GradientFault()
+
+    def construct(self, ids, faults):
+        x = self.fault(self.table(ids), faults[0])
+        x = self.fault(ops.tanh(self.first(x)), faults[1])
+        x = self.fault(self.last(x), faults[2])
+        return (x * x).mean()
+
+
+class GradientFault(nn.Cell):
+    """The identity; its gradient is multiplied by ``factor``."""
+
+    def construct(self, x, factor):
+        return x * 1.0
+
+    def bprop(self, x, factor, out, dout):
+        return dout * factor, ops.zeros_like(factor)
+
+
+class Sum(nn.Cell):
+    """The sum of the first output of a cell, in float32: a loss."""
+
+    def __init__(self, cell):
+        super().__init__(auto_prefix=False)
+        self.cell = cell
+
+    def construct(self, x):
+        return self.cell(x)[0].astype(ms.float32).sum()
+
+
+class Gradients(nn.Cell):
+    """The gradients of a loss by all trainable parameters."""
+
+    def __init__(self, loss):
+        super().__init__(auto_prefix=False)
+        self.loss = loss
+        self.weights = ms.ParameterTuple(loss.trainable_params())
+        self.gradient = ops.GradOperation(get_by_list=True)
+
+    def construct(self, x):
+        return self.gradient(self.loss, self.weights)(x)
+
+
+class ScalerInGraph(nn.Cell):
+    """Every method of a loss scaler, in a graph."""
+
+    def __init__(self, scaler):
+        super().__init__(auto_prefix=False)
+        self.scaler = scaler
+
+    def construct(self, finite, loss):
+        return self.scaler.scale(loss), self.scaler.unscale((loss, loss)), self.scaler.update(finite)
