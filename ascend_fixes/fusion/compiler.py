@@ -1,0 +1,93 @@
+"""The package that the graph kernel's compiler imports and MindSpore's wheel does not declare.
+
+The compiler, AKG, runs in a Python process of its own, so such a process is
+asked what it can import. Without ``decorator`` MindSpore says ``Response is
+empty``. (CANN's own compiler on Ascend wants attrs and sympy besides; nothing
+in the wheels of 2.7 to 2.10 imports them.)
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from typing import Any, Callable
+
+from ascend_fixes import _mindspore
+from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.fusion.guarding import is_fusing
+from ascend_fixes.patching import Replacement
+
+__all__ = ["PACKAGES", "MissingCompilerError", "check_replacements", "missing_packages", "require_compiler"]
+
+PACKAGES = {"decorator": "decorator"}  # module: package
+_LOOK = """
+import importlib.util, sys
+for name in sys.argv[1:]:
+    try:
+        found = importlib.util.find_spec(name) is not None
+    except ImportError:
+        found = False
+    if not found:
+        print(name)
+"""
+
+
+class MissingCompilerError(AscendFixesError, ImportError):
+    """Fusion is switched on, and its compiler cannot be imported."""
+
+
+def missing_packages() -> tuple[str, ...]:
+    """The packages that a Python process started from this one, with its present environment, cannot import."""
+    return _missing(os.environ.get("PYTHONPATH", ""))
+
+
+def require_compiler() -> None:
+    """Raise unless the graph kernel's compiler can be imported.
+
+    Raises:
+        MissingCompilerError: names the packages and the command that installs them.
+    """
+    missing = missing_packages()
+    if missing:
+        raise MissingCompilerError(
+            f"graph-kernel fusion is on, but its compiler needs packages that are not installed: {', '.join(missing)}; "
+            f"install them with: pip install {' '.join(missing)}"
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _missing(search_path: str) -> tuple[str, ...]:
+    answer = subprocess.run(
+        [sys.executable, "-c", _LOOK, *PACKAGES], check=True, capture_output=True, text=True, timeout=60
+    )
+    return tuple(PACKAGES[name] for name in answer.stdout.split())
+
+
+def check_replacements() -> tuple[Replacement, ...]:
+    """Ask for the compiler before any compilation that fuses."""
+    return (
+        *(Replacement(target, _asking_first) for target in _mindspore.compilation_targets()),
+        Replacement(_mindspore.eager_gradient_target(), _asking_before_gradient),
+    )
+
+
+def _asking_first(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def compile_checked(self: Any, obj: Any, args: Any, kwargs: Any, phase: Any, options: Any) -> Any:
+        if is_fusing(options):
+            require_compiler()
+        return original(self, obj, args, kwargs, phase, options)
+
+    return compile_checked
+
+
+def _asking_before_gradient(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def gradient_checked(self: Any, *args: Any) -> Any:
+        if is_fusing({}):
+            require_compiler()
+        return original(self, *args)
+
+    return gradient_checked

@@ -1,0 +1,144 @@
+"""A linear-chain conditional random field whose graph grows with the logarithm of the length.
+
+The partition function is a product of one matrix per step in the semiring of
+logarithms, and that product is associative: it is taken pairwise, level by level,
+as a balanced tree (Sarkka and Garcia-Fernandez, "Temporal parallelization of Bayesian
+smoothers", https://arxiv.org/abs/1905.13002, do the same for filters). The model is
+that of Lafferty, McCallum and Pereira (ICML 2001), with scores for the first and
+the last tag.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import mindspore
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.common.initializer import Uniform, initializer
+
+from ascend_fixes.fusion.guarding import safe
+from ascend_fixes.fusion.layers import LayerError, LogSumExp
+
+__all__ = ["CRF"]
+
+_NEVER = -1e9  # the logarithm of zero; finite, so that no difference is NaN
+
+
+class CRF(nn.Cell):
+    """Negative log-likelihood, marginals and best tags of a chain; everything is accumulated in float32.
+
+    Args:
+        num_tags: the number of tags, K. A level of the tree holds K ** 3 numbers per pair of steps.
+
+    Attributes:
+        transitions: (K, K), the score of a tag (row) followed by another (column).
+        start, end: (K,), the scores of a first and a last tag.
+
+    Raises:
+        LayerError: ``num_tags`` is not a positive integer.
+    """
+
+    def __init__(self, num_tags: int) -> None:
+        super().__init__()
+        if isinstance(num_tags, bool) or not isinstance(num_tags, int) or num_tags < 1:
+            raise LayerError(f"num_tags must be a positive integer, not {num_tags!r}")
+        self.num_tags = num_tags
+        self.transitions = Parameter(initializer(Uniform(0.1), (num_tags, num_tags)), name="transitions")
+        self.start = Parameter(initializer(Uniform(0.1), (num_tags,)), name="start")
+        self.end = Parameter(initializer(Uniform(0.1), (num_tags,)), name="end")
+        self.over_middle, self.over_last = LogSumExp(axis=-2), LogSumExp(axis=-1)
+        safe(self)
+
+    def construct(self, emissions: Tensor, tags: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """The negative log-likelihood of each sequence, (batch,) float32.
+
+        Args:
+            emissions: (batch, length, K), the score of every tag at every step.
+            tags: (batch, length) int32; what stands past the end does not matter.
+            lengths: (batch,) int32, 1 to length; all steps count by default.
+        """
+        return self.log_partition(emissions, lengths) - self.score(emissions, tags, lengths)
+
+    def score(self, emissions: Tensor, tags: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """The unnormalised score of the given tags, (batch,) float32."""
+        full, going = emissions.astype(mindspore.float32), self._going(emissions, lengths)
+        chosen = (tags.expand_dims(-1) == ops.arange(self.num_tags)).astype(mindspore.float32) * going.expand_dims(-1)
+        total = (full * chosen).sum((1, 2)) + (chosen[:, 0] * self.start).sum(-1)
+        if emissions.shape[1] > 1:
+            pairs = chosen[:, :-1].expand_dims(-1) * chosen[:, 1:].expand_dims(-2)
+            total = total + (pairs * self.transitions).sum((1, 2, 3))
+            ending = going - ops.concat((going[:, 1:], going[:, :1] * 0.0), 1)
+        else:
+            ending = going
+        return total + (chosen * ending.expand_dims(-1) * self.end).sum((1, 2))
+
+    def log_partition(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """The logarithm of the sum of the exponentiated scores of all tag sequences, (batch,) float32."""
+        full, size = emissions.astype(mindspore.float32), self.num_tags
+        first = full[:, 0] + self.start
+        if full.shape[1] == 1:
+            return self.over_last(first + self.end)
+        going = self._going(emissions, lengths)[:, 1:].reshape(full.shape[0], -1, 1, 1)
+        identity = (1.0 - ops.eye(size, size, mindspore.float32)) * _NEVER
+        chain = (self.transitions + full[:, 1:].expand_dims(-2)) * going + identity * (1.0 - going)
+        while chain.shape[1] > 1:
+            count = chain.shape[1]
+            paired = chain[:, : count - count % 2].reshape(full.shape[0], count // 2, 2, size, size)
+            product = self.over_middle(paired[:, :, 0].expand_dims(-1) + paired[:, :, 1].expand_dims(-3))
+            chain = product if count % 2 == 0 else ops.concat((product, chain[:, count - 1 :]), 1)
+        through = self.over_middle(first.expand_dims(-1) + chain[:, 0])
+        return self.over_last(through + self.end)
+
+    def marginals(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+        """The probability of every tag at every step, (batch, length, K) float32; zero past the end."""
+        return _Marginals(self)(emissions.astype(mindspore.float32), lengths)
+
+    def decode(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> np.ndarray:
+        """The best tags, (batch, length) int32, -1 past the end; found on the host (Viterbi, IEEE IT-13, 1967)."""
+        scores = emissions.asnumpy().astype(np.float64)
+        transitions = self.transitions.asnumpy().astype(np.float64)
+        batch, length, _ = scores.shape
+        ends = np.full(batch, length) if lengths is None else lengths.asnumpy()
+        best = scores[:, 0] + self.start.asnumpy()
+        origins = np.zeros(scores.shape, np.int32)
+        for step in range(1, length):
+            options = best[:, :, None] + transitions
+            origins[:, step] = options.argmax(1)
+            best = np.where((step < ends)[:, None], options.max(1) + scores[:, step], best)
+        tags = np.full((batch, length), -1, np.int32)
+        current = (best + self.end.asnumpy()).argmax(1).astype(np.int32)
+        for step in range(length - 1, -1, -1):
+            inside = step < ends
+            tags[inside, step] = current[inside]
+            current = np.where(inside, origins[np.arange(batch), step, current], current)
+        return tags
+
+    def _going(self, emissions: Tensor, lengths: Optional[Tensor]) -> Tensor:
+        """(batch, length) float32, one where a step counts."""
+        steps = ops.arange(emissions.shape[1]).expand_dims(0)
+        if lengths is None:
+            return ops.ones(emissions.shape[:2], mindspore.float32)
+        return (steps < lengths.expand_dims(-1)).astype(mindspore.float32)
+
+
+class _Partition(nn.Cell):
+    """The logarithm of the partition function as a cell."""
+
+    def __init__(self, crf: CRF) -> None:
+        super().__init__(auto_prefix=False)
+        self.crf = crf
+
+    def construct(self, emissions: Tensor, lengths: Optional[Tensor]) -> Tensor:
+        return self.crf.log_partition(emissions, lengths)
+
+
+class _Marginals(nn.Cell):
+    """Its gradient by the emissions: the marginals."""
+
+    def __init__(self, crf: CRF) -> None:
+        super().__init__(auto_prefix=False)
+        self.partition, self.gradient = _Partition(crf), ops.GradOperation()
+
+    def construct(self, emissions: Tensor, lengths: Optional[Tensor]) -> Tensor:
+        return self.gradient(self.partition)(emissions, lengths)

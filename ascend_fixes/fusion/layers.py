@@ -1,0 +1,285 @@
+"""Layers that give the same result fused and unfused: Softmax, LogSumExp, LayerNorm, GELU and masked pooling.
+
+A cell that states its gradient avoids, in both of its methods, the functions of
+``mindspore.ops`` that branch on their arguments (`zeros_like`, `clamp`, `amax`): called
+from ``construct`` and from ``bprop`` alike they end in "The func graph is empty".
+
+All compute in float32 and return the dtype they were given. Masks are boolean,
+True where an element counts; rows without one that counts give zeros and no
+gradient, never NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Optional, Union
+
+import mindspore
+from mindspore import Tensor, nn, ops
+
+from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.fusion.functions import Exp, Sigmoid
+
+__all__ = ["GELU", "LayerError", "LayerNorm", "LogSumExp", "MaskedMax", "MaskedMean", "Softmax"]
+
+_LOWEST = -3.0e38  # below every float32 that data holds; finite, so that a difference of two is no NaN
+
+
+class LayerError(AscendFixesError, ValueError):
+    """A layer was given an argument that it cannot work with."""
+
+
+class _BelowTop(nn.Cell):
+    """The maximum of what counts, and every element less that; what is masked counts as the maximum.
+
+    Differences end at -1e4, where exp is long 0: one of the maximum and the lowest float32 would be -inf.
+    """
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis, self.largest = axis, ops.ReduceMax(keep_dims=True)
+
+    def construct(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        masked = mask <= 0
+        top = self.largest(ops.masked_fill(x, masked, Tensor(_LOWEST, mindspore.float32)), self.axis)
+        differences = ops.masked_fill(x - top, masked, Tensor(0.0, mindspore.float32))
+        return top, ops.maximum(differences, Tensor(-1e4, mindspore.float32))
+
+
+class _Normalised(nn.Cell):
+    """Softmax of float32 over one axis, zero where the mask is zero; its gradient needs its value alone."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis, self.exp, self.below_top = axis, Exp(), _BelowTop(axis)
+
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``x`` and a float32 mask of ones and zeros, of one shape."""
+        _, differences = self.below_top(x, mask)
+        parts = self.exp(differences) * mask
+        total = parts.sum(self.axis, keepdims=True)
+        return parts / ops.maximum(total, Tensor(1e-30, mindspore.float32))
+
+    def bprop(self, x: Tensor, mask: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        """``p * (d - sum(p * d))``."""
+        weighted = out * dout
+        return weighted - out * weighted.sum(self.axis, keepdims=True), mask * 0.0
+
+
+class Softmax(nn.Cell):
+    """Softmax over one axis, with an optional mask; `mindspore.nn.Softmax` otherwise.
+
+    Args:
+        axis: the axis that sums to one.
+    """
+
+    def __init__(self, axis: int = -1) -> None:
+        super().__init__()
+        self.normalised = _Normalised(_axis(axis))
+
+    def construct(self, input: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+        """A tensor of any shape, and a boolean mask that broadcasts to it."""
+        x = input.astype(mindspore.float32)
+        counts = ops.ones_like(x) if mask is None else ops.ones_like(x) * mask.astype(mindspore.float32)
+        return self.normalised(x, counts).astype(input.dtype)
+
+
+class LogSumExp(nn.Cell):
+    """``log(sum(exp(x)))`` over one axis, with an optional mask.
+
+    A row without an element that counts gives the lowest float32, -3e38 (float16: -65504), and no gradient.
+
+    Args:
+        axis: the axis that is summed.
+        keep_dims: keep it with size 1.
+    """
+
+    def __init__(self, axis: int = -1, keep_dims: bool = False) -> None:
+        super().__init__()
+        self.axis, self.keep_dims = _axis(axis), keep_dims
+        self.summed = _LogSum(self.axis)
+
+    def construct(self, x: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+        """A tensor of any shape, and a boolean mask that broadcasts to it."""
+        full = x.astype(mindspore.float32)
+        counts = ops.ones_like(full) if mask is None else ops.ones_like(full) * mask.astype(mindspore.float32)
+        result = self.summed(full, counts)
+        if x.dtype == mindspore.float16:
+            result = ops.maximum(result, Tensor(-65504.0, mindspore.float32))
+        return (result if self.keep_dims else result.squeeze(self.axis)).astype(x.dtype)
+
+
+class _LogSum(nn.Cell):
+    """LogSumExp of float32 that keeps the axis; its gradient is the softmax."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis, self.exp, self.below_top = axis, Exp(), _BelowTop(axis)
+
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``x`` and a float32 mask of ones and zeros, of one shape."""
+        top, differences = self.below_top(x, mask)
+        total = (self.exp(differences) * mask).sum(self.axis, keepdims=True)
+        # The maximum contributes exactly 1, so the logarithm is that of 1 or more: the part above it, by log1p.
+        return top + ops.log1p(ops.maximum(total - 1.0, Tensor(0.0, mindspore.float32)))
+
+    def bprop(self, x: Tensor, mask: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        """The softmax, weighted."""
+        _, differences = self.below_top(x, mask)
+        parts = self.exp(differences) * mask
+        total = ops.maximum(parts.sum(self.axis, keepdims=True), Tensor(1e-30, mindspore.float32))
+        return parts / total * dout, mask * 0.0
+
+
+class LayerNorm(nn.LayerNorm):
+    """`mindspore.nn.LayerNorm`, same arguments and parameters, exact on rows far from zero or near the dtype's limit.
+
+    The row is centred, divided by what is then its largest magnitude, so that no square overflows, and centred
+    again, so that the rounding of a large mean does not show. Halves are centred: a difference of two values near
+    the limit would overflow.
+    """
+
+    def construct(self, input_x: Tensor) -> Tensor:
+        """A tensor whose last axes are the normalised shape."""
+        first = self.begin_norm_axis % input_x.ndim
+        axes = tuple(range(first, input_x.ndim))
+        x = input_x.astype(mindspore.float32)
+        halves = 0.5 * x - (x * (0.5 / math.prod(x.shape[first:]))).sum(axes, keepdims=True)
+        size = ops.stop_gradient(ops.maximum(ops.amax(ops.abs(halves), axes, True), Tensor(0.5, mindspore.float32)))
+        centred = halves / size
+        centred = centred - centred.mean(axes, True)
+        variance = (centred * centred).mean(axes, True)
+        spread = ops.sqrt(variance + ops.maximum(self.epsilon / size / size * 0.25, Tensor(1e-30, mindspore.float32)))
+        normal = centred / spread
+        return (normal * self.gamma.astype(x.dtype) + self.beta.astype(x.dtype)).astype(input_x.dtype)
+
+
+class GELU(nn.Cell):
+    """``x * P(X <= x)`` for a standard normal X; `mindspore.nn.GELU` otherwise.
+
+    Args:
+        approximate: the tanh approximation (Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415); False for
+            the exact function.
+    """
+
+    def __init__(self, approximate: bool = True) -> None:
+        super().__init__()
+        self.function = _TanhGELU() if approximate else _ExactGELU()
+
+    def construct(self, x: Tensor) -> Tensor:
+        """A tensor of any shape."""
+        return self.function(x.astype(mindspore.float32)).astype(x.dtype)
+
+
+_ROOT = math.sqrt(2.0 / math.pi)
+
+
+class _TanhGELU(nn.Cell):
+    """``x * sigmoid(2 u)`` with ``u = sqrt(2 / pi) (x + 0.044715 x^3)``, float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sigmoid = Sigmoid()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return x * self.sigmoid(2.0 * _ROOT * _bounded(x) * (1.0 + 0.044715 * _bounded(x) * _bounded(x)))
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        near = _bounded(x)
+        argument = 2.0 * _ROOT * near * (1.0 + 0.044715 * near * near)
+        share, rest = self.sigmoid(argument), self.sigmoid(-argument)  # 1 - share would have lost its last places
+        slope = 2.0 * _ROOT * (1.0 + 3.0 * 0.044715 * near * near)
+        return (dout * (share + near * share * rest * slope),)
+
+
+class _ExactGELU(nn.Cell):
+    """``x / 2 * (1 + erf(x / sqrt(2)))``, float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exp = Exp()
+
+    def construct(self, x: Tensor) -> Tensor:
+        return 0.5 * x * (1.0 + ops.erf(x * math.sqrt(0.5)))
+
+    def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
+        near = _bounded(x)
+        density = self.exp(-0.5 * near * near) / math.sqrt(2.0 * math.pi)
+        return (dout * (0.5 * (1.0 + ops.erf(x * math.sqrt(0.5))) + near * density),)
+
+
+def _bounded(x: Tensor) -> Tensor:
+    """``x`` within [-20, 20]: beyond it the sigmoid and the density are at their limits, and a square may overflow."""
+    return ops.maximum(ops.minimum(x, Tensor(20.0, mindspore.float32)), Tensor(-20.0, mindspore.float32))
+
+
+class MaskedMean(nn.Cell):
+    """The mean over one axis of what the mask lets count.
+
+    Args:
+        axis: the axis that is averaged, of a tensor ``(..., n, d)``; by default the last but one.
+    """
+
+    def __init__(self, axis: int = -2) -> None:
+        super().__init__()
+        self.axis = _axis(axis)
+
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``x`` and a boolean mask: of x's shape, or without its axes after the averaged one, as ``(..., n)``."""
+        full = x.astype(mindspore.float32)
+        counts = _alike(mask, full, self.axis).astype(mindspore.float32) * ops.ones_like(full)
+        number = counts.sum(self.axis)
+        # Divided before it is added: the sum of many values near the limit must not overflow.
+        shares = counts / ops.maximum(number, ops.ones_like(number)).expand_dims(self.axis)
+        kept = ops.masked_fill(full, counts <= 0, Tensor(0.0, mindspore.float32))
+        return (kept * shares).sum(self.axis).astype(x.dtype)
+
+
+class MaskedMax(nn.Cell):
+    """The maximum over one axis of what the mask lets count; zero where nothing does.
+
+    The gradient goes in equal parts to the elements that reach the maximum.
+
+    Args:
+        axis: the axis that is searched, of a tensor ``(..., n, d)``; by default the last but one.
+    """
+
+    def __init__(self, axis: int = -2) -> None:
+        super().__init__()
+        self.axis = _axis(axis)
+        self.largest = _Largest(self.axis)
+
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+        """``x`` and a boolean mask: of x's shape, or without its axes after the searched one, as ``(..., n)``."""
+        full = x.astype(mindspore.float32)
+        counts = _alike(mask, full, self.axis).astype(mindspore.float32) * ops.ones_like(full)
+        return self.largest(full, counts).astype(x.dtype)
+
+
+class _Largest(nn.Cell):
+    """The maximum of float32 with a gradient that needs no index."""
+
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+        top = ops.amax(ops.masked_fill(x, mask <= 0, Tensor(_LOWEST, mindspore.float32)), self.axis)
+        return ops.masked_fill(top, mask.sum(self.axis) <= 0, Tensor(0.0, mindspore.float32))
+
+    def bprop(self, x: Tensor, mask: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+        reached = (x == out.expand_dims(self.axis)).astype(mindspore.float32) * mask
+        number = ops.maximum(reached.sum(self.axis), Tensor(1.0, mindspore.float32))
+        return reached * (dout / number).expand_dims(self.axis), mask * 0.0
+
+
+def _alike(mask: Tensor, x: Tensor, axis: int) -> Tensor:
+    """The mask with as many axes as x: those that it lacks follow the axis."""
+    missing = x.ndim - mask.ndim
+    return mask.reshape(mask.shape + (1,) * missing) if missing else mask
+
+
+def _axis(axis: Union[int, object]) -> int:
+    if isinstance(axis, bool) or not isinstance(axis, int):
+        raise LayerError(f"axis must be one integer, not {axis!r}")
+    return axis

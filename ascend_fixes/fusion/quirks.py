@@ -1,0 +1,183 @@
+"""The operators and passes that graph-kernel fusion is known, or reported, to get wrong.
+
+Data only. A quirk that a probe of the catalogue shows is `verified`; one taken
+from a public page is not, and takes part in nothing until it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ascend_fixes import _mindspore
+
+__all__ = ["LEARNED", "Quirk", "known_bad", "quirks"]
+
+LEARNED = "learned"  # the source of a row that a search on this machine has found
+
+
+@dataclass(frozen=True)
+class Quirk:
+    """One thing that fusion gets wrong, and what leaving it out looks like.
+
+    Attributes:
+        keep_out: what to leave out, as `ascend_fixes.fusion.guard` takes it.
+        backends: where it was seen.
+        since, before: the half-open range of MindSpore versions; the ends of what was tried, or of what the
+            report says. An empty ``since`` or ``before`` means that no such end is known.
+        dtypes: the dtypes concerned; empty where the report does not say.
+        symptom: what goes wrong.
+        source: the id of the defect whose probe shows it, `LEARNED`, or where it was reported.
+        removal: when this row can go.
+        verified: it was seen by running it, by the probe that `source` names.
+    """
+
+    keep_out: tuple[str, ...]
+    backends: tuple[str, ...]
+    since: tuple[int, ...]
+    before: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    symptom: str
+    source: str
+    removal: str
+    verified: bool
+
+    @property
+    def here(self) -> bool:
+        """Does the row concern this backend and this version of MindSpore?"""
+        version = _mindspore.version()
+        in_range = self.since <= version and (not self.before or version < self.before)
+        return in_range and _mindspore.backend() in self.backends
+
+
+_REPORT = "the report is answered, or a run on the device does not show it"
+
+_QUIRKS = (
+    Quirk(
+        keep_out=("cluster:Transpose",),
+        backends=("CPU",),
+        since=(2, 7),
+        before=(2, 11),
+        dtypes=("float32",),
+        symptom="gradient of the attention key projection off by a factor of 6 to 65, and different from run to run",
+        source="F1",
+        removal="the probe of F1 finds the gradient right",
+        verified=True,
+    ),
+    Quirk(
+        keep_out=("cluster:Transpose",),
+        backends=("CPU",),
+        since=(2, 7),
+        before=(2, 11),
+        dtypes=("float16",),
+        symptom="gradient of an unrolled GRU is NaN",
+        source="F2",
+        removal="the probe of F2 finds the gradient finite",
+        verified=True,
+    ),
+    Quirk(
+        keep_out=("cluster:Exp", "cluster:Tanh", "expand:GeLU", "expand:GeLUGrad"),
+        backends=("CPU",),
+        since=(2, 7),
+        before=(2, 11),
+        dtypes=("float32",),
+        symptom="fused exp and tanh are off by up to 4e-4, a fused GELU's gradient by 5e-5 of its largest value",
+        source="F3",
+        removal="the probe of F3 finds exp and tanh within 2e-5",
+        verified=True,
+    ),
+    Quirk(
+        keep_out=("cluster:Pow", "cluster:Select"),
+        backends=("Ascend",),
+        since=(),
+        before=(),
+        dtypes=(),
+        symptom="OpenSora's loss does not converge under DVM",
+        source="reported: mindspore-lab/mindone, OpenSora",
+        removal=_REPORT,
+        verified=False,
+    ),
+    Quirk(
+        keep_out=("packet:Reshape",),
+        backends=("Ascend",),
+        since=(),
+        before=(),
+        dtypes=(),
+        symptom="OpenSora with dynamic shapes",
+        source="reported: mindspore-lab/mindone, OpenSora",
+        removal=_REPORT,
+        verified=False,
+    ),
+    Quirk(
+        keep_out=("expand:Softmax", "expand:Dropout"),
+        backends=("Ascend",),
+        since=(),
+        before=(),
+        dtypes=(),
+        symptom="mindformers BERT pre-training leaves these two unexpanded",
+        source="reported: mindformers r0.3, BERT",
+        removal=_REPORT,
+        verified=False,
+    ),
+    Quirk(
+        keep_out=("cluster:ReduceMax", "cluster:Reshape"),
+        backends=("Ascend",),
+        since=(),
+        before=(),
+        dtypes=(),
+        symptom="YOLOv3 leaves these two out",
+        source="reported: MindSpore models, YOLOv3",
+        removal=_REPORT,
+        verified=False,
+    ),
+    Quirk(
+        keep_out=("pass:gather_pre_rms_norm_fusion",),
+        backends=("Ascend",),
+        since=(),
+        before=(),
+        dtypes=(),
+        symptom="vLLM on MindSpore leaves this pass out",
+        source="reported: vLLM on MindSpore",
+        removal=_REPORT,
+        verified=False,
+    ),
+    Quirk(
+        keep_out=("cluster:Sqrt",),
+        backends=("Ascend",),
+        since=(),
+        before=(),
+        dtypes=(),
+        symptom="AKG fails to build the gradient of sqrt(reduce_sum)",
+        source="https://github.com/mindspore-ai/mindspore/issues/59",
+        removal=_REPORT,
+        verified=False,
+    ),
+    Quirk(
+        keep_out=("cluster:Select",),
+        backends=("Ascend",),
+        since=(),
+        before=(),
+        dtypes=(),
+        symptom="E40021: Select does not compile",
+        source="https://github.com/candle-org/MindAct/issues/1448",
+        removal=_REPORT,
+        verified=False,
+    ),
+)
+
+
+def quirks(*, everywhere: bool = False, learned: bool = True) -> tuple[Quirk, ...]:
+    """The known-bad operators and passes of this backend and version of MindSpore.
+
+    Args:
+        everywhere: give the whole table, other backends and versions included.
+        learned: add what `ascend_fixes.fusion.learn` has kept on this machine.
+    """
+    from ascend_fixes.fusion import learned as kept  # which is made of this module's rows
+
+    rows = tuple(quirk for quirk in _QUIRKS if everywhere or quirk.here)
+    return rows + kept.learned() if learned else rows
+
+
+def known_bad() -> tuple[str, ...]:
+    """What was seen to go wrong on this backend and version, as `guard` takes it; reports are left out."""
+    return tuple(dict.fromkeys(name for quirk in quirks() if quirk.verified for name in quirk.keep_out))

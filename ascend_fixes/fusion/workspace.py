@@ -1,0 +1,134 @@
+"""Where MindSpore writes what nobody asked it to write.
+
+Compiled kernels (``akg_kernel_meta``, ``kernel_build_tmp.key``) go to a cache
+folder of the user, where the next process finds them again; reports of failed
+compilations (``rank_0/om/analyze_fail.ir``) to a folder beside it, which the
+error message names; sources of rewritten networks (``rewritten_network``) to a
+temporary folder that lives as long as the process, which needs them for
+``inspect.getsource``. The compiler's trace (``dsa_transfrom.log``) is removed
+where it was not there before. Wherever the user has chosen a place, that choice
+stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import mindspore
+
+from ascend_fixes import _mindspore
+from ascend_fixes.patching import Replacement
+
+__all__ = ["cache_folder", "tidy_replacements"]
+
+_REPORTS = "MS_OM_PATH"  # the folder in which MindSpore makes rank_<n>/om
+_TRACE = "dsa_transfrom.log"
+
+
+@functools.cache
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/ascend_fixes/mindspore-<version>`` (by default under ``~/.cache``).
+
+    A temporary folder of this process stands in where that one cannot be written.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "ascend_fixes" / f"mindspore-{_mindspore.version_text()}-{_mindspore.backend()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder.resolve()
+    except OSError:
+        pass
+    return _scratch_folder()
+
+
+def tidy_replacements() -> tuple[Replacement, ...]:
+    """Compilation and network rewriting that leave the working directory as it is."""
+    return (
+        *(Replacement(target, _tidy) for target in _mindspore.compilation_targets()),
+        Replacement(_mindspore.eager_gradient_target(), _tidy),
+        Replacement(_mindspore.rewrite_os_target(), _Elsewhere),
+    )
+
+
+@functools.cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="ascend_fixes-", ignore_cleanup_errors=True)
+
+
+def _scratch_folder() -> Path:
+    return Path(_scratch().name)
+
+
+class _Elsewhere:
+    """The module ``os`` with another answer to ``getcwd``."""
+
+    def __init__(self, original: Any) -> None:
+        self.__wrapped__ = original
+        self.__doc__ = original.__doc__
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__wrapped__, name)
+
+    def getcwd(self) -> str:
+        """The folder in which ``rewritten_network`` is made."""
+        return str(_scratch_folder())
+
+
+def _tidy(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def compile_tidily(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with _kernels_in_cache(), _reports_in_cache(), _without_trace():
+            return original(self, *args, **kwargs)
+
+    return compile_tidily
+
+
+@contextlib.contextmanager
+def _kernels_in_cache() -> Iterator[None]:
+    """Name the cache folder, which the first compilation that fuses reads, unless the user named one."""
+    graphs_cached = mindspore.get_context("enable_compile_cache") or os.environ.get("MS_COMPILER_CACHE_ENABLE") == "1"
+    named = mindspore.get_context("compile_cache_path") or os.environ.get("MS_COMPILER_CACHE_PATH")
+    if graphs_cached or named:
+        yield
+        return
+    _mindspore.set_kernel_directory(str(cache_folder()))
+    try:
+        yield
+    finally:
+        _mindspore.set_kernel_directory("")
+
+
+@contextlib.contextmanager
+def _reports_in_cache() -> Iterator[None]:
+    if _REPORTS in os.environ:
+        yield
+        return
+    os.environ[_REPORTS] = str(cache_folder())
+    try:
+        yield
+    finally:
+        os.environ.pop(_REPORTS, None)
+
+
+@contextlib.contextmanager
+def _without_trace() -> Iterator[None]:
+    # The compiler's process stays in the folder that was current when it was started.
+    traces = [folder / _TRACE for folder in {_first_folder(), Path.cwd()}]
+    new = [trace for trace in traces if not trace.exists()]
+    try:
+        yield
+    finally:
+        for trace in new:
+            trace.unlink(missing_ok=True)
+
+
+@functools.cache
+def _first_folder() -> Path:
+    return Path.cwd()

@@ -1,0 +1,247 @@
+"""Scenarios that change MindSpore's process-wide state: ``python fusion_scenarios.py NAME`` runs one, prints JSON.
+
+Each returns numbers; the tests judge them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ascend_fixes import _mindspore, cures, fusion
+from ascend_fixes.defects.f1_transpose_gradient import Attention
+from ascend_fixes.patching import Replacement
+
+_X = np.random.default_rng(1).standard_normal((4, 10, 64)).astype(np.float32)
+
+
+class Network(nn.Cell):
+    """An undecorated network around an attention block."""
+
+    def __init__(self, attention: nn.Cell) -> None:
+        super().__init__()
+        self.body = nn.SequentialCell(attention, nn.Identity())
+
+    def construct(self, x):
+        return self.body(x)
+
+
+class Gradient(nn.Cell):
+    """The gradients of a network as a cell, compiled in graph mode."""
+
+    def __init__(self, net: nn.Cell) -> None:
+        super().__init__()
+        self.net = net
+        self.weights = ms.ParameterTuple(net.trainable_params())
+        self.grad = ops.GradOperation(get_by_list=True)
+
+    def construct(self, x):
+        def loss(inputs):
+            return (self.net(inputs) ** 3).sum()
+
+        return self.grad(loss, self.weights)(x)
+
+
+def attention() -> Attention:
+    ms.set_seed(0)
+    return Attention()
+
+
+def key_gradient(net: nn.Cell, by_jit: bool = True) -> np.ndarray:
+    which = next(i for i, parameter in enumerate(net.trainable_params()) if parameter.name.endswith("key.weight"))
+
+    def loss(x):
+        return (net(x) ** 3).sum()
+
+    if by_jit:
+        _, grads = ms.jit(ms.value_and_grad(loss, None, net.trainable_params()))(Tensor(_X))
+    else:
+        grads = Gradient(net)(Tensor(_X))
+    return grads[which].asnumpy()
+
+
+def eager_key_gradient(net: nn.Cell) -> np.ndarray:
+    """PyNative mode: the function is compiled, the gradient is taken outside of it."""
+    forward = ms.jit(net.construct)
+    names = [parameter.name for parameter in net.trainable_params()]
+
+    def loss(x):
+        return (forward(x) ** 3).sum()
+
+    _, grads = ms.value_and_grad(loss, None, net.trainable_params())(Tensor(_X))
+    return grads[names.index("key.weight")].asnumpy()
+
+
+def error(got: np.ndarray, wanted: np.ndarray) -> float:
+    return float(np.abs(got - wanted).max() / np.abs(wanted).max())
+
+
+class SeenFlags:
+    """Records the flags in force at the very compilation, below every guard."""
+
+    def __init__(self) -> None:
+        self.flags: list[str] = []
+        targets = _mindspore.compilation_targets()
+        cures.ledger.hold(self, {"0.recorder": [Replacement(target, self._around) for target in targets]})
+
+    def _around(self, original: Any) -> Any:
+        def compile_recorded(executor, *args, **kwargs):
+            self.flags.append(os.environ.get("MS_DEV_GRAPH_KERNEL_FLAGS") or _mindspore.graph_kernel_flags())
+            return original(executor, *args, **kwargs)
+
+        return compile_recorded
+
+
+def guarding() -> dict[str, Any]:
+    """One gradient: unfused, fused, guarded, fused again, safe inside a network."""
+    right = key_gradient(attention())
+    ms.set_context(enable_graph_kernel=True)
+    found: dict[str, Any] = {"fused": error(key_gradient(attention()), right)}
+    with fusion.guard("Transpose"):
+        found["guarded"] = error(key_gradient(attention()), right)
+    found["left"] = fusion.flags().text
+    found["fused again"] = error(key_gradient(attention()), right)
+    found["safe, jit"] = error(key_gradient(Network(fusion.safe(attention()))), right)
+    found["safe, cell"] = error(key_gradient(Network(fusion.safe(attention())), by_jit=False), right)
+    return found
+
+
+def eager() -> dict[str, Any]:
+    """The gradient of a compiled function, taken in PyNative mode."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    right = eager_key_gradient(attention())
+    ms.set_context(enable_graph_kernel=True)
+    found = {"fused": error(eager_key_gradient(attention()), right)}
+    found["safe"] = error(eager_key_gradient(fusion.safe(attention())), right)
+    with cures.patched("F1"):
+        found["patched"] = error(eager_key_gradient(attention()), right)
+    return found
+
+
+def flags_seen() -> dict[str, Any]:
+    """What a compilation sees of guards, of the user's flags in both places, and what is left of it."""
+    seen, x = SeenFlags(), Tensor(np.ones((2, 2), np.float32))
+    found: dict[str, Any] = {}
+    with fusion.guard("cluster:Add"):
+        nn.ReLU()(x)
+    found["fusion off"] = seen.flags[-1]
+    ms.set_context(enable_graph_kernel=True)
+    nn.ReLU()(x)
+    found["no guard"] = seen.flags[-1]
+    _mindspore.set_graph_kernel_flags("--disable_cluster_ops=Pow")
+    with fusion.guard("cluster:Add"):
+        nn.ReLU()(x)
+    found["context"] = [seen.flags[-1], _mindspore.graph_kernel_flags()]
+    os.environ["MS_DEV_GRAPH_KERNEL_FLAGS"] = "--disable_cluster_ops=Mul"
+    with fusion.guard("cluster:Add"):
+        nn.ReLU()(x)
+    found["environment"] = [seen.flags[-1], os.environ["MS_DEV_GRAPH_KERNEL_FLAGS"], _mindspore.graph_kernel_flags()]
+    with cures.patched("F1"):
+        nn.ReLU()(x)
+    found["patch"] = [seen.flags[-1], os.environ["MS_DEV_GRAPH_KERNEL_FLAGS"]]
+    failing = fusion.safe(Mismatched(), keep_out=["cluster:Sub"])
+    try:
+        failing(x)
+    except ValueError:
+        found["failed"] = [seen.flags[-1], os.environ["MS_DEV_GRAPH_KERNEL_FLAGS"], _mindspore.graph_kernel_flags()]
+    return found
+
+
+class Mismatched(nn.Cell):
+    """A graph that cannot be compiled."""
+
+    def construct(self, x):
+        return ops.add(x, ops.ones((5, 7), ms.float32))
+
+
+def litter() -> dict[str, Any]:
+    """Fused compilation under F5 with the user's own cache folder, and with none."""
+    ms.set_context(enable_graph_kernel=True)
+    if len(sys.argv) > 2:
+        os.environ["MS_COMPILER_CACHE_PATH"] = sys.argv[2]
+    from ascend_fixes.defects.f5_litter import Fusible
+
+    with cures.patched("F5"):
+        total = float(Fusible()(Tensor(np.ones((4, 4), np.float32))).sum())
+    return {"total": total, "here": sorted(os.listdir(".")), "path": ms.get_context("compile_cache_path")}
+
+
+def layers() -> dict[str, Any]:
+    """The largest errors of every safe layer, fused, in units in the last place: of the value, of the gradient."""
+    from layer_cells import LAYERS, WithGradient, check
+
+    ms.set_context(enable_graph_kernel=True)
+    worst = {}
+    for name, (make, *_) in LAYERS.items():
+        cell, found = WithGradient(make(16)), []
+        for seed in range(20):
+            rng = np.random.default_rng(seed)
+            x = rng.standard_normal((8, 16)) * 10.0 ** rng.integers(-3, 5)
+            x[1], x[2], x[3] = x[1, 0], 0, x[3] + 100 * x.std()
+            mask = rng.random(x.shape) < 0.6
+            mask[4] = False
+            for dtype in (np.float32, np.float16):
+                found.append(check(cell, name, np.clip(x, -65504, 65504).astype(dtype), mask))
+        worst[name] = [max(errors) for errors in zip(*found)]
+    return worst
+
+
+def recurrent() -> dict[str, float]:
+    """The largest difference of value and gradients, fused against unfused, relative to the largest value."""
+    from recurrent_references import Gradients
+
+    from ascend_fixes.fusion.crf import CRF
+    from ascend_fixes.fusion.graphs import GatedGraph
+    from ascend_fixes.fusion.recurrent import GRU
+
+    def arrays(name, dtype):
+        rng = np.random.default_rng(0)
+        ms.set_seed(0)
+        np.random.seed(0)
+        if name == "GRU":
+            layer, inputs = GRU(16, 32), [rng.standard_normal((10, 4, 16)), np.zeros((1, 4, 32))]
+            lengths = [Tensor(np.array([10, 7, 3, 1], np.int32))]
+            shape = (10, 4, 32)
+        elif name == "CRF":
+            layer, inputs, shape = CRF(4), [rng.standard_normal((3, 9, 4))], (3,)
+            lengths = [Tensor(rng.integers(0, 4, (3, 9)).astype(np.int32)), Tensor(np.array([9, 5, 1], np.int32))]
+        else:
+            layer, inputs, shape = GatedGraph(16), [rng.standard_normal((2, 6, 16)), rng.random((2, 6, 6))], (2, 6, 16)
+            lengths = [Tensor(rng.random((2, 6)) > 0.3)]
+        tensors = [*(Tensor(value.astype(dtype)) for value in inputs), *lengths]
+        weighting = Tensor(np.cos(np.arange(np.prod(shape))).reshape(shape).astype(np.float32))
+        value = layer(*tensors)
+        values = [value[0] if isinstance(value, tuple) else value, *Gradients(layer)(weighting, *tensors)]
+        return [item.asnumpy().astype(np.float64) for item in values]
+
+    found = {}
+    for name, dtype in (("GRU", "float32"), ("GRU", "float16"), ("CRF", "float32"), ("GatedGraph", "float32")):
+        ms.set_context(enable_graph_kernel=False)
+        plain = arrays(name, dtype)
+        ms.set_context(enable_graph_kernel=True)
+        fused = arrays(name, dtype)
+        found[f"{name} {dtype}"] = max(float(error(got, wanted)) for got, wanted in zip(fused, plain))
+    return found
+
+
+if __name__ == "__main__":
+    ms.set_device("CPU")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    print(
+        json.dumps(
+            {
+                "guarding": guarding,
+                "eager": eager,
+                "layers": layers,
+                "recurrent": recurrent,
+                "flags_seen": flags_seen,
+                "litter": litter,
+            }[sys.argv[1]]()
+        )
+    )

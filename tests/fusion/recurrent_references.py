@@ -1,0 +1,92 @@
+"""Float64 NumPy references of the recurrent layers, the CRF by enumeration, and a cell that differentiates."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from mindspore import ParameterTuple, nn, ops
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def gru_step(x, h, w_ih, w_hh, b_ih, b_hh):
+    gi, gh = x @ w_ih.T + b_ih, h @ w_hh.T + b_hh
+    size = h.shape[-1]
+    r, z = (sigmoid(gi[:, s] + gh[:, s]) for s in (slice(0, size), slice(size, 2 * size)))
+    n = np.tanh(gi[:, 2 * size :] + r * gh[:, 2 * size :])
+    return n + z * (h - n)
+
+
+def gru(x, h, weights, lengths, reverse=False):
+    """One direction: (length, batch, input) to every state, zero past the end, and the last state."""
+    outputs = np.zeros((*x.shape[:2], h.shape[-1]))
+    for row in range(x.shape[1]):
+        steps = range(lengths[row])
+        state = h[row : row + 1]
+        for t in reversed(steps) if reverse else steps:
+            state = gru_step(x[t, row : row + 1], state, *weights)
+            outputs[t, row] = state[0]
+        h = np.concatenate([h[:row], state, h[row + 1 :]])
+    return outputs, h
+
+
+def gated_graph(x, adjacency, mask, parameters, steps):
+    gathered, bias, own, kept = parameters
+    size, h = x.shape[-1], x * mask[..., None]
+    for _ in range(steps):
+        around, mine = adjacency @ h @ gathered.T + bias, h @ own.T
+        z = sigmoid(around[..., :size] + mine[..., :size])
+        r = sigmoid(around[..., size : 2 * size] + mine[..., size:])
+        n = np.tanh(around[..., 2 * size :] + (r * h) @ kept.T)
+        h = (h + z * (n - h)) * mask[..., None]
+    return h
+
+
+def crf_by_enumeration(emissions, lengths, transitions, start, end):
+    """(log partition, marginals, best tags) of every sequence, from all tag sequences."""
+    batch, length, count = emissions.shape
+    partition, marginals = np.zeros(batch), np.zeros(emissions.shape)
+    best = np.full((batch, length), -1)
+    for row, size in enumerate(lengths):
+        paths = list(itertools.product(range(count), repeat=int(size)))
+        scores = np.array([crf_score(emissions[row], path, transitions, start, end) for path in paths])
+        top = scores.max()
+        partition[row] = top + np.log(np.exp(scores - top).sum())
+        best[row, :size] = paths[int(scores.argmax())]
+        for path, probability in zip(paths, np.exp(scores - partition[row])):
+            marginals[row, np.arange(size), path] += probability
+    return partition, marginals, best
+
+
+def crf_score(emissions, path, transitions, start, end):
+    score = start[path[0]] + end[path[-1]] + sum(emissions[t, tag] for t, tag in enumerate(path))
+    return score + sum(transitions[a, b] for a, b in zip(path, path[1:]))
+
+
+class WeightedFirst(nn.Cell):
+    """The weighted sum of a layer's first output."""
+
+    def __init__(self, layer):
+        super().__init__(auto_prefix=False)
+        self.layer = layer
+
+    def construct(self, weighting, *inputs):
+        outputs = self.layer(*inputs)
+        if isinstance(outputs, tuple):
+            outputs = outputs[0]
+        return (outputs.astype(weighting.dtype) * weighting).sum()
+
+
+class Gradients(nn.Cell):
+    """Gradients by the parameters of the weighted sum of the first output."""
+
+    def __init__(self, layer):
+        super().__init__(auto_prefix=False)
+        self.weighted, self.gradient = WeightedFirst(layer), ops.GradOperation(get_by_list=True)
+        self.weights = ParameterTuple(layer.trainable_params())
+
+    def construct(self, weighting, *inputs):
+        return self.gradient(self.weighted, self.weights)(weighting, *inputs)

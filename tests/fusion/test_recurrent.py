@@ -1,0 +1,193 @@
+"""GRU, CRF and gated graph against float64: unfused here, fused in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mindspore import Tensor, nn
+from recurrent_references import Gradients, crf_by_enumeration, crf_score, gated_graph, gru
+
+from ascend_fixes.fusion.crf import CRF
+from ascend_fixes.fusion.graphs import GatedGraph
+from ascend_fixes.fusion.layers import LayerError
+from ascend_fixes.fusion.recurrent import GRU, GRUCell
+
+LENGTH, BATCH, WIDTH, HIDDEN = 6, 3, 4, 16
+BOUNDS = {np.float32: 1e-5, np.float16: 5e-3}
+
+
+def exact(*parameters):
+    return [parameter.asnumpy().astype(np.float64) for parameter in parameters]
+
+
+def relative(got, wanted):
+    return float(np.abs(got.asnumpy() - wanted).max() / max(np.abs(wanted).max(), 1e-30))
+
+
+@functools.cache
+def shared_gru():
+    return GRU(WIDTH, HIDDEN, bidirectional=True)
+
+
+@settings(max_examples=15)
+@given(
+    st.lists(st.integers(0, LENGTH), min_size=BATCH, max_size=BATCH), st.sampled_from([np.float32, np.float16]),
+    st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 30.0]),
+)  # fmt: skip
+def test_gru_freezes_and_zeroes_past_the_end(lengths, dtype, seed, scale):
+    layer, rng = shared_gru(), np.random.default_rng(seed)
+    x = (rng.standard_normal((LENGTH, BATCH, WIDTH)) * scale).astype(dtype)
+    h = rng.uniform(-1, 1, (2, BATCH, HIDDEN)).astype(dtype)
+    output, last = layer(Tensor(x), Tensor(h), Tensor(np.array(lengths, np.int32)))
+    weights = [exact(*(group[side] for group in (layer.w_ih_list, layer.w_hh_list, layer.b_ih_list, layer.b_hh_list)))
+               for side in (0, 1)]  # fmt: skip
+    sides = [
+        gru(x.astype(np.float64), h[side].astype(np.float64), weights[side], lengths, bool(side)) for side in (0, 1)
+    ]
+    assert relative(output, np.concatenate([out for out, _ in sides], -1)) <= BOUNDS[dtype]
+    assert relative(last, np.stack([state for _, state in sides])) <= BOUNDS[dtype]
+    for row, size in enumerate(lengths):
+        assert not output.asnumpy()[size:, row].any()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"bidirectional": True, "num_layers": 2}, {"batch_first": True, "has_bias": False}]
+)
+def test_gru_is_a_drop_in(options):
+    ours, theirs = GRU(WIDTH, HIDDEN, **options), nn.GRU(WIDTH, HIDDEN, **options)
+    assert [p.name for p in ours.get_parameters()] == [p.name for p in theirs.get_parameters()]
+    for mine, other in zip(ours.get_parameters(), theirs.get_parameters()):
+        other.set_data(mine)
+    rng = np.random.default_rng(0)
+    x = Tensor(rng.standard_normal((LENGTH, LENGTH, WIDTH)).astype(np.float32))
+    h = Tensor(rng.standard_normal((4 if options.get("num_layers") else 1, LENGTH, HIDDEN)).astype(np.float32))
+    for got, wanted in zip(ours(x, h), theirs(x, h)):
+        np.testing.assert_allclose(got.asnumpy(), wanted.asnumpy(), atol=5e-6)
+
+
+def test_gru_cell_is_a_drop_in():
+    ours, theirs = GRUCell(WIDTH, HIDDEN), nn.GRUCell(WIDTH, HIDDEN)
+    assert [p.name for p in ours.get_parameters()] == [p.name for p in theirs.get_parameters()]
+    for mine, other in zip(ours.get_parameters(), theirs.get_parameters()):
+        other.set_data(mine)
+    rng = np.random.default_rng(0)
+    x, h = (Tensor(rng.standard_normal((BATCH, size)).astype(np.float32)) for size in (WIDTH, HIDDEN))
+    np.testing.assert_allclose(ours(x, h).asnumpy(), theirs(x, h).asnumpy(), atol=5e-6)
+
+
+@functools.cache
+def shared_crf():
+    return CRF(3)
+
+
+@pytest.mark.slow
+@settings(max_examples=8)
+@given(
+    st.sampled_from([1, 2, 5]), st.lists(st.integers(1, 5), min_size=2, max_size=2), st.integers(0, 2**32 - 1),
+    st.sampled_from([0.1, 1.0, 100.0]),
+)  # fmt: skip
+def test_crf_equals_enumeration(length, lengths, seed, scale):
+    crf, rng = shared_crf(), np.random.default_rng(seed)
+    sizes = np.minimum(lengths, length).astype(np.int32)
+    emissions = (rng.standard_normal((2, length, 3)) * scale).astype(np.float32)
+    tags = rng.integers(0, 3, (2, length)).astype(np.int32)
+    scores = exact(crf.transitions, crf.start, crf.end)
+    full = emissions.astype(np.float64)
+    partition, marginals, best = crf_by_enumeration(full, sizes, *scores)
+    likelihood = partition - [crf_score(full[row], tags[row, : sizes[row]], *scores) for row in range(2)]
+    got = crf(Tensor(emissions), Tensor(tags), Tensor(sizes)).asnumpy()
+    assert np.abs(got - likelihood).max() <= 1e-5 * max(np.abs(partition).max(), 1)
+    found = crf.marginals(Tensor(emissions), Tensor(sizes)).asnumpy()
+    np.testing.assert_allclose(found, marginals, atol=1e-5 * max(scale, 1))
+    decoded = crf.decode(Tensor(emissions), Tensor(sizes))
+    for row in range(2):  # ties may fall either way: what counts is the score
+        path = decoded[row, : sizes[row]]
+        wanted = crf_score(full[row], best[row, : sizes[row]], *scores)
+        assert abs(crf_score(full[row], path, *scores) - wanted) < 1e-9 * max(abs(wanted), 1)
+        assert (decoded[row, sizes[row] :] == -1).all()
+
+
+def test_crf_without_lengths_counts_every_step():
+    crf, rng = shared_crf(), np.random.default_rng(0)
+    emissions, tags = (
+        Tensor(rng.standard_normal((2, 4, 3)).astype(np.float32)),
+        Tensor(np.array([[0, 1, 2, 0]] * 2, np.int32)),
+    )
+    full = Tensor(np.array([4, 4], np.int32))
+    np.testing.assert_allclose(crf(emissions, tags).asnumpy(), crf(emissions, tags, full).asnumpy(), rtol=1e-6)
+    np.testing.assert_array_equal(crf.decode(emissions), crf.decode(emissions, full))
+
+
+def test_crf_gradient_against_differences():
+    crf, rng = CRF(3), np.random.default_rng(1)
+    emissions = rng.standard_normal((2, 5, 3)).astype(np.float32)
+    tags, sizes = rng.integers(0, 3, (2, 5)).astype(np.int32), np.array([5, 3], np.int32)
+    inputs = (Tensor(emissions), Tensor(tags), Tensor(sizes))
+    gradients = [g.asnumpy() for g in Gradients(crf)(Tensor(np.ones(2, np.float32)), *inputs)]
+    values = exact(crf.transitions, crf.start, crf.end)
+
+    def loss(scores):
+        partition, *_ = crf_by_enumeration(emissions.astype(np.float64), sizes, *scores)
+        return (partition - [crf_score(emissions[r], tags[r, : sizes[r]], *scores) for r in range(2)]).sum()
+
+    for which, value in enumerate(values):
+        for index in np.ndindex(value.shape):
+            moved = []
+            for step in (1e-5, -1e-5):
+                changed = [v.copy() for v in values]
+                changed[which][index] += step
+                moved.append(loss(changed))
+            assert abs((moved[0] - moved[1]) / 2e-5 - gradients[which][index]) < 1e-4
+
+
+def test_the_graph_of_a_crf_grows_with_the_logarithm_of_the_length():
+    from ascend_fixes import _mindspore
+
+    counts = {}
+    for length in (16, 128):
+        crf = CRF(2)
+        crf(Tensor(np.zeros((1, length, 2), np.float32)), Tensor(np.zeros((1, length), np.int32)))
+        counts[length] = len(_mindspore.graph_nodes(crf))
+    assert counts[128] < 2 * counts[16]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_gated_graph(dtype):
+    layer, rng = GatedGraph(8), np.random.default_rng(0)
+    x, links = rng.standard_normal((2, 5, 8)).astype(dtype), rng.random((2, 5, 5)).astype(dtype)
+    mask = np.array([[True] * 5, [True, True, False, False, False]])
+    layer.to_float(ms.float16 if dtype is np.float16 else ms.float32)
+    output = layer(Tensor(x), Tensor(links), Tensor(mask))
+    weights = exact(layer.gathered.weight, layer.gathered.bias, layer.own.weight, layer.kept.weight)
+    wanted = gated_graph(x.astype(np.float64), links.astype(np.float64), mask, weights, 2)
+    assert relative(output, wanted) <= BOUNDS[dtype] and not output.asnumpy()[1, 2:].any()
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: CRF(0), lambda: CRF(2.0), lambda: GatedGraph(0), lambda: GatedGraph(4, steps=True)]
+)
+def test_sizes_are_positive_integers(make):
+    with pytest.raises(LayerError, match="must be a positive integer"):
+        make()
+
+
+@pytest.mark.slow
+def test_fused_equals_unfused(tmp_path):
+    script = str(Path(__file__).parent / "fusion_scenarios.py")
+    env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, script, "recurrent"], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert set(found) == {"GRU float32", "GRU float16", "CRF float32", "GatedGraph float32"}
+    for name, value in found.items():
+        assert value <= (5e-3 if "float16" in name else 1e-5), found

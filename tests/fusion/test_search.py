@@ -1,0 +1,140 @@
+"""The search: minimal by construction, and right on cells whose guilty operator is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ascend_fixes import cures, fusion
+from ascend_fixes.fusion.learned import learned, learned_file
+from ascend_fixes.fusion.search import minimal
+
+_HERE = Path(__file__).parent
+
+
+@given(st.integers(1, 24), st.data())
+def test_a_planted_set_is_found_in_few_runs(count, data):
+    candidates = tuple(f"cluster:{index}" for index in range(count))
+    planted = set(data.draw(st.lists(st.sampled_from(candidates), min_size=1, max_size=3, unique=True)))
+    tried = []
+
+    def cured(keep_out):
+        tried.append(keep_out)
+        return planted <= set(keep_out)
+
+    assert set(minimal(candidates, cured)) == planted
+    assert len(tried) <= 2 * len(planted) * (count.bit_length() + 1)
+
+
+@given(st.integers(1, 12), st.data())
+def test_what_is_found_is_minimal_where_several_sets_cure(count, data):
+    candidates = tuple(map(str, range(count)))
+    ways = data.draw(st.lists(st.sets(st.sampled_from(candidates), min_size=1), min_size=1, max_size=3))
+
+    def cured(keep_out):
+        return any(way <= set(keep_out) for way in ways)
+
+    found = minimal(candidates, cured)
+    assert cured(found)
+    assert not any(cured([name for name in found if name != left]) for left in found)
+
+
+def search(factory, folder, *options):
+    env = {**os.environ, "PYTHONPATH": str(_HERE)}
+    command = [sys.executable, "-m", "ascend_fixes.fusion.search", f"bisect_cases:{factory}", *options]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+
+
+def report_of(done):
+    assert done.returncode == 0, done.stderr[-2000:]
+    return fusion.BisectReport.from_json(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_healthy_cell_takes_two_compilations_and_leaves_nothing(tmp_path):
+    report = report_of(search("healthy", tmp_path))
+    assert report.keep_out == () and report.compilations == 2 and report.error_before < 1e-5
+    assert str(report).startswith("nothing to do") and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_transposes_of_attention_are_found(tmp_path):
+    report = report_of(search("attention", tmp_path))
+    assert report.keep_out == ("cluster:Transpose",) and report.flags == "--disable_cluster_ops=Transpose"
+    assert report.error_before > 1 and report.error_after < 1e-3 and report.seconds < 120
+    assert any("Gradients" in path for path in report.cells["cluster:Transpose"]), "made by the gradient"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "factory, said",
+    [("broken", "does not run without fusion"), ("unsteady", "differs from run to run"),
+     ("no_cell", "must return a cell"), ("absent", "cannot be found")],
+)  # fmt: skip
+def test_what_cannot_be_searched_gets_one_line(factory, said, tmp_path):
+    done = search(factory, tmp_path)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("bisect: ")]
+    assert done.returncode == 1 and said in line
+
+
+@pytest.mark.slow
+def test_a_hang_is_a_finding(tmp_path):
+    done = search("healthy", tmp_path, "--limit", "0.01")
+    assert done.returncode == 1 and "hung for 0.01 s" in done.stderr
+
+
+def test_a_cell_is_asked_for():
+    with pytest.raises(fusion.BisectError, match="factory"):
+        fusion.bisect(3)
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    from ascend_fixes import _mindspore
+
+    return fusion.BisectReport(
+        ("cluster:Select",), "--disable_cluster_ops=Select", "", "output 0", 0.5, 1e-7,
+        {"cluster:Select": ("Default",)}, 5, 1.0, _mindspore.version_text(), _mindspore.backend(),
+    )  # fmt: skip
+
+
+def test_learning_adds_a_row_once_and_patch_heeds_it(report):
+    assert fusion.BisectReport.from_json(report.to_json()) == report
+    assert learned() == ()
+    row = fusion.learn(report)
+    assert fusion.learn(report) == row and learned() == (row,) and row.keep_out == ("cluster:Select",)
+    assert len(json.loads(learned_file().read_text())) == 1
+    assert "Select" not in fusion.flags().text
+    with cures.patched("F1"):
+        assert "Select" in fusion.flags().text and "patch learned" in str(fusion.flags())
+
+
+def test_another_version_is_not_heeded(report):
+    fusion.learn(dataclasses.replace(report, mindspore="1.0.0"))
+    assert learned() == ()
+
+
+def test_nothing_to_keep_out_is_nothing_to_learn(report):
+    with pytest.raises(fusion.LearnError, match="nothing to keep out"):
+        fusion.learn(dataclasses.replace(report, keep_out=()))
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b'[{"keep_out": ["cluster:Nonsense"]}]', b"\xff\xfe"])
+def test_a_damaged_file_is_set_aside(report, content):
+    path = learned_file()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.warns(RuntimeWarning, match="damaged"):
+        assert learned() == ()
+    assert path.with_suffix(".damaged").read_bytes() == content and not path.exists()
+    fusion.learn(report)
+    assert len(learned()) == 1
