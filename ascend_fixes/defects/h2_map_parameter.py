@@ -1,0 +1,73 @@
+"""H2: ``MapParameter``, MindSpore's hash table as a parameter, has no kernel on CPU."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+from mindspore.experimental import MapParameter
+
+from ascend_fixes.defects import Defect, Finding, Tool, first_line
+from ascend_fixes.host import Embedding, Table
+
+__all__ = ["DEFECT", "Lookup", "OnHost", "probe", "probe_host"]
+
+
+class Lookup(nn.Cell):
+    """A table from int32 keys to rows of 4: keys ``(n,)`` to ``(n, 4)`` float32, ones for an unknown key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = MapParameter(key_dtype=ms.int32, value_dtype=ms.float32, value_shape=(4,), default_value="ones")
+
+    def construct(self, keys: Tensor) -> Tensor:
+        """The rows of the keys."""
+        return self.table[keys]
+
+
+def probe() -> Finding:
+    """Look keys up."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    try:
+        rows = Lookup()(Tensor(np.array([3, 1, 3, 0]), ms.int32)).asnumpy()
+    except RuntimeError as error:
+        if "Unsupported op" not in str(error):
+            raise
+        return Finding(True, first_line(error, "Unsupported op"))
+    return Finding(not (rows == 1).all(), f"runs; rows of unknown keys {rows.min():g} to {rows.max():g}, 1 asked for")
+
+
+class OnHost(nn.Cell):
+    """The same rows, kept on the host: ids ``(n,)`` to ``(n, 4)`` float32."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.embedding = Embedding(rows, 4, init=1.0, optimizer="sgd")
+
+    def construct(self, ids: Tensor) -> Tensor:
+        """The rows of the ids."""
+        return self.embedding(ids)
+
+
+def probe_host() -> Finding:
+    """Number the keys with a `Table` that grows, and look their rows up in an `Embedding`."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ids = Table(np.empty(0, np.int64)).add([3, 1, 3, 0])
+    rows = OnHost(8)(Tensor(ids)).asnumpy()
+    right = ids.tolist() == [0, 1, 0, 2] and rows.shape == (4, 4) and bool((rows == 1).all())
+    return Finding(not right, f"runs; ids {ids.tolist()}, rows {rows.min():g} to {rows.max():g}, 1 asked for")
+
+
+DEFECT = Defect(
+    id="H2",
+    family="host",
+    symptom="MapParameter, a hash table as a parameter, does not run on CPU: no kernel for MapTensorGet",
+    error="RuntimeError: Unsupported op [MapTensorGet] on CPU, Please confirm whether the device target setting is "
+    "correct",
+    cause="the operators of MapTensor have no CPU kernel",
+    seen="MindSpore 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel; 2.7.0 runs it",
+    upstream="none found",
+    removal="MapTensorGet, MapTensorPut and MapTensorErase get CPU kernels",
+    probe=probe,
+    tool=Tool("host.Table, host.Embedding", probe_host),
+)

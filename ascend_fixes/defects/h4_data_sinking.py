@@ -1,0 +1,89 @@
+"""H4: data sinking with ragged or string columns times out or hangs on Ascend.
+
+On CPU nothing sinks: ``dataset_sink_mode=True`` feeds as usual there. The probe
+runs the two scenarios as far as they go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, dataset, nn, ops
+
+from ascend_fixes.defects import Defect, Finding, Tool, first_line
+from ascend_fixes.host import feed
+
+__all__ = ["DEFECT", "Summed", "probe", "probe_feed"]
+
+
+class Summed(nn.Cell):
+    """A loss with one parameter, for a tensor of any shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = ms.Parameter(np.ones(1, np.float32), name="weight")
+
+    def construct(self, x: Tensor) -> Tensor:
+        """The weighted sum."""
+        return (ops.sum(x) * self.weight).sum()
+
+
+def _ragged() -> Iterator[tuple[np.ndarray]]:
+    for length in (2, 3, 5):
+        yield (np.ones((1, length), np.float32),)
+
+
+def _strings() -> Iterator[tuple[np.ndarray]]:
+    for word in ("a", "b"):
+        yield (np.array(word),)
+
+
+def _train(rows: Callable[[], Iterator[Any]]) -> str:
+    net = Summed()
+    model = ms.Model(net, optimizer=nn.SGD(net.trainable_params(), 0.1))
+    try:
+        model.train(1, dataset.GeneratorDataset(rows, ["x"], shuffle=False), dataset_sink_mode=True)
+    except (TypeError, ValueError, RuntimeError) as error:
+        return first_line(error)
+    return "trained"
+
+
+def probe() -> Finding:
+    """Ask for sinking with a ragged column and with a string column."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ragged, strings = _train(_ragged), _train(_strings)
+    return Finding(
+        None, f"needs a device; on CPU, which does not sink: ragged column {ragged}, string column: {strings}"
+    )
+
+
+def probe_feed() -> Finding:
+    """Feed both from the host: a step for every ragged row, and the strings as they are."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    net = Summed()
+    sums = [
+        float(net(row)) for (row,) in feed(dataset.GeneratorDataset(_ragged, ["x"], shuffle=False), timeout=30)
+    ]  # fmt: skip
+    words = [str(word) for (word,) in feed(dataset.GeneratorDataset(_strings, ["x"], shuffle=False), timeout=30)]
+    return Finding(sums != [2, 3, 5] or words != ["a", "b"], f"fed without sinking: sums {sums}, strings {words}")
+
+
+DEFECT = Defect(
+    id="H4",
+    family="host",
+    symptom="data sinking with ragged or string columns: GetNext times out, "
+    "or training hangs silently at the end of the data",
+    error="For 'GetNext', get data timeout",
+    cause="reported: the device waits for data of another shape, of a type it cannot hold, or for data that has ended",
+    seen="reported by Ascend users; CPU does not sink",
+    upstream="https://github.com/mindspore-ai/mindspore/issues/279, "
+    "https://github.com/mindspore-lab/mindocr/issues/615, "
+    "https://github.com/mindspore-lab/mindaudio/issues/163",
+    removal="a run on a device shows that sinking such columns raises a clear error or works",
+    probe=probe,
+    tool=Tool("host.feed", probe_feed),
+    needs_device=True,
+)

@@ -1,0 +1,249 @@
+"""Feeding a cell from the host, without sinking the data to the device.
+
+Data sinking needs columns of one shape and a numeric dtype; with ragged or string
+columns it times out in GetNext or hangs at the end of the data (defect H4). `feed`
+reads an iterable ahead in a thread, into a queue of bounded length, watches over a
+pipeline of MindSpore's, and never waits without a limit: a stage that stalls is
+named, an error in the data is raised where the batch would have come, and the end of
+the data ends the loop.
+"""
+
+from __future__ import annotations
+
+import queue
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from typing import Any, Optional
+
+import numpy as np
+from mindspore import Tensor
+from mindspore.dataset import Dataset
+
+from ascend_fixes.errors import AscendFixesError
+
+__all__ = ["Feed", "FeedError", "FeedTimeoutError", "feed"]
+
+_POLL = 0.2  # seconds between two looks at whether the other side is still there
+
+
+class FeedError(AscendFixesError, RuntimeError):
+    """The reading thread ended without an answer, or the arguments allow no feeding."""
+
+
+class FeedTimeoutError(FeedError, TimeoutError):
+    """No item came in time; the message names the stage that stalls and the line it stands at."""
+
+
+def feed(dataset: Any, timeout: float = 60.0, prefetch: int = 2, output_numpy: bool = False) -> Feed:
+    """Read a dataset ahead: ``for ids, mask, labels in feed(dataset): step(ids, mask, labels)``.
+
+    Args:
+        dataset: a `mindspore.dataset` pipeline, whose items are tuples of its columns, or any iterable, whose
+            items may be arrays or tuples, lists and dicts of them.
+        timeout: seconds that the loop waits for an item, the first included.
+        prefetch: items read ahead of an iterable, at least 1; this many are held in memory, and one more being
+            read. A pipeline reads ahead by itself (`mindspore.dataset.config.set_prefetch_size`).
+        output_numpy: leave arrays as they are; otherwise numeric ones become Tensors in the reading thread.
+            Strings stay NumPy arrays either way.
+
+    Returns:
+        An iterable; every loop over it reads the dataset from its beginning. Leaving a loop early stops the
+        reading. For use from one thread; an interrupt (Ctrl-C) is raised in the loop at once.
+
+    Raises:
+        FeedTimeoutError: in the loop, after ``timeout`` without an item.
+        FeedError: prefetch below 1, a timeout that is not positive, or no iterable.
+        Exception: what the dataset raises, with its own traceback, after the items before it.
+    """
+    return Feed(dataset, timeout, prefetch, output_numpy)
+
+
+class Feed:
+    """What `feed` returns."""
+
+    def __init__(self, dataset: Any, timeout: float, prefetch: int, output_numpy: bool) -> None:
+        if not timeout > 0 or prefetch < 1:
+            raise FeedError(
+                f"timeout={timeout}, prefetch={prefetch}: the first must be positive, the second at least 1"
+            )
+        if not isinstance(dataset, (Dataset, Iterable)):
+            raise FeedError(f"dataset={dataset!r} is not iterable; pass a mindspore.dataset pipeline or an iterable")
+        self._dataset, self._timeout, self._prefetch, self._numpy = dataset, timeout, prefetch, output_numpy
+
+    def __iter__(self) -> Iterator[Any]:
+        reader: Any
+        if isinstance(self._dataset, Dataset):
+            reader = _Pipeline(self._dataset, self._numpy)
+        else:
+            reader = _Reader(self._dataset, self._prefetch, self._numpy)
+        reader.start()
+        try:
+            while True:
+                kind, value = reader.next(self._timeout)
+                if kind == "end":
+                    return
+                if kind == "error":
+                    raise value
+                yield value
+        finally:
+            reader.stop()
+
+
+class _Reader:
+    """A thread that reads items into a bounded queue, and says what it is doing."""
+
+    def __init__(self, dataset: Any, prefetch: int, output_numpy: bool) -> None:
+        self._dataset, self._numpy = dataset, output_numpy
+        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(prefetch)
+        self._stopped = threading.Event()
+        self._stage = ("starting", time.monotonic())
+        # A daemon: a dataset that hangs must not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="ascend_fixes.host.feed", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def next(self, timeout: float) -> tuple[str, Any]:
+        """The next answer: ``("item", value)``, ``("error", exception)`` or ``("end", None)``."""
+        deadline = time.monotonic() + timeout
+        while True:
+            alive = self._thread.is_alive()  # asked before the queue: what a thread put before it ended is there
+            try:
+                return self._queue.get(timeout=max(0.0, min(_POLL, deadline - time.monotonic())))
+            except queue.Empty:
+                if not alive:
+                    raise FeedError(f"the reading thread ended while {self._stage[0]}, without an answer") from None
+                if time.monotonic() >= deadline:
+                    raise FeedTimeoutError(self._report(timeout)) from None
+
+    def _report(self, timeout: float) -> str:
+        stage, since = self._stage
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        stack = traceback.extract_stack(frame) if frame is not None else None
+        where = f", at {stack[-1].filename}:{stack[-1].lineno} in {stack[-1].name}" if stack else ""
+        return (
+            f"no item came within timeout={timeout:g} s: the reader has been {stage} for "
+            f"{time.monotonic() - since:.1f} s{where}; mend that stage or raise the timeout"
+        )
+
+    def stop(self) -> None:
+        """Let the thread end; one that hangs in the dataset is left behind."""
+        self._stopped.set()
+        self._thread.join(_POLL)
+
+    # --- in the thread -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._enter("opening the dataset")
+            items, number = iter(self._dataset), 0
+            while not self._stopped.is_set():
+                self._enter(f"reading item {number}")
+                try:
+                    item = next(items)
+                except StopIteration:
+                    self._put("end", None)
+                    return
+                self._enter(f"converting item {number}")
+                self._put("item", item if self._numpy else _tensors(item))
+                number += 1
+        except BaseException as error:  # raised again in the loop, SystemExit and KeyboardInterrupt included
+            self._put("error", error)
+
+    def _enter(self, stage: str) -> None:
+        self._stage = (stage, time.monotonic())
+
+    def _put(self, kind: str, value: Any) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put((kind, value), timeout=_POLL)
+                return
+            except queue.Full:
+                pass
+
+
+class _Pipeline:
+    """Reads a pipeline of MindSpore's in the thread that loops; another one watches the clock and the interrupts.
+
+    The pipeline reads ahead in threads of its own. Its runtime takes the first thread that ever ran a pipeline for the
+    main one, and an error in a pipeline that another thread reads crashes the process; so no thread of ours reads
+    it. Waiting for an item blocks in C++, where Python notices neither a time limit nor Ctrl-C; stopping the
+    iterator from outside ends that.
+    """
+
+    def __init__(self, dataset: Dataset, output_numpy: bool) -> None:
+        self._dataset, self._numpy = dataset, output_numpy
+        self._number = 0
+        self._waiting: Optional[tuple[float, float]] = None  # since when, and until when
+        self._late = self._interrupted = False
+        self._closed = threading.Event()
+
+    def start(self) -> None:
+        self._ours, self._wakeup = socket.socketpair()
+        self._ours.setblocking(False)
+        self._wakeup.setblocking(False)
+        self._signals = threading.current_thread() is threading.main_thread()
+        if self._signals:  # every signal writes a byte there, even while the main thread is in C++
+            self._before = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
+        self._items = self._dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        threading.Thread(target=self._watch, name="ascend_fixes.host.feed", daemon=True).start()
+
+    def next(self, timeout: float) -> tuple[str, Any]:
+        """As `_Reader.next`."""
+        now = time.monotonic()
+        self._waiting = (now, now + timeout)
+        try:
+            item = next(self._items, None)
+        finally:
+            self._waiting = None
+        if self._late:
+            raise FeedTimeoutError(
+                f"no item came within timeout={timeout:g} s: the pipeline has been reading item {self._number} for "
+                f"{time.monotonic() - now:.1f} s; mend its source or its operations, or raise the timeout"
+            )
+        if self._interrupted:  # and the program's own handler did not raise
+            raise FeedError(f"reading item {self._number} was ended by an interrupt (SIGINT)")
+        if item is None:
+            return "end", None
+        self._number += 1
+        item = tuple(item)
+        return "item", item if self._numpy else _tensors(item)
+
+    def stop(self) -> None:
+        if self._signals:
+            signal.set_wakeup_fd(self._before)
+        self._closed.set()
+        self._wakeup.close()
+
+    def _watch(self) -> None:
+        while not self._closed.is_set():
+            waiting = self._waiting
+            signalled = bool(select.select([self._ours], [], [], _POLL)[0])
+            if self._closed.is_set():
+                break
+            interrupt = signalled and signal.SIGINT in self._ours.recv(64)  # a byte a signal
+            self._late = waiting is not None and waiting is self._waiting and time.monotonic() >= waiting[1]
+            self._interrupted = interrupt and self._waiting is not None
+            if self._late or self._interrupted:
+                self._items.stop()  # the reading thread comes back from C++
+                break
+        self._ours.close()
+
+
+def _tensors(item: Any) -> Any:
+    """Numeric arrays as Tensors, in the containers they come in."""
+    if isinstance(item, dict):
+        return {key: _tensors(part) for key, part in item.items()}
+    if isinstance(item, tuple) and hasattr(item, "_fields"):
+        return type(item)(*map(_tensors, item))
+    if isinstance(item, (tuple, list)):
+        return type(item)(map(_tensors, item))
+    if isinstance(item, (np.ndarray, np.generic)) and item.dtype.kind in "biuf":
+        return Tensor(np.asarray(item))
+    return item

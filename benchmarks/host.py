@@ -1,0 +1,248 @@
+"""The figures of `ascend_fixes.host` against what they replace.
+
+    python -m benchmarks.host [--keys 1000000] [--rows 5000000] [--steps 50] [--only table,embedding,...] [--json FILE]
+
+Parts: ``table`` (look-ups a second, a growth curve over the number of keys), ``embedding`` (seconds a
+step and peak resident memory against `nn.EmbeddingLookup` with `nn.LazyAdam`, and mapped from a file),
+``static`` (seconds a call of the operators of fixed size in a graph against MindSpore's own and
+`numpy.unique`), ``decoding`` (Viterbi against a Python loop, beam search a step) and ``feed`` (items a
+second). Each embedding runs in a process of its own, so that its peak memory is its own. Times are wall
+time on whatever else the machine does; run it alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, Callable
+
+import numpy as np
+
+from benchmarks import host_table
+
+DIM, BATCH = 64, 2048
+
+
+def seconds(call: Callable[[], Any], times: int) -> float:
+    """The median seconds of a call, after one that is not counted."""
+    call()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken))
+
+
+def table(options: argparse.Namespace) -> dict[str, Any]:
+    """Million look-ups a second, for growing numbers of keys."""
+    sizes = [size for size in (10_000, 100_000, 1_000_000, 10_000_000) if size <= options.keys] or [options.keys]
+    return {f"{size} keys": host_table.measure(size) for size in sizes}
+
+
+# --- embedding -----------------------------------------------------------------------------------
+
+
+def embedding(options: argparse.Namespace) -> dict[str, Any]:
+    """Each kind in a process of its own."""
+    found = {}
+    for kind in ("nn.EmbeddingLookup CPU + LazyAdam", "host.Embedding", "host.Embedding, mapped"):
+        command = [sys.executable, "-m", "benchmarks.host", "--child", kind]
+        command += ["--rows", str(options.rows), "--steps", str(options.steps)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[kind] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def embedding_child(kind: str, rows: int, steps: int) -> dict[str, Any]:
+    """Seconds a training step at 2,048 random ids, and the peak resident memory of this process."""
+    import mindspore
+    from mindspore import Tensor, nn
+
+    from ascend_fixes.host import Embedding
+
+    mindspore.set_device("CPU")
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    class Net(nn.Cell):
+        def __init__(self, look_up: nn.Cell) -> None:
+            super().__init__()
+            self.look_up = look_up
+
+        def construct(self, ids: Tensor) -> Tensor:
+            return (self.look_up(ids) ** 2).sum()
+
+    folder = tempfile.TemporaryDirectory()
+    if kind.startswith("nn."):
+        look_up: Any = nn.EmbeddingLookup(rows, DIM, target="CPU")
+    else:
+        look_up = Embedding(rows, DIM, os.path.join(folder.name, "t") if "mapped" in kind else None)
+    net = Net(look_up)
+    optimizer = nn.LazyAdam(net.trainable_params()) if kind.startswith("nn.") else nn.SGD(net.trainable_params(), 0.0)
+    if kind.startswith("nn."):
+        optimizer.target = "CPU"
+    cell = nn.TrainOneStepCell(net, optimizer).set_train()
+    random = np.random.default_rng(0)
+
+    def step() -> None:
+        cell(Tensor(random.integers(0, rows, BATCH), mindspore.int32)).asnumpy()
+        if not kind.startswith("nn."):
+            look_up.update()
+
+    taken = seconds(step, steps)
+    flush = 0.0
+    if "mapped" in kind:
+        start = time.perf_counter()
+        look_up.flush()
+        flush = time.perf_counter() - start
+        look_up.close()
+    folder.cleanup()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    table_bytes = 3 * 4 * rows * DIM  # rows and Adam's two moments
+    return {
+        "rows": rows, "seconds a step": taken, "steps a second": 1 / taken, "seconds a flush": flush,
+        "peak resident GB": peak / 1e6, "of that before the table": before / 1e6,
+        "over rows and state": (peak - before) * 1024 / table_bytes,
+    }  # fmt: skip
+
+
+# --- the rest ------------------------------------------------------------------------------------
+
+
+def static(options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds a call in a compiled graph, 4,096 integers of 1,000 distinct."""
+    import mindspore
+    from mindspore import Tensor, nn, ops
+
+    from ascend_fixes import host
+
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)
+    values = np.random.default_rng(0).integers(0, 1000, 4096).astype(np.int32)
+    x = Tensor(values)
+
+    class Unique(nn.Cell):
+        def __init__(self, check: bool) -> None:
+            super().__init__()
+            self.check = check
+
+        def construct(self, x: Tensor) -> Tensor:
+            return host.unique(x, 1024, 0, self.check)[0] + 1
+
+    class OwnUnique(nn.Cell):
+        def construct(self, x: Tensor) -> Tensor:
+            return ops.unique(x)[0] + 1
+
+    class MaskedSelect(nn.Cell):
+        def construct(self, x: Tensor) -> Tensor:
+            return host.masked_select(x, x > 500, 4096)[0] + 1
+
+    class OwnMaskedSelect(nn.Cell):
+        def construct(self, x: Tensor) -> Tensor:
+            return ops.masked_select(x, x > 500) + 1
+
+    class Nonzero(nn.Cell):
+        def construct(self, x: Tensor) -> Tensor:
+            return host.nonzero(x, 4096)[0] + 1
+
+    class OwnNonzero(nn.Cell):
+        def construct(self, x: Tensor) -> Tensor:
+            return ops.nonzero(x) + 1
+
+    cells = {
+        "host.unique": Unique(True), "host.unique, unchecked": Unique(False), "ops.unique": OwnUnique(),
+        "host.masked_select": MaskedSelect(), "ops.masked_select": OwnMaskedSelect(),
+        "host.nonzero": Nonzero(), "ops.nonzero": OwnNonzero(),
+    }  # fmt: skip
+    found = {}
+    for name, cell in cells.items():
+        found[name] = seconds(lambda cell=cell: cell(x).asnumpy(), options.steps)
+    unique = lambda: np.unique(values, return_inverse=True, return_counts=True)  # noqa: E731
+    return {**found, "numpy.unique": seconds(unique, options.steps)}
+
+
+def decoding(options: argparse.Namespace) -> dict[str, Any]:
+    """Viterbi at 128 sentences, 60 steps, 20 tags; beam search at 16 sentences, beam 4, 8,000 words, 20 steps."""
+    from ascend_fixes.host import beam_search, viterbi
+
+    random = np.random.default_rng(0)
+    scores = random.normal(size=(128, 60, 20)).astype(np.float32)
+    transitions = random.normal(size=(20, 20)).astype(np.float32)
+    lengths = random.integers(1, 61, 128)
+    fast = seconds(lambda: viterbi(scores, transitions, lengths), options.steps)
+    start = time.perf_counter()
+    for row, length in zip(scores.tolist(), lengths.tolist()):
+        _loop_viterbi(row, transitions.tolist(), length)
+    slow = time.perf_counter() - start
+    logits = random.normal(size=(64, 8000)).astype(np.float32)
+    search = seconds(lambda: beam_search(lambda tokens, state: (logits, state), np.zeros((16, 1)), 4, 20, 1, 0), 5)
+    return {"viterbi": fast, "Python loop": slow, "times faster": slow / fast, "beam search, a step": search / 20}
+
+
+def _loop_viterbi(scores: list, transitions: list, length: int) -> list[int]:
+    total, back = list(scores[0]), []
+    for step in range(1, length):
+        row, pointers = [], []
+        for tag in range(len(total)):
+            candidates = [total[before] + transitions[before][tag] for before in range(len(total))]
+            best = max(candidates)
+            pointers.append(candidates.index(best))
+            row.append(best + scores[step][tag])
+        total = row
+        back.append(pointers)
+    path = [total.index(max(total))]
+    for pointers in reversed(back):
+        path.append(pointers[path[-1]])
+    return path[::-1]
+
+
+def feed(options: argparse.Namespace) -> dict[str, Any]:
+    """Items a second of a pipeline and of an iterable, fed and plain."""
+    import mindspore.dataset as ds
+
+    from ascend_fixes import host
+
+    rows = np.zeros((20_000, 32), np.int32)
+    pipeline = ds.NumpySlicesDataset(rows, ["x"], shuffle=False).batch(10)
+    batches = [rows[start : start + 10] for start in range(0, len(rows), 10)]
+    plain = seconds(lambda: sum(1 for _ in pipeline.create_tuple_iterator(num_epochs=1)), 3)
+    return {
+        "pipeline": 2000 / plain,
+        "feed(pipeline)": 2000 / seconds(lambda: sum(1 for _ in host.feed(pipeline)), 3),
+        "feed(iterable)": 2000 / seconds(lambda: sum(1 for _ in host.feed(batches)), 3),
+    }
+
+
+PARTS = {"table": table, "embedding": embedding, "static": static, "decoding": decoding, "feed": feed}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--json", help="also write the figures here")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(embedding_child(options.child, options.rows, options.steps)))
+        return
+    unknown = set(options.only.split(",")) - set(PARTS)
+    if unknown:
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    found = {name: PARTS[name](options) for name in options.only.split(",")}
+    print(json.dumps(found, indent=1))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as stream:
+            json.dump(found, stream, indent=1)
+
+
+if __name__ == "__main__":
+    main()

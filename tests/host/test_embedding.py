@@ -1,0 +1,345 @@
+"""Rows on the host against a dense embedding with MindSpore's own optimizer, and what crashes leave behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import mindspore
+import mindspore.dataset as ds
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mindspore import Parameter, Tensor, nn, ops
+
+from ascend_fixes.host import Embedding, EmbeddingError, FileError
+
+FIRST = np.random.default_rng(1).normal(size=(10, 4)).astype(np.float32)
+WEIGHTS = np.random.default_rng(2).normal(size=(4,)).astype(np.float32)
+
+
+class Net(nn.Cell):
+    """A loss over looked-up rows, with a weight of its own."""
+
+    def __init__(self, embedding):
+        super().__init__()
+        self.embedding = embedding
+        self.weight = Parameter(Tensor(WEIGHTS), name="weight")
+
+    def construct(self, ids, factor):
+        return ((self.embedding(ids) * self.weight) ** 2 * factor).sum()
+
+
+class Dense(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.table = Parameter(Tensor(FIRST), name="table")
+
+    def construct(self, ids):
+        return ops.gather(self.table, ids, 0)
+
+
+def trainer(net, optimizer):
+    step = mindspore.value_and_grad(net, None, optimizer.parameters)
+
+    def train(ids, factor=1.0):
+        loss, gradients = step(Tensor(ids, mindspore.int32), Tensor(factor, mindspore.float32))
+        optimizer(gradients)
+        return float(loss)
+
+    return train
+
+
+OPTIMIZERS = {
+    "sgd": lambda parameters: nn.SGD(parameters, 0.05),
+    "adagrad": lambda parameters: nn.Adagrad(parameters, learning_rate=0.05),
+    "adam": lambda parameters: nn.Adam(parameters, 0.05),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_as_a_dense_embedding_with_the_same_optimizer(tmp_path, name, mapped):
+    random = np.random.default_rng(3)
+    dense, ours = (
+        Net(Dense()),
+        Net(Embedding(10, 4, tmp_path / "t" if mapped else None, name, FIRST, learning_rate=0.05)),
+    )
+    train_dense = trainer(dense, OPTIMIZERS[name](dense.trainable_params()))
+    train_ours = trainer(ours, OPTIMIZERS[name](ours.trainable_params()))
+    for step in range(5):
+        # Every row is touched: dense Adam also moves the rows that are not.
+        ids = np.concatenate([random.permutation(10), random.integers(0, 10, 6)]).reshape(2, 8)
+        assert train_ours(ids) == pytest.approx(train_dense(ids), rel=1e-5)
+        assert ours.embedding.update() and ours.embedding.step == step + 1
+        np.testing.assert_allclose(ours.embedding.rows(range(10)), dense.embedding.table.asnumpy(), atol=1e-6)
+    np.testing.assert_allclose(ours.weight.asnumpy(), dense.weight.asnumpy(), atol=1e-6)
+    assert ours.embedding.anchor.asnumpy() == 0
+
+
+one_net = Net(Embedding(10, 4, None, "sgd", FIRST, learning_rate=0.1))
+one_train = trainer(one_net, nn.SGD(one_net.trainable_params(), 0.0))
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(0, 9), min_size=6, max_size=6))
+def test_only_the_rows_of_the_batch_change_and_their_gradients_are_summed(ids):
+    one_net.embedding._store.arrays["rows"][...] = FIRST
+    before = one_net.embedding.rows(range(10))
+    one_train(np.array(ids))
+    assert one_net.embedding.update()
+    gradient = np.zeros((10, 4))
+    for place in ids:
+        gradient[place] += 2 * before[place] * WEIGHTS**2
+    np.testing.assert_allclose(one_net.embedding.rows(range(10)), before - 0.1 * gradient, atol=1e-6)
+    untouched = [row for row in range(10) if row not in ids]
+    assert (one_net.embedding.rows(untouched) == before[untouched]).all()
+
+
+def test_a_loss_scale_is_taken_out_and_a_skipped_step_changes_nothing():
+    plain, scaled = (Embedding(10, 4, None, "adam", FIRST) for _ in range(2))
+    for embedding, factor in ((plain, 1.0), (scaled, 1024.0)):
+        net = Net(embedding)
+        trainer(net, nn.SGD(net.trainable_params(), 0.0))(np.arange(6), factor)
+    assert plain.update() and scaled.update(scale=1024.0)
+    np.testing.assert_allclose(scaled.rows(range(10)), plain.rows(range(10)), atol=1e-6)
+    before = plain.rows(range(10))
+    net = Net(plain)
+    train = trainer(net, nn.SGD(net.trainable_params(), 0.0))
+    train(np.arange(6))
+    plain.discard()
+    assert not plain.update() and (plain.rows(range(10)) == before).all() and plain.step == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_marks_the_step_and_changes_no_row(bad):
+    embedding = Embedding(10, 4, None, "adam", FIRST)
+    net = Net(embedding)
+    _, gradients = mindspore.value_and_grad(net, None, net.trainable_params())(Tensor([1, 2]), Tensor(bad))
+    by_name = dict(zip([parameter.name for parameter in net.trainable_params()], gradients))
+    assert np.isnan(by_name["embedding.anchor"].asnumpy()).all()
+    assert not embedding.update()
+    assert (embedding.rows(range(10)) == FIRST).all() and embedding.step == 0
+
+
+def test_an_update_waits_for_the_backward_half_of_the_step(monkeypatch):
+    take = Embedding._take_gradient
+
+    def slowly(self, ids, gradient):
+        time.sleep(0.2)
+        return take(self, ids, gradient)
+
+    monkeypatch.setattr(Embedding, "_take_gradient", slowly)
+    embedding = Embedding(10, 4, None, "sgd", FIRST)
+    net = Net(embedding)
+    step = mindspore.value_and_grad(net, None, net.trainable_params())
+    for _ in range(3):
+        step(Tensor([1, 2], mindspore.int32), Tensor(1.0))
+        assert embedding.update()
+    step(Tensor([1, 2], mindspore.int32), Tensor(1.0))
+    embedding.discard()
+    time.sleep(0.4)
+    assert not embedding.update() and embedding.step == 3
+
+
+def test_evaluation_leaves_no_gradients_and_empty_batches_pass():
+    embedding = Embedding(10, 4, None, "sgd", FIRST)
+    assert (embedding(Tensor([[1, 2]])).asnumpy() == FIRST[[[1, 2]]]).all()
+    assert not embedding.update()
+    assert embedding.rows(np.empty((0, 3), int)).shape == (0, 3, 4)
+
+
+def test_inside_a_network_trained_by_model_train():
+    class Loss(nn.Cell):
+        def __init__(self, embedding):
+            super().__init__()
+            self.embedding, self.out = embedding, nn.Dense(4, 1)
+
+        def construct(self, ids, wanted):
+            return ((self.out(self.embedding(ids)).squeeze(-1) - wanted) ** 2).mean()
+
+    embedding = Embedding(10, 4, None, "adam", FIRST, learning_rate=0.05)
+    net = Loss(embedding)
+    ids = np.arange(10, dtype=np.int32)
+    data = ds.NumpySlicesDataset((ids, ids.astype(np.float32) / 10), ["ids", "wanted"], shuffle=False).batch(5)
+    before = float(net(Tensor(ids), Tensor(ids / 10, mindspore.float32)))
+    model = mindspore.Model(net, optimizer=nn.Adam(net.trainable_params(), 0.01))
+    model.train(30, data, callbacks=[embedding.updater()], dataset_sink_mode=False)
+    assert embedding.step == 60
+    assert float(net(Tensor(ids), Tensor(ids / 10, mindspore.float32))) < before / 10
+
+
+def stepped(embedding, seed, times=1):
+    """Updates as a graph would bring them, without one."""
+    random = np.random.default_rng(seed)
+    for _ in range(times):
+        embedding._take_gradient(random.integers(0, 10, 6), random.normal(size=(6, 4)).astype(np.float32))
+        embedding.update()
+    return embedding
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_checkpoints_in_a_file_and_in_a_folder_continue_as_if_uninterrupted(tmp_path, name):
+    whole = stepped(stepped(Embedding(10, 4, None, name, FIRST), 1, 3), 2, 3)
+    first = stepped(Embedding(10, 4, None, name, FIRST), 1, 3)
+    first.save(tmp_path / "e.npz")
+    second = Embedding(10, 4, None, name)
+    second.load(tmp_path / "e.npz")
+    assert (stepped(second, 2, 3).rows(range(10)) == whole.rows(range(10))).all() and second.step == 6
+    folder = stepped(Embedding(10, 4, tmp_path / "t", name, FIRST), 1, 3)
+    folder.flush()
+    folder.close()
+    resumed = stepped(Embedding(10, 4, tmp_path / "t", name, seed=9), 2, 3)
+    assert (resumed.rows(range(10)) == whole.rows(range(10))).all() and resumed.step == 6
+
+
+def test_what_was_not_flushed_is_taken_back(tmp_path):
+    embedding = stepped(Embedding(10, 4, tmp_path / "t", "adam", FIRST), 1, 2)
+    embedding.flush()
+    flushed = embedding.rows(range(10))
+    stepped(embedding, 2, 4)
+    embedding.close()
+    again = Embedding(10, 4, tmp_path / "t", "adam")
+    assert (again.rows(range(10)) == flushed).all() and again.step == 2
+    again.close()
+    whole = stepped(stepped(Embedding(10, 4, None, "adam", FIRST), 1, 2), 3)
+    assert (stepped(Embedding(10, 4, tmp_path / "t", "adam"), 3).rows(range(10)) == whole.rows(range(10))).all()
+
+
+KILLED = """
+    import os, random, signal, sys, time
+    import numpy as np
+    from ascend_fixes.host import Embedding
+    path, rounds, longest = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+    random.seed(0)
+
+    def advance(table):
+        generator = np.random.default_rng(table.step)
+        table._take_gradient(generator.integers(0, 500, 100), generator.normal(size=(100, 8)).astype(np.float32))
+        table.update()
+
+    reference, states = Embedding(500, 8, None, "adam", 0.0), {}
+    Embedding(500, 8, path, "adam", 0.0).close()
+    reached = 0
+    for _ in range(rounds):
+        child = os.fork()
+        if not child:
+            table = Embedding(500, 8, path, "adam")
+            while True:
+                for _ in range(3):
+                    advance(table)
+                table.flush()
+        time.sleep(random.random() * longest)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        table = Embedding(500, 8, path, "adam")
+        assert table.step % 3 == 0 and table.step >= reached
+        reached = table.step
+        while reference.step < reached:
+            advance(reference)
+        for name in ("rows", "first", "second"):
+            assert (table._store.arrays[name] == reference._store.arrays[name]).all(), name
+        table.close()
+    print("whole", rounds, reached)
+"""
+
+
+def killed(folder, rounds, longest):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(KILLED), str(folder / "t"), str(rounds), str(longest)],
+        capture_output=True, text=True, timeout=220, cwd=folder,
+    )  # fmt: skip
+    assert done.stdout.startswith(f"whole {rounds} "), done.stderr[-2000:]
+    assert int(done.stdout.split()[2]) > 0
+
+
+def test_killed_at_any_moment_it_resumes_from_the_last_flush(tmp_path):
+    killed(tmp_path, 25, 0.1)
+
+
+@pytest.mark.slow
+def test_killed_at_a_thousand_moments(tmp_path):
+    killed(tmp_path, 1000, 0.04)
+
+
+# --- faults and wrong use ------------------------------------------------------------------------
+
+
+def test_a_folder_is_open_once(tmp_path):
+    Embedding(3, 2, tmp_path / "t").flush()
+    first = Embedding(3, 2, tmp_path / "u")
+    with pytest.raises(FileError, match="open in another process"):
+        Embedding(3, 2, tmp_path / "u")
+    first.close()
+    Embedding(3, 2, tmp_path / "u").close()
+
+
+@pytest.mark.parametrize("damage", ["meta", "rows", "missing", "sizes", "optimizer"])
+def test_a_damaged_or_other_folder_is_named(tmp_path, damage):
+    path = tmp_path / "t"
+    Embedding(3, 2, path).close()
+    count, optimizer = 3, "adam"
+    if damage == "meta":
+        (path / "meta.json").write_text("{")
+    elif damage == "rows":
+        os.truncate(path / "rows.npy", 100)
+    elif damage == "missing":
+        (path / "first.npy").unlink()
+    elif damage == "sizes":
+        count = 4
+    else:
+        optimizer = "sgd"
+    with pytest.raises(FileError) as error:
+        Embedding(count, 2, path, optimizer)
+    assert str(path) in str(error.value)
+
+
+def test_a_full_disk_changes_no_row(tmp_path, monkeypatch):
+    embedding = stepped(Embedding(10, 4, tmp_path / "t", "adam", FIRST), 1)
+    embedding.flush()
+    before = embedding.rows(range(10))
+
+    class Full:
+        def tell(self):
+            return 0
+
+        def write(self, data):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(embedding._store, "_journal", Full())
+    embedding._take_gradient(np.arange(3), np.ones((3, 4), np.float32))
+    with pytest.raises(FileError, match="No space left on device; the rows are unchanged"):
+        embedding.update()
+    assert (embedding.rows(range(10)) == before).all() and embedding.step == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Embedding(0, 4), "num_embeddings=0"),
+        (lambda: Embedding(3, 4, optimizer="lamb"), "'lamb' is none of sgd, adagrad, adam"),
+        (lambda: Embedding(3, 4, optimizer="sgd", beta1=0.5), "sgd has no option 'beta1'"),
+        (lambda: Embedding(3, 4, init=np.zeros((4, 3))), r"init has shape \(4, 3\)"),
+        (lambda: Embedding(3, 4).rows([3]), "id 3 is not in 0 to 2"),
+        (lambda: Embedding(3, 4).rows([-1]), "id -1"),
+        (lambda: Embedding(3, 4).rows([0.5]), "float64"),
+        (lambda: Embedding(3, 4).update(scale=0), "scale=0"),
+        (lambda: Embedding(3, 4).construct(Tensor([5])), "id 5"),
+    ],
+)  # fmt: skip
+def test_wrong_use_is_named(build, message):
+    with pytest.raises(EmbeddingError, match=message):
+        build()
+
+
+def test_a_checkpoint_of_other_sizes_changes_nothing(tmp_path):
+    Embedding(3, 4, optimizer="sgd").save(tmp_path / "e.npz")
+    embedding = Embedding(3, 4)
+    before = embedding.rows(range(3))
+    with pytest.raises(EmbeddingError, match="build one like it"):
+        embedding.load(tmp_path / "e.npz")
+    assert (embedding.rows(range(3)) == before).all()
