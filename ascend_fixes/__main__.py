@@ -1,4 +1,4 @@
-"""The command line: ``ascend-fixes doctor`` and ``ascend-fixes defects``."""
+"""The command line: ``ascend-fixes doctor``, ``ascend-fixes bisect`` and ``ascend-fixes defects``."""
 
 from __future__ import annotations
 
@@ -51,6 +51,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(run=_doctor)
 
+    bisect = commands.add_parser(
+        "bisect",
+        help="find the operators that graph-kernel fusion gets wrong in a cell of yours",
+        description="Compare a cell fused and unfused and find a minimal set of operators to leave out of fusion. "
+        "Exit status: 0 when there is nothing to do, 1 when operators were found, 2 for wrong usage.",
+    )
+    bisect.add_argument("factory", metavar="package.module:factory", help="a function that returns (cell, input, ...)")
+    bisect.add_argument("--rtol", type=_positive(float), metavar="R", help="largest error that counts as right")
+    bisect.add_argument(
+        "--no-grad", action="store_true", help="compare the outputs only, or what a training cell updates"
+    )
+    bisect.add_argument("--limit", type=_positive(float), default=120.0, metavar="S", help="seconds for one run (120)")
+    bisect.add_argument("--learn", action="store_true", help='keep the finding for patch("fusion") on this machine')
+    bisect.set_defaults(run=_bisect)
+
     defects = commands.add_parser("defects", help="list the catalogue, or explain one defect")
     defects.add_argument("id", nargs="?", help="a defect's id, for example A1")
     defects.add_argument("--markdown", action="store_true", help="print a Markdown page")
@@ -86,6 +101,18 @@ def _doctor(arguments: argparse.Namespace) -> int:
         print("\r\033[K", end="", file=sys.stderr)
     print(to_json(rows) if arguments.json else to_table(rows))
     return 0 if healthy(rows) else 1
+
+
+def _bisect(arguments: argparse.Namespace) -> int:
+    from ascend_fixes import fusion
+    from ascend_fixes.fusion.learned import learned_file
+
+    report = fusion.bisect(arguments.factory, grad=not arguments.no_grad, rtol=arguments.rtol, limit=arguments.limit)
+    print(report)
+    if arguments.learn and report.keep_out:
+        fusion.learn(report)
+        print(f"kept in {learned_file()}")
+    return 1 if report.keep_out else 0
 
 
 def _defects(arguments: argparse.Namespace) -> int:

@@ -18,10 +18,16 @@ from ascend_fixes.defects import FAMILIES, Defect, Patch, catalogue
 from ascend_fixes.errors import UnknownNameError
 from ascend_fixes.patching import Ledger, MissingSymbolError
 
-__all__ = ["FixStatus", "PatchReport", "patch", "patched", "select", "status", "unpatch"]
+__all__ = ["FixStatus", "PatchReport", "ledger", "patch", "patched", "select", "status", "unpatch"]
 
-_ledger = Ledger("mindspore")
-_PERMANENT = object()  # the ledger's token for what patch() applied
+ledger = Ledger("mindspore")  # the one of this process; a toolbox that needs a hook holds it here
+
+
+class _Hold:
+    """The ledger's token of one `patched` block, or of `patch`."""
+
+
+_PERMANENT = _Hold()
 
 
 @dataclass(frozen=True)
@@ -82,12 +88,14 @@ def patch(*names: str, skip: Sequence[str] = ()) -> PatchReport:
 
 
 def unpatch() -> None:
-    """Take every cure back: each attribute is the same object as before.
+    """Take every cure back, those of `patched` blocks too: each attribute is the same object as before.
+
+    What a toolbox that you called holds for itself, as `fusion.safe` does, stays.
 
     Raises:
         ConflictError: somebody patched on top; the message names them and nothing is changed.
     """
-    _ledger.release_all()
+    ledger.release(*(token for token in ledger.tokens if isinstance(token, _Hold)))
 
 
 @contextlib.contextmanager
@@ -96,12 +104,12 @@ def patched(*names: str, skip: Sequence[str] = ()) -> Iterator[PatchReport]:
 
     The cures act on the whole process, so on its other threads too.
     """
-    token = object()
+    token = _Hold()
     report = _hold(token, names, skip)
     try:
         yield report
     finally:
-        _ledger.release(token)
+        ledger.release(token)
 
 
 def status() -> list[FixStatus]:
@@ -142,7 +150,7 @@ def _hold(token: object, names: Sequence[str], skip: Sequence[str]) -> PatchRepo
         if defect.patch is not None and _obstacle(defect, by_id=defect.id in names) is None
     }
     try:
-        _ledger.hold(token, wanted)
+        ledger.hold(token, wanted)
     except MissingSymbolError as error:
         guilty = [id_ for id_, parts in wanted.items() if any(f"no {part.target}" in str(error) for part in parts)]
         checked = ", ".join(f"{id_} on {_range(catalogue()[id_].patch)}" for id_ in guilty)
@@ -154,7 +162,7 @@ def _hold(token: object, names: Sequence[str], skip: Sequence[str]) -> PatchRepo
 
 
 def _status(defect: Defect, by_id: bool) -> FixStatus:
-    if defect.patch is not None and defect.id in _ledger.applied:
+    if defect.patch is not None and defect.id in ledger.applied:
         targets = ", ".join(sorted(part.target for part in defect.patch.replacements))
         return FixStatus(defect.id, defect.family, "applied", f"replaces {targets}")
     state, reason = _obstacle(defect, by_id) or ("available", f"patch({defect.id!r}) applies it")
@@ -165,7 +173,7 @@ def _obstacle(defect: Defect, by_id: bool) -> tuple[str, str] | None:
     """The state and reason of a cure that is not to be applied here; None for one that is."""
     cure = defect.patch
     if cure is None:
-        return "not applicable", f"call {defect.tool.name} yourself" if defect.tool else "not cured yet"
+        return "not applicable", f"cured without a patch, by {defect.tool.name}" if defect.tool else "not cured yet"
     if not cure.since <= _mindspore.version() < cure.before:
         return "not applicable", f"checked on {_range(cure)}, this is MindSpore {_mindspore.version_text()}"
     if _mindspore.backend() not in cure.backends:

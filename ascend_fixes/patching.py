@@ -115,6 +115,12 @@ class Ledger:
         with self._lock:
             return tuple(sorted(self._fixes))
 
+    @property
+    def tokens(self) -> tuple[object, ...]:
+        """Everybody who holds fixes."""
+        with self._lock:
+            return tuple(self._holds)
+
     def hold(self, token: object, fixes: Mapping[str, Sequence[Replacement]]) -> None:
         """Put fixes in force until the token is released; a second hold of one token adds to the first.
 
@@ -127,27 +133,17 @@ class Ledger:
             self._reconcile(wanted)
             self._holds[token] = held
 
-    def release(self, token: object) -> None:
-        """Take back the fixes that only this token held. A token that is not held is no error.
+    def release(self, *tokens: object) -> None:
+        """Take back the fixes that only these tokens held. A token that is not held is no error.
 
         Raises:
             ConflictError: somebody patched on top; nothing was changed.
         """
         with self._lock:
-            rest = {other: fixes for other, fixes in self._holds.items() if other is not token}
+            rest = {other: fixes for other, fixes in self._holds.items() if other not in tokens}
             kept = frozenset().union(*rest.values())
             self._reconcile({fix: parts for fix, parts in self._fixes.items() if fix in kept})
             self._holds = rest
-
-    def release_all(self) -> None:
-        """Take everything back: every attribute is the object that it was.
-
-        Raises:
-            ConflictError: somebody patched on top; nothing was changed.
-        """
-        with self._lock:
-            self._reconcile({})
-            self._holds = {}
 
     # --- carrying out a change ---------------------------------------------------------------
 

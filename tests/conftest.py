@@ -1,1 +1,31 @@
-"""Shared fixtures: process-wide MindSpore state is set once here and restored where a test changes it."""
+"""What every test relies on: graph mode on the CPU, a working directory and caches of their own."""
+
+from __future__ import annotations
+
+import os
+
+import mindspore
+import pytest
+from hypothesis import settings
+
+# Compilation dominates and machines are shared: an example's time says nothing. No database: tests leave no files.
+settings.register_profile("ascend_fixes", deadline=None, database=None)
+settings.load_profile("ascend_fixes")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def working_directory(tmp_path_factory):
+    """MindSpore writes folders into the working directory, so the session works in one of its own."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("working-directory"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        yield
+    os.chdir(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def graph_mode_on_cpu():
+    mindspore.set_device("CPU")
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)

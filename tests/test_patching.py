@@ -114,7 +114,7 @@ def test_an_export_bound_after_the_patch_is_taken_back_too(platform):
     late = types.ModuleType("toy.late")
     late.scale = platform.core.scale
     sys.modules["toy.late"] = late
-    platform.ledger.release_all()
+    platform.ledger.release(*platform.ledger.tokens)
     assert late.scale is original
 
 
@@ -215,10 +215,10 @@ def test_a_patch_on_top_is_refused_and_named(platform):
 
     platform.core.scale = theirs
     with pytest.raises(ConflictError, match="toy.core.scale was replaced by .*test_patching.*theirs"):
-        platform.ledger.release_all()
+        platform.ledger.release(*platform.ledger.tokens)
     assert "step" in vars(platform.core.Child) and platform.ledger.applied == ("P1", "P3")
     platform.core.scale = before
-    platform.ledger.release_all()
+    platform.ledger.release(*platform.ledger.tokens)
     assert platform.ledger.applied == ()
 
 
@@ -257,13 +257,13 @@ def test_what_is_in_force_follows_from_what_is_held(steps):
                 toy.ledger.release(token)
                 held.pop(token, None)
             else:
-                toy.ledger.release_all()
+                toy.ledger.release(*toy.ledger.tokens)
                 held = {}
             active = set().union(*held.values())
             assert toy.ledger.applied == tuple(sorted(active))
             assert toy.package.scale(1) == 2 + 100 * ("P1" in active) + 1000 * ("P2" in active)
             assert toy.core.Base().step(1) == 2 + 10 * ("P2" in active)
-        toy.ledger.release_all()
+        toy.ledger.release(*toy.ledger.tokens)
         assert_same(before)
     finally:
         generator.close()
