@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -170,3 +171,17 @@ def test_defect_says_how_it_is_cured():
     plain = Defect("X1", "amp", "", "", "", "", "", "", probe=lambda: Finding(False, ""))
     assert plain.cure == "not cured yet"
     assert Defect(**{**vars(plain), "tool": Tool("a.b", plain.probe)}).cure == "tool: a.b"
+
+
+def test_the_page_of_the_catalogue_is_up_to_date(capsys):
+    page = Path(__file__).parents[1] / "docs" / "defects.md"
+    assert main(["defects", "--markdown"]) == 0
+    assert page.read_text(encoding="utf-8") == capsys.readouterr().out, (
+        "run: ascend-fixes defects --markdown > docs/defects.md"
+    )
+
+
+def test_bisect_says_what_is_wrong_with_a_factory(capsys):
+    assert main(["bisect", "nowhere:factory"]) == 2
+    error = capsys.readouterr().err
+    assert "nowhere:factory cannot be found" in error and len(error.splitlines()) == 1

@@ -38,7 +38,8 @@ def probe() -> Finding:
     net = Block()
     before, depth = net(x).asnumpy(), _depth(net)
     once = amp.custom_mixed_precision(net, black_list=amp.get_black_list())
-    faults, good = [], []
+    faults: list[str] = []
+    good: list[str] = []
     try:
         changed = _depth(net) != depth or not np.array_equal(net(x).asnumpy(), before)
     except (TypeError, ValueError, RuntimeError) as raised:
