@@ -1,0 +1,1 @@
+"""Real models trained plainly and with the fixes; never imported by the library."""

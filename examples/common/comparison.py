@@ -1,0 +1,111 @@
+"""An example's whole run: options, one process per variant, table and figure."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from examples.common import command_line, report, variants
+from examples.common.errors import ExampleError
+
+__all__ = ["Example", "main"]
+
+Options = dict[str, Any]
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Example:
+    """What the shared code has to know about an example.
+
+    Attributes:
+        name: its package, ``texting``.
+        title: of its figure.
+        parser: the shared options (`command_line.add_arguments`) and its own.
+        epochs: how many, from the options, where ``--epochs`` is not given.
+        check: raises an `ExampleError` for input that cannot be used, before anything is written.
+        paths, settings: names of its own options, which are passed on to the training; a path is made absolute.
+    """
+
+    name: str
+    title: str
+    parser: argparse.ArgumentParser
+    epochs: Callable[[Options], int]
+    check: Callable[[Options], None]
+    paths: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+
+def main(example: Example, arguments: Optional[Sequence[str]]) -> int:
+    """Run the command line; returns the exit status: 0 if all variants finished, 1 if not, 2 for wrong use."""
+    command = f"python -m examples.{example.name}"
+    try:
+        options = _options(example, arguments)
+        example.check(options)
+        if not options["resume"]:
+            command_line.remember(options)
+        try:
+            rows = [_run(example, options, variant) for variant in command_line.variants(options)]
+        except KeyboardInterrupt:
+            print(f"\ninterrupted; go on with: {command} --resume {options['output']}", file=sys.stderr)
+            return _INTERRUPTED
+        _finish(example, options, rows)
+    except (ExampleError, OSError) as error:
+        if str(error):
+            print(f"{command}: {error}", file=sys.stderr)
+        return 2
+    return 0 if all(row["status"] == "finished" for row in rows) else 1
+
+
+def _options(example: Example, arguments: Optional[Sequence[str]]) -> Options:
+    given = vars(example.parser.parse_args(arguments))
+    options = command_line.settle(given, dict.fromkeys(given) | {"seed": 0, "fused": "off"})
+    data = Path(options["data"]).name if options["data"] else "built-in"
+    options["epochs"] = options["epochs"] or example.epochs(options)
+    options["output"] = options["output"] or str(Path("runs") / f"{example.name}-{data}-seed{options['seed']}")
+    command_line.variants(options)  # refuses a wrong --fixes
+    return options
+
+
+def _run(example: Example, options: Options, variant: command_line.Variant) -> dict[str, Any]:
+    paths = {name: options[name] and str(Path(options[name]).resolve()) for name in ("data", *example.paths)}
+    output = Path(options["output"])
+    request = {
+        **paths,
+        **{name: options[name] for name in example.settings},
+        "variant": variant.name,
+        "fixes": list(variant.fixes),
+        "precision": variant.precision,
+        "fused": options["fused"] == "on",
+        "epochs": options["epochs"],
+        "seed": options["seed"],
+        "cache": str((output / "cache").resolve()),
+    }
+    folder = output / variant.name.replace(" ", "-").replace(",", "+")
+    result = variants.run(f"examples.{example.name}.train", request, folder, bool(options["resume"]))
+    return {**request, **result}
+
+
+def _finish(example: Example, options: Options, rows: Sequence[dict[str, Any]]) -> None:
+    output = Path(options["output"])
+    name = Path(options["data"]).name if options["data"] else "built-in data"
+    report.figure(rows, output / "figure.png", f"{example.title} on {name}, {options['epochs']} epochs")
+    results = _finite(rows)
+    for path in filter(None, (output / "results.json", options["json"])):
+        variants.write_json(Path(path), results)
+    (output / "table.md").write_text(report.markdown(rows), encoding="utf-8")
+    print(f"\n{report.table(rows)}\n\ntable, figure and results: {output}")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

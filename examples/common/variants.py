@@ -1,0 +1,101 @@
+"""Every variant runs in a process of its own: MindSpore's state is fresh, and the peak memory is that variant's.
+
+The parent writes ``request.json`` into the variant's folder and starts
+``python -m MODULE FOLDER``; the child, which runs in that folder because MindSpore leaves files
+in its working directory, answers with ``result.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Callable
+
+from examples.common.errors import ExampleError, UsageError
+from examples.common.files import write_atomically
+
+__all__ = ["answer", "run", "write_json"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+_REQUEST, _RESULT, _LOG = "request.json", "result.json", "traceback.log"
+_WRONG_USE = 2
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, all or nothing."""
+    write_atomically(path, lambda file: file.write((json.dumps(value, indent=1) + "\n").encode()))
+
+
+def run(module: str, request: Mapping[str, Any], folder: Path, resume: bool) -> dict[str, Any]:
+    """Run one variant and return its result; a resumed variant that had finished the same request is not run again.
+
+    A child that fails gives ``{"status": "crashed: ..."}``, a child that is killed ``{"status": "killed by SIGKILL"}``.
+
+    Raises:
+        UsageError: the child refused its input; it has printed why.
+        KeyboardInterrupt: passed on to the child, which is waited for.
+    """
+    if resume and (folder / _RESULT).exists() and _read(folder / _REQUEST) == request:
+        return _read(folder / _RESULT)
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in (_RESULT, _LOG):
+        (folder / stale).unlink(missing_ok=True)
+    write_json(folder / _REQUEST, request)
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    child = subprocess.Popen(
+        [sys.executable, "-m", module, str(folder.resolve()), *(["--resume"] if resume else [])],
+        cwd=folder,
+        env={"GLOG_v": "3", **os.environ, "PYTHONPATH": os.pathsep.join(paths)},  # GLOG_v 3: errors only
+    )
+    try:
+        status = child.wait()
+    except BaseException:
+        _stop(child)
+        raise
+    if status == _WRONG_USE:
+        raise UsageError("")
+    result = _read(folder / _RESULT)
+    if status < 0:
+        result = {"status": f"killed by {signal.Signals(-status).name}"}
+    return result or {"status": f"ended with exit status {status}"}
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Let the child end by itself, as after Ctrl-C; it loses at most the epoch it is in."""
+    child.send_signal(signal.SIGINT)
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def answer(train: Callable[[dict[str, Any], Path, bool], dict[str, Any]]) -> None:
+    """The child's side: read the request, train, write the result. Exits the process."""
+    folder, resume = Path(sys.argv[1]), "--resume" in sys.argv[2:]
+    try:
+        result = {"status": "finished", **train(_read(folder / _REQUEST), folder, resume)}
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except ExampleError as error:
+        print(error, file=sys.stderr)
+        sys.exit(_WRONG_USE)
+    except Exception as error:  # whatever a platform defect throws becomes a row of the table
+        (folder / _LOG).write_text(traceback.format_exc(), encoding="utf-8")
+        lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+        result = {"status": f"crashed: {type(error).__name__}: {lines[0].strip()[:120]}"}
+    write_json(folder / _RESULT, result)

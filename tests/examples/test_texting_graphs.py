@@ -1,0 +1,94 @@
+"""The vectorised graph builder against a plain reading of the paper, and its cache."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from examples.texting.graphs import Graphs, build, build_cached
+
+documents = st.lists(st.lists(st.integers(0, 12), max_size=20), min_size=1, max_size=6)
+
+
+def flat(texts):
+    words = np.array([word for text in texts for word in text], np.int64)
+    return words, np.array([len(text) for text in texts], np.int64)
+
+
+def dense(graphs: Graphs, document: int) -> tuple[list[int], np.ndarray]:
+    """The words of a document's nodes and its adjacency matrix."""
+    nodes = graphs.nodes[graphs.node_starts[document] : graphs.node_starts[document + 1]]
+    edges = slice(graphs.edge_starts[document], graphs.edge_starts[document + 1])
+    matrix = np.zeros((len(nodes), len(nodes)))
+    matrix[graphs.rows[edges], graphs.columns[edges]] = graphs.weights[edges]
+    return nodes.tolist(), matrix
+
+
+def by_sliding_a_window(text: list[int], window: int) -> tuple[list[int], np.ndarray]:
+    """Window by window, pair by pair, then D^-1/2 A D^-1/2."""
+    words = sorted(set(text))
+    matrix = np.zeros((len(words), len(words)))
+    for start in range(max(1, len(text) - window + 1)):
+        for a, b in itertools.permutations(text[start : start + window], 2):
+            if a != b:
+                matrix[words.index(a), words.index(b)] = 1
+    degree = matrix.sum(1)
+    scale = np.array([d**-0.5 if d else 0.0 for d in degree])
+    return words, scale[:, None] * matrix * scale
+
+
+@settings(deadline=None, max_examples=200)
+@given(documents, st.integers(2, 5))
+def test_graphs_are_those_of_a_sliding_window(texts, window):
+    graphs = build(*flat(texts), window=window)
+    assert len(graphs) == len(texts)
+    for number, text in enumerate(texts):
+        words, matrix = dense(graphs, number)
+        expected_words, expected = by_sliding_a_window(text, window)
+        assert words == expected_words
+        np.testing.assert_allclose(matrix, expected, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(documents, st.randoms())
+def test_a_document_does_not_depend_on_its_neighbours(texts, random):
+    order = list(range(len(texts)))
+    random.shuffle(order)
+    here, there = build(*flat(texts)), build(*flat([texts[i] for i in order]))
+    for place, number in enumerate(order):
+        words, matrix = dense(here, number)
+        moved_words, moved = dense(there, place)
+        assert words == moved_words
+        np.testing.assert_array_equal(matrix, moved)
+
+
+def test_cache_gives_the_same_graphs_and_is_rebuilt_when_damaged(tmp_path):
+    words, lengths = flat([[1, 2, 3, 1], [4], [5, 6]])
+    built, line = build_cached(words, lengths, tmp_path)
+    assert line.startswith("built 3 graphs") and "documents/s" in line
+    (path,) = tmp_path.iterdir()
+    again, line = build_cached(words, lengths, tmp_path)
+    assert line.startswith("read 3 graphs")
+    path.write_bytes(path.read_bytes()[:-40])
+    rebuilt, line = build_cached(words, lengths, tmp_path)
+    assert line.startswith("built")
+    for graphs in (again, rebuilt):
+        for name in Graphs.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(graphs, name), getattr(built, name))
+
+
+@pytest.mark.parametrize("change", ["words", "lengths", "window"])
+def test_cache_is_keyed_by_everything_that_matters(tmp_path, change):
+    words, lengths = flat([[1, 2, 3, 1], [4, 5]])
+    build_cached(words, lengths, tmp_path)
+    other = {
+        "words": {"words": words[::-1], "lengths": lengths},
+        "lengths": {"words": words, "lengths": lengths[::-1]},
+        "window": {"words": words, "lengths": lengths, "window": 2},
+    }
+    assert build_cached(folder=tmp_path, **other[change])[1].startswith("built")
+    assert len(list(tmp_path.iterdir())) == 2
