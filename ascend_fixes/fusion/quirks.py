@@ -86,6 +86,17 @@ _QUIRKS = (
         verified=True,
     ),
     Quirk(
+        keep_out=("cluster:Cast",),
+        backends=("CPU",),
+        since=(2, 7),
+        before=(2, 11),
+        dtypes=("float16",),
+        symptom="casts in the gradient of mixed precision break the compiler: Response is empty",
+        source="F6",
+        removal="the probe of F6 compiles",
+        verified=True,
+    ),
+    Quirk(
         keep_out=("cluster:Pow", "cluster:Select"),
         backends=("Ascend",),
         since=(),

@@ -185,8 +185,6 @@ class _Trainer:
         loss = Loss(network)
         if "fusion" in request["fixes"]:
             fusion.safe(network)
-            if half:  # the compiler fails on fused casts of a policy: Check failed: attr->IsInstance<StringImm>()
-                fusion.safe(network, keep_out=["cluster:Cast"])
         if "amp" in request["fixes"]:
             self.scaler = amp.LossScaler() if half else amp.LossScaler.off()
             policy = amp.Policy("params=float32,compute=float16,output=float32") if half else None

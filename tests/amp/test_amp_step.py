@@ -77,7 +77,9 @@ def test_an_overflow_changes_no_weight_no_slot_and_no_counter(optimizer, lr):
         assert same(snapshot(step), before)
     assert bool(step(IDS, GOOD).updated)
     after = snapshot(step)
-    assert all(not np.array_equal(after[name], before[name]) for name in WEIGHTS if name != "last.bias")
+    changed = [not np.array_equal(after[name], before[name]) for name in WEIGHTS if name != "last.bias"]
+    # Rprop leaves a weight alone where its gradient has changed its sign.
+    assert any(changed) if optimizer == "rprop" else all(changed)
 
 
 @pytest.fixture(scope="module")

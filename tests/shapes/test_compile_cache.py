@@ -189,8 +189,10 @@ def key(cell, *arguments, **settings):
 
 def test_a_key_follows_what_a_graph_depends_on():
     x, y = Tensor(np.ones((2, 3)), ms.float32), Tensor(np.ones((2, 4)), ms.float32)
+    ms.set_seed(1)  # where a seed is set, each Dropout gets its own, counted from here
     cell = Scorer()
     base = key(cell, x)
+    ms.set_seed(1)
     assert key(Scorer(), x + 1) == base
     keys = [base, key(cell, y), key(cell, x.astype(ms.float16)), key(cell, x, 1), key(cell, x, 2)]
     keys.append(key(cell, x, mode="1"))

@@ -1,0 +1,60 @@
+"""F6: a cast that mixed precision inserts, fused: the graph kernel's compiler fails with ``Response is empty``."""
+
+from __future__ import annotations
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ascend_fixes.defects import Defect, Finding, Patch, first_line
+from ascend_fixes.fusion.compiler import require_compiler
+from ascend_fixes.fusion.guarding import compile_replacements
+
+__all__ = ["DEFECT", "Block", "probe"]
+
+
+class Block(nn.Cell):
+    """Two layers: float32 (rows, 32) to their sum, float32 ()."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Dense(32, 32), nn.Dense(32, 32)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """The sum of both layers' output."""
+        return ops.tanh(self.second(ops.tanh(self.first(x)) * 2.0)).sum()
+
+
+def probe() -> Finding:
+    """Take gradients of the lowered block with fusion on."""
+    require_compiler()
+    ms.set_context(mode=ms.GRAPH_MODE, enable_graph_kernel=True)
+    net = ms.amp.auto_mixed_precision(Block(), "auto")
+    x = Tensor(np.random.default_rng(0).standard_normal((24, 32)).astype(np.float32))
+
+    def loss(x: Tensor) -> Tensor:
+        return net(x)
+
+    try:
+        _, gradients = ms.jit(ms.value_and_grad(loss, None, net.trainable_params()))(x)
+    except RuntimeError as error:
+        if "Response is empty" not in str(error):
+            raise
+        return Finding(True, first_line(error))
+    finite = all(np.isfinite(gradient.asnumpy()).all() for gradient in gradients)
+    return Finding(not finite, f"compiled; {len(gradients)} gradients, {'all' if finite else 'not all'} finite")
+
+
+DEFECT = Defect(
+    id="F6",
+    family="fusion",
+    symptom="mixed precision with graph-kernel fusion does not compile: casts of the gradient break its compiler",
+    error="RuntimeError: Response is empty.\nCheck failed: attr->IsInstance<StringImm>()",
+    cause="the gradient of a cast that a precision strategy inserts carries its dtype as a number; the compiler (AKG) "
+    "takes a name",
+    seen="MindSpore 2.10.0, CPU, PyPI wheel, by auto_mixed_precision(net, 'auto') and by amp.autocast",
+    upstream="none found",
+    removal="the probe compiles on every supported MindSpore",
+    probe=probe,
+    patch=Patch(replacements=compile_replacements(), backends=("CPU",)),
+)
