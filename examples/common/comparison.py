@@ -88,7 +88,9 @@ def _run(example: Example, options: Options, variant: command_line.Variant) -> d
     }
     folder = output / variant.name.replace(" ", "-").replace(",", "+")
     result = variants.run(f"examples.{example.name}.train", request, folder, bool(options["resume"]))
-    return {**request, **result}
+    # What is published names files as the user did, and not where they lie on this machine.
+    given = {name: options[name] for name in paths}
+    return {**{name: value for name, value in request.items() if name != "cache"}, **given, **result}
 
 
 def _finish(example: Example, options: Options, rows: Sequence[dict[str, Any]]) -> None:
