@@ -307,16 +307,6 @@ def _set_context_parameter(name: str, value: str) -> None:
     context._context().set_param(ms_ctx_param.__members__[name], value)
 
 
-def jit_root(executor: Any) -> tuple[Any, Any]:
-    """The function that a `_JitExecutor` compiles, and the object it is a method of, or None."""
-    return executor.fn, executor.obj
-
-
-def jit_options(executor: Any) -> dict[str, Any]:
-    """The options (``jit_level`` and others) that a `_JitExecutor` compiles with."""
-    return executor.jit_config_dict or {}
-
-
 def eager_gradient_target() -> str:
     """Where PyNative mode compiles the backward graph of a ``jit`` function, as ``"module:Class.attribute"``.
 
