@@ -10,11 +10,16 @@ from typing import Any, Optional
 from examples.common import command_line, comparison
 from examples.rnnsearch.train import corpus_of
 
-__all__ = ["main"]
+__all__ = ["example", "main"]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit status."""
+    return comparison.main(example(), arguments)
+
+
+def example() -> comparison.Example:
+    """What the shared code has to know."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.rnnsearch",
         description="Train RNNSearch (Bahdanau et al. 2015) as a newcomer to MindSpore writes it, then with the fixes.",
@@ -25,7 +30,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     add("--target", metavar="XX", help="language of the translations (default: de)")
     add("--test", metavar="NAME", help="the test set's file name (default: the first test*)")
     own = {"settings": ("source", "target", "test")}
-    return comparison.main(comparison.Example("rnnsearch", "RNNSearch", parser, _epochs, _check, **own), arguments)
+    return comparison.Example("rnnsearch", "RNNSearch", parser, _epochs, _check, **own)
 
 
 def _epochs(options: Mapping[str, Any]) -> int:
