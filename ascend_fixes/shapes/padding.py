@@ -32,24 +32,19 @@ def is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, np.ndarray))
 
 
-def pad(array: Array, sizes: Sequence[tuple[int, int]], value: Any = 0) -> Tensor:
-    """``array`` with every ``(axis, size)`` of ``sizes`` padded at the end, or cut, to its size.
+def pad(array: Array, shape: Sequence[int], value: Any = 0) -> Tensor:
+    """``array`` with every axis padded at the end with ``value``, or cut, to ``shape``.
 
-    A NumPy array becomes a Tensor of the same dtype. A Tensor that fits already is returned itself.
+    A NumPy array becomes a Tensor of the same dtype.
 
     Raises:
         PadValueError: where the dtype cannot hold ``value`` (a fraction or a negative in an integer, -1e9 in float16).
     """
-    shape = list(array.shape)
-    for axis, size in sizes:
-        shape[axis] = size
     if isinstance(array, Tensor):
-        if tuple(shape) == array.shape:
-            return array
         if _differentiable(array):
-            return _pad_on_device(array, sizes, value)
+            return _pad_on_device(array, shape, value)
         array = array.asnumpy()
-    kept = tuple(slice(min(old, new)) for old, new in zip(array.shape, shape))
+    kept = tuple([slice(min(old, new)) for old, new in zip(array.shape, shape)])
     padded = np.full(shape, _fill(array.dtype, value), dtype=array.dtype)
     padded[kept] = array[kept]
     return Tensor.from_numpy(padded)
@@ -70,8 +65,8 @@ def _differentiable(tensor: Tensor) -> bool:
     return not _mindspore.in_graph_mode() or tensor.dtype == mindspore.bfloat16
 
 
-def _pad_on_device(tensor: Tensor, sizes: Sequence[tuple[int, int]], value: Any) -> Tensor:
-    for axis, size in sizes:
+def _pad_on_device(tensor: Tensor, target: Sequence[int], value: Any) -> Tensor:
+    for axis, size in enumerate(target):
         missing = size - tensor.shape[axis]
         if missing > 0:
             shape = list(tensor.shape)
