@@ -11,7 +11,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Union
 
-import mindspore
 import numpy as np
 from mindspore import Tensor, ops
 
@@ -41,7 +40,7 @@ def pad(array: Array, shape: Sequence[int], value: Any = 0) -> Tensor:
         PadValueError: where the dtype cannot hold ``value`` (a fraction or a negative in an integer, -1e9 in float16).
     """
     if isinstance(array, Tensor):
-        if _differentiable(array):
+        if not _mindspore.in_graph_mode():
             return _pad_on_device(array, shape, value)
         array = array.asnumpy()
     kept = tuple([slice(min(old, new)) for old, new in zip(array.shape, shape)])
@@ -55,14 +54,9 @@ def crop(tensor: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
     index = [slice(None)] * tensor.ndim
     for axis, size in sizes:
         index[axis] = slice(size)
-    if _differentiable(tensor):
+    if not _mindspore.in_graph_mode():
         return tensor[tuple(index)]
     return Tensor.from_numpy(np.ascontiguousarray(tensor.asnumpy()[tuple(index)]))
-
-
-def _differentiable(tensor: Tensor) -> bool:
-    """Whether to stay in tensor operations: in PyNative mode, and for bfloat16, which NumPy does not have."""
-    return not _mindspore.in_graph_mode() or tensor.dtype == mindspore.bfloat16
 
 
 def _pad_on_device(tensor: Tensor, target: Sequence[int], value: Any) -> Tensor:
@@ -82,7 +76,7 @@ def _fill(dtype: np.dtype, value: Any) -> Any:
     """``value`` in ``dtype``; refused where the conversion changes what it means."""
     with np.errstate(over="ignore", invalid="ignore"):
         filled = np.asarray(value).astype(dtype)
-    exact = np.issubdtype(dtype, np.inexact)
-    if (np.isfinite(value) and not np.isfinite(filled)) if exact else not filled == value:
+    rounds = dtype.kind not in "biu"  # bfloat16, too, which NumPy itself does not know
+    if (np.isfinite(value) and not np.isfinite(filled)) if rounds else not filled == value:
         raise PadValueError(f"pad value {value!r} does not fit {dtype}; choose one that {dtype} can hold")
     return filled[()]

@@ -109,6 +109,13 @@ def test_padding_keeps_dtype_and_content_and_fills_with_the_pad_value(dtype, len
         assert (found == pad).all()
 
 
+def test_bfloat16_is_padded_too():
+    cell = bucketed(Same(), {"x": 1}, Buckets([4]), pad=-1e9, outputs=1)
+    found = cell(Tensor(np.ones((2, 3)), ms.bfloat16))
+    assert found.dtype == ms.bfloat16 and found.shape == (2, 3) and (found.float().asnumpy() == 1).all()
+    assert cell.cell(Tensor(np.ones((2, 4)), ms.bfloat16)).shape == (2, 4) and len(graphs(cell)) == 1
+
+
 def test_named_lengths_pad_several_axes_and_the_batch():
     cell = bucketed(
         Graphs(),
