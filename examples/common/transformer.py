@@ -1,0 +1,141 @@
+"""The layers that BERT and ALBERT share: word, place and segment vectors; self-attention; a feed-forward block.
+
+Devlin et al. 2019, https://arxiv.org/abs/1810.04805, and Lan et al. 2020, https://arxiv.org/abs/1909.11942:
+each block's output is added to its input and then normalised (epsilon 1e-12). With ``safe`` the layers are
+those of `ascend_fixes.fusion`; without, what a newcomer to MindSpore writes, -1e9 on masked scores included.
+Parameters have the same names either way.
+
+Dropout masks are inputs: the host draws them (see `examples.common.randomness`), so that a resumed run repeats them.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ascend_fixes import fusion
+
+__all__ = ["EPSILON", "Block", "Embeddings", "gelu", "initialise", "norm"]
+
+EPSILON = 1e-12
+
+
+def norm(width: int, safe: bool) -> nn.Cell:
+    """Layer normalisation over the last axis."""
+    return (fusion.LayerNorm if safe else nn.LayerNorm)((width,), epsilon=EPSILON)
+
+
+def gelu(approximate: bool, safe: bool) -> nn.Cell:
+    """GELU; ``approximate`` for its tanh form, which ALBERT uses, False for the exact function, BERT's."""
+    return (fusion.GELU if safe else nn.GELU)(approximate)
+
+
+class _AddedMask(nn.Cell):
+    """Softmax over the last axis as a newcomer writes it: -1e9 is added where the mask is zero."""
+
+    def construct(self, scores: Tensor, mask: Tensor) -> Tensor:
+        return ops.softmax(scores + (mask.astype(scores.dtype) - 1) * 1e9, -1)
+
+
+class Embeddings(nn.Cell):
+    """The sum of a word's, its place's and its segment's vector, normalised.
+
+    Args:
+        words: size of the vocabulary.
+        width: of the vectors.
+        places: the longest input.
+        segments: kinds of segments.
+        safe: use the layers of `ascend_fixes.fusion`.
+    """
+
+    def __init__(self, words: int, width: int, places: int, segments: int, safe: bool) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(words, width), nn.Embedding(places, width)
+        self.segments = nn.Embedding(segments, width)
+        self.norm = norm(width, safe)
+
+    def construct(self, ids: Tensor, segments: Tensor, keep: Optional[Tensor] = None) -> Tensor:
+        """``ids`` and ``segments`` (batch, length) int32, ``keep`` a dropout mask -> (batch, length, width)."""
+        places = self.places.embedding_table[: ids.shape[1]]
+        x = self.norm(self.words(ids) + self.segments(segments) + places)
+        return x if keep is None else x * keep.astype(x.dtype)
+
+
+class _Attention(nn.Cell):
+    """Self-attention with several heads (Vaswani et al. 2017), its output projected."""
+
+    def __init__(self, width: int, heads: int, safe: bool) -> None:
+        super().__init__()
+        self.heads, self.scale = heads, (width // heads) ** -0.5
+        self.query, self.key, self.value, self.output = (nn.Dense(width, width) for _ in range(4))
+        self.softmax = fusion.Softmax(-1) if safe else _AddedMask()
+
+    def split(self, x: Tensor) -> Tensor:
+        """(batch, length, width) to (batch, heads, length, width / heads)."""
+        return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(0, 2, 1, 3)
+
+    def construct(self, x: Tensor, mask: Tensor, keep: Optional[Tensor] = None) -> Tensor:
+        query, key, value = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
+        scores = ops.matmul(query * self.scale, key.transpose(0, 1, 3, 2))
+        weights = self.softmax(scores, mask.expand_dims(1).expand_dims(1))
+        if keep is not None:
+            weights = weights * keep.astype(weights.dtype)
+        return self.output(ops.matmul(weights, value).transpose(0, 2, 1, 3).reshape(x.shape))
+
+
+class Block(nn.Cell):
+    """Self-attention and a feed-forward layer, each added to its input and normalised.
+
+    Args:
+        width: of the vectors.
+        heads: how many heads; they divide the width.
+        inner: width of the feed-forward layer.
+        approximate: which GELU, see `gelu`.
+        safe: use the layers of `ascend_fixes.fusion`; the block's attention is then kept whole by `fusion.safe`.
+    """
+
+    def __init__(self, width: int, heads: int, inner: int, approximate: bool, safe: bool) -> None:
+        super().__init__()
+        self.attention, self.norm = _Attention(width, heads, safe), norm(width, safe)
+        self.inner, self.gelu, self.outer = nn.Dense(width, inner), gelu(approximate, safe), nn.Dense(inner, width)
+        self.last_norm = norm(width, safe)
+        if safe:
+            fusion.safe(self.attention)
+
+    def construct(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        keep_weights: Optional[Tensor] = None,
+        keep_attended: Optional[Tensor] = None,
+        keep_output: Optional[Tensor] = None,
+    ) -> Tensor:
+        """Run the block.
+
+        Args:
+            x: (batch, length, width).
+            mask: (batch, length), 1 for words and 0 for padding.
+            keep_weights, keep_attended, keep_output: dropout masks of the attention weights (batch, heads, length,
+                length) and of the two sub-layers' outputs (batch, length, width), or None.
+        """
+        attended = self.attention(x, mask, keep_weights)
+        if keep_attended is not None:
+            attended = attended * keep_attended.astype(attended.dtype)
+        x = self.norm(x + attended)
+        output = self.outer(self.gelu(self.inner(x)))
+        if keep_output is not None:
+            output = output * keep_output.astype(output.dtype)
+        return self.last_norm(x + output)
+
+
+def initialise(network: nn.Cell, random: np.random.Generator, deviation: float = 0.02) -> None:
+    """Normal weights (BERT's deviation), zero biases; norms stay the identity."""
+    for parameter in network.get_parameters():
+        name, shape = parameter.name, tuple(parameter.shape)
+        if "gamma" in name or "beta" in name:
+            continue
+        value = np.zeros(shape) if len(shape) == 1 else random.normal(0.0, deviation, shape)
+        parameter.set_data(Tensor(value.astype(np.float32), ms.float32))

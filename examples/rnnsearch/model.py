@@ -1,0 +1,244 @@
+"""RNNSearch in MindSpore: a bidirectional GRU encoder, additive attention, and a GRU decoder with a maxout output.
+
+Bahdanau, Cho and Bengio 2015, "Neural machine translation by jointly learning to align and translate",
+https://arxiv.org/abs/1409.0473, appendix A. The decoder starts from the backward state at the first word;
+an output looks at the new state, the word before it and the context.
+
+Everything here honours lengths: annotations past a sentence's end are zero and get no attention, so
+padding changes nothing. A published port for Ascend took the decoder's first state from the last padded step.
+
+Dropout masks are inputs: the host draws them (see `examples.common.randomness`), so that a resumed run repeats them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ascend_fixes import fusion
+
+__all__ = ["Loss", "RNNSearch", "Sizes", "Start", "Step"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How wide the model is: word vectors, states, the attention's hidden layer and the maxout output."""
+
+    embedding: int = 256
+    hidden: int = 256
+    attention: int = 256
+    maxout: int = 256
+
+
+class _MaskedSoftmax(nn.Cell):
+    """Softmax over the last axis as a newcomer writes it: -1e9 is added where the mask is zero."""
+
+    def construct(self, scores: Tensor, mask: Tensor) -> Tensor:
+        return ops.softmax(scores + (mask.astype(scores.dtype) - 1) * 1e9, -1)
+
+
+class Encoder(nn.Cell):
+    """Annotations of the source words.
+
+    Args:
+        words: size of the source vocabulary.
+        sizes: of the model.
+        safe: `fusion.GRU` instead of `mindspore.nn.GRU`.
+    """
+
+    def __init__(self, words: int, sizes: Sizes, safe: bool) -> None:
+        super().__init__()
+        gru = fusion.GRU if safe else nn.GRU
+        self.embedding = nn.Embedding(words, sizes.embedding)
+        self.gru = gru(sizes.embedding, sizes.hidden, batch_first=True, bidirectional=True)
+        self.keys = nn.Dense(2 * sizes.hidden, sizes.attention, has_bias=False)
+        self.start = nn.Dense(sizes.hidden, sizes.hidden)
+
+    def construct(
+        self, source: Tensor, source_mask: Tensor, keep: Optional[Tensor] = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode a batch.
+
+        Args:
+            source: (batch, words) int32.
+            source_mask: (batch, words), 1 for words and 0 for padding, which follows them.
+            keep: dropout mask of the word vectors, (batch, words, embedding), or None.
+
+        Returns:
+            Annotations (batch, words, 2 hidden), their attention keys (batch, words, attention), and the decoder's
+            first state (batch, hidden).
+        """
+        x = self.embedding(source)
+        if keep is not None:
+            x = x * keep.astype(x.dtype)
+        lengths = source_mask.astype(ms.float32).sum(1).astype(ms.int32)
+        annotations, states = self.gru(x, None, lengths)
+        return annotations, self.keys(annotations), ops.tanh(self.start(states[1]))
+
+
+class Decoder(nn.Cell):
+    """One step: attend, and move the state on.
+
+    Args:
+        words: size of the target vocabulary.
+        sizes: of the model.
+        safe: `fusion.GRUCell` and `fusion.Softmax` instead of MindSpore's cell and an added -1e9.
+    """
+
+    def __init__(self, words: int, sizes: Sizes, safe: bool) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, sizes.embedding)
+        self.cell = (fusion.GRUCell if safe else nn.GRUCell)(sizes.embedding + 2 * sizes.hidden, sizes.hidden)
+        self.query = nn.Dense(sizes.hidden, sizes.attention)
+        self.score = nn.Dense(sizes.attention, 1, has_bias=False)
+        self.softmax = fusion.Softmax(-1) if safe else _MaskedSoftmax()
+        self.readout = nn.Dense(3 * sizes.hidden + sizes.embedding, 2 * sizes.maxout)
+        self.output = nn.Dense(sizes.maxout, words)
+
+    def construct(
+        self, x: Tensor, state: Tensor, annotations: Tensor, keys: Tensor, source_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """``x`` (batch, embedding), the word before, and ``state`` (batch, hidden) to the new state and the context."""
+        scores = self.score(ops.tanh(keys + self.query(state).expand_dims(1))).squeeze(-1)
+        weights = self.softmax(scores, source_mask)
+        context = ops.bmm(weights.expand_dims(1), annotations).squeeze(1)
+        return self.cell(ops.concat((x, context), -1), state), context
+
+    def logits(self, x: Tensor, states: Tensor, contexts: Tensor, keep: Optional[Tensor] = None) -> Tensor:
+        """Scores of the words (..., words) from what steps saw and gave, each (..., width)."""
+        both = self.readout(ops.concat((states, x, contexts), -1))
+        size = both.shape[-1] // 2
+        best = ops.maximum(both[..., :size], both[..., size:])
+        if keep is not None:
+            best = best * keep.astype(best.dtype)
+        return self.output(best)
+
+
+class RNNSearch(nn.Cell):
+    """Scores of the target words, given the source and the target words before them.
+
+    Args:
+        source_words, target_words: sizes of the vocabularies.
+        random: where the initial weights come from.
+        sizes: of the model.
+        safe: use the layers of `ascend_fixes.fusion`; parameters have the same names either way.
+    """
+
+    def __init__(
+        self,
+        source_words: int,
+        target_words: int,
+        random: np.random.Generator,
+        sizes: Sizes = Sizes(),
+        safe: bool = True,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(source_words, sizes, safe)
+        self.decoder = Decoder(target_words, sizes, safe)
+        _initialise(self, random)
+
+    def construct(
+        self,
+        source: Tensor,
+        source_mask: Tensor,
+        before: Tensor,
+        keep_source: Optional[Tensor] = None,
+        keep_target: Optional[Tensor] = None,
+        keep_output: Optional[Tensor] = None,
+    ) -> Tensor:
+        """Run the model with the right words fed in (teacher forcing).
+
+        Args:
+            source: (batch, source words) int32, the end token included.
+            source_mask: (batch, source words), 1 for words, 0 for the padding that follows them.
+            before: (batch, target words) int32: the start token, then the target without its last.
+            keep_source, keep_target, keep_output: dropout masks of the word vectors (batch, source words, embedding)
+                and (batch, target words, embedding) and of the maxout output (batch, target words, maxout), or None.
+
+        Returns:
+            (batch, target words, vocabulary).
+        """
+        annotations, keys, state = self.encoder(source, source_mask, keep_source)
+        x = self.decoder.embedding(before)
+        if keep_target is not None:
+            x = x * keep_target.astype(x.dtype)
+        states, contexts = [], []
+        for step in range(before.shape[1]):
+            state, context = self.decoder(x[:, step], state, annotations, keys, source_mask)
+            states.append(state)
+            contexts.append(context)
+        return self.decoder.logits(x, ops.stack(states, 1), ops.stack(contexts, 1), keep_output)
+
+
+class Loss(nn.Cell):
+    """Cross entropy per target word, with label smoothing (Szegedy et al. 2016); padding does not count."""
+
+    def __init__(self, network: RNNSearch, smoothing: float = 0.1) -> None:
+        super().__init__(auto_prefix=False)
+        self.network, self.smoothing = network, smoothing
+
+    def construct(
+        self,
+        source: Tensor,
+        source_mask: Tensor,
+        before: Tensor,
+        target: Tensor,
+        weights: Tensor,
+        keep_source: Optional[Tensor] = None,
+        keep_target: Optional[Tensor] = None,
+        keep_output: Optional[Tensor] = None,
+    ) -> Tensor:
+        """As `RNNSearch.construct`, with ``target`` (batch, words) int32 and ``weights``, 0 for padding -> float32."""
+        logits = self.network(source, source_mask, before, keep_source, keep_target, keep_output).astype(ms.float32)
+        flat = logits.reshape(-1, logits.shape[-1])
+        losses = ops.cross_entropy(flat, target.reshape(-1), reduction="none", label_smoothing=self.smoothing)
+        counts = weights.reshape(-1).astype(ms.float32)
+        return (losses * counts).sum() / ops.maximum(counts.sum(), Tensor(1.0, ms.float32))
+
+
+class Start(nn.Cell):
+    """What `host.beam_search` starts from: the encoder's outputs, as a dictionary's values."""
+
+    def __init__(self, network: RNNSearch) -> None:
+        super().__init__(auto_prefix=False)
+        self.encoder = network.encoder
+
+    def construct(self, source: Tensor, source_mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Annotations, keys, mask and first state."""
+        annotations, keys, state = self.encoder(source, source_mask)
+        return annotations, keys, source_mask, state
+
+
+class Step(nn.Cell):
+    """One step of decoding for `host.beam_search`: tokens (rows,) and state to scores (rows, words) and state."""
+
+    def __init__(self, network: RNNSearch) -> None:
+        super().__init__(auto_prefix=False)
+        self.decoder = network.decoder
+
+    def construct(self, tokens: Tensor, state: tuple) -> tuple[Tensor, tuple]:
+        annotations, keys, mask, hidden = state
+        x = self.decoder.embedding(tokens)
+        hidden, context = self.decoder(x, hidden, annotations, keys, mask)
+        return self.decoder.logits(x, hidden, context).astype(ms.float32), (annotations, keys, mask, hidden)
+
+
+def _initialise(network: nn.Cell, random: np.random.Generator) -> None:
+    """Glorot for products, orthogonal for recurrent ones (Saxe et al. 2014), 0.1-normal word vectors, zero biases."""
+    for parameter in network.get_parameters():
+        shape, name = tuple(parameter.shape), parameter.name
+        if len(shape) == 1:
+            value = np.zeros(shape)
+        elif "embedding" in name:
+            value = random.normal(0.0, 0.1, shape)
+        elif "weight_hh" in name:
+            blocks = [np.linalg.qr(random.normal(size=(shape[1], shape[1])))[0] for _ in range(shape[0] // shape[1])]
+            value = np.concatenate(blocks)
+        else:
+            limit = np.sqrt(6.0 / (shape[0] // (3 if "weight_ih" in name else 1) + shape[1]))
+            value = random.uniform(-limit, limit, shape)
+        parameter.set_data(Tensor(value.astype(np.float32)))
