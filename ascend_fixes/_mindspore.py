@@ -103,6 +103,11 @@ def compiled_phases(cell: mindspore.nn.Cell) -> list[str]:
     return [phase for _, phase in sorted(numbered, key=lambda item: (len(item[0]), item))]
 
 
+def latest_phase(cell: mindspore.nn.Cell) -> str:
+    """The name of the graph that a cell compiled, or looked up to run, last."""
+    return cell.current_phase
+
+
 def phase_name(cell: mindspore.nn.Cell, phase: str) -> str:
     """The name that the cell's phase had, for example "train"."""
     return phase.partition(_own_phase_part(cell))[0]
@@ -459,6 +464,13 @@ def copy_with_children(cell: Any, children: dict[str, Any]) -> Any:
     state.update(_compile_cache=None, _phase_cache=None, _compile_phase=None)
     object.__setattr__(twin, "__dict__", state)
     return twin
+
+
+def row_tensor_class() -> Any:
+    """The class of sparse gradients: some rows of a table, and which."""
+    from mindspore.common.sparse_tensor import RowTensorInner
+
+    return RowTensorInner
 
 
 def mark_amp_level(cell: Any, level: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from mindspore import nn, ops
 
 WIDTH, HEADS, LAYERS, VOCABULARY, LONGEST = 256, 4, 4, 5000, 2048
+RAGGED = {"ids": 1, "places": 1, "mask": 1}
 
 
 class Layer(nn.Cell):
@@ -52,3 +54,12 @@ def training_step() -> nn.Cell:
     """One step of Adam."""
     loss = Classifier()
     return nn.TrainOneStepCell(loss, nn.Adam(loss.trainable_params(), 1e-4)).set_train()
+
+
+def batch(lengths: np.ndarray, size: int) -> list[np.ndarray]:
+    """Random documents of ``lengths`` [rows], padded to ``size``: the arguments of the step."""
+    random, rows = np.random.default_rng(0), len(lengths)
+    mask = (np.arange(size) < lengths[:, None]).astype(np.float32)
+    ids = (random.integers(1, VOCABULARY, (rows, size)) * mask).astype(np.int32)
+    places = np.broadcast_to(np.arange(size, dtype=np.int32), (rows, size)).copy()
+    return [ids, places, mask, random.integers(0, 8, rows).astype(np.int32), np.ones(rows, np.float32)]

@@ -1,23 +1,20 @@
-"""Epochs over ragged corpora: ours against everything MindSpore offers, cold and warm.
+"""Epochs over samples of four corpora, run for real: ours against what MindSpore offers, from a cold start.
 
-    python -m benchmarks.shapes_epochs --data ../shared/data [--corpora mr,...] [--samples 2000] [--epochs 3]
+    python -m benchmarks.shapes_epochs --data ../shared/data --costs benchmarks/results/shapes_costs.json \
+        --corpora mr --samples 640 --epochs 3 [--json FILE]
 
-A 4-layer BERT training step, batch 16. Every alternative runs in a process of its own, in turn,
-``--rounds`` times; the best round counts. Reported: wall seconds of each epoch, graphs compiled, peak memory.
-
-    per shape   batches pooled by length, padded to their longest, a static graph each; its last epoch is the oracle
-    dynamic     the same batches, one dynamic graph (``set_inputs``)
-    longest     every sample padded to the corpus's longest
-    native      ``bucket_batch_by_length``, evenly spaced boundaries
-    bucketed    ``shapes.bucket_dataset`` over `Buckets.fit`, as many sizes as native
-    tiered      the same with ``tier="auto"``
-    torch       eager PyTorch on the same pooled batches, where it is installed: an outside reference
+Every alternative of `shapes_sequences` runs in a process of its own, in turn; the clock starts before the first batch
+and stops after the last, feeding and compiling included. Reported: wall seconds of each epoch, graphs, peak memory,
+and what `shapes_replay` says about the same batches: how far the replay can be trusted. "ours" plans its sizes from
+the measured costs and feeds with `bucket_dataset`; "tiered" is the same with the oracle's sizes and ``tier="auto"``.
+A file that is there already is added to.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -27,154 +24,172 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import shapes_bert, shapes_corpora
+from benchmarks import shapes_corpora
+from benchmarks.shapes_costs import ROWS
+from benchmarks.shapes_replay import Costs, planned, replay
+from benchmarks.shapes_sequences import ALTERNATIVES, Corpus, batches, spaced
 
-BATCH, SIZES = 16, 8
-COLUMNS = ("ids", "places", "mask", "label", "weight")
-RAGGED = {"ids": 1, "places": 1, "mask": 1}
-ALTERNATIVES = ("per shape", "dynamic", "longest", "native", "bucketed", "tiered", "torch")
-
-
-def samples(lengths: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """Random documents of these lengths."""
-    random = np.random.default_rng(0)
-    return [
-        {
-            "ids": random.integers(1, shapes_bert.VOCABULARY, n).astype(np.int32),
-            "places": np.arange(n, dtype=np.int32),
-            "mask": np.ones(n, np.float32),
-            "label": np.int32(random.integers(0, 8)),
-        }
-        for n in lengths.tolist()
-    ]
+KINDS = (*ALTERNATIVES[:-1], "tiered", "torch")
 
 
-def pooled(documents: list[dict[str, np.ndarray]], epoch: int, width: int = 0) -> Iterator[list[np.ndarray]]:
-    """Whole batches of similar length, in random order, padded to their longest or to ``width``."""
-    random = np.random.default_rng(epoch)
-    order = sorted(random.permutation(len(documents)).tolist(), key=lambda i: len(documents[i]["ids"]))
-    starts = random.permutation(np.arange(0, len(order) - BATCH + 1, BATCH))
-    for start in starts:
-        rows = [documents[i] for i in order[start : start + BATCH]]
-        size = width or max(len(row["ids"]) for row in rows)
-        yield [
-            *(np.stack([np.pad(row[name], (0, size - len(row[name]))) for row in rows]) for name in RAGGED),
-            np.stack([row["label"] for row in rows]),
-            np.ones(BATCH, np.float32),
-        ]
+def module_of(corpus: Corpus) -> Any:
+    """The net's module: ``training_step()``, ``batch(lengths, size)``, ``RAGGED``."""
+    from benchmarks import shapes_bert, shapes_rnnsearch
+
+    return shapes_bert if corpus.net == "bert" else shapes_rnnsearch
 
 
-def native(documents: list[dict[str, np.ndarray]], boundaries: list[int]) -> Any:
+def samples(corpus: Corpus) -> tuple[list[str], list[tuple]]:
+    """Column names and the samples by themselves, unpadded."""
+    module = module_of(corpus)
+    names = ["ids", "places", "mask", "label"] if corpus.net == "bert" else list(module.RAGGED)
+    rows = []
+    for length in corpus.lengths:
+        size = int(length) if np.ndim(length) == 0 else tuple(map(int, length))
+        arrays = module.batch(np.asarray(length)[None], size)
+        rows.append(tuple(array[0] for array in arrays[: len(names)]))
+    return names, rows
+
+
+def fed(corpus: Corpus, kind: str, sizes: Any, epochs: int) -> Iterator[Iterator[list[np.ndarray]]]:
+    """For every epoch the arguments of every step."""
+    if kind in ("ours", "tiered"):
+        return _ours(corpus, sizes, epochs)
+    if kind in ("native", "full"):
+        return _native(corpus, sizes, epochs, drop=kind == "full")
+    return (_padded(corpus, kind, epoch) for epoch in range(epochs))
+
+
+def _padded(corpus: Corpus, kind: str, epoch: int) -> Iterator[list[np.ndarray]]:
+    for one in batches(corpus, kind, None, epoch):
+        yield module_of(corpus).batch(corpus.lengths[one.members], one.size)
+
+
+def _ours(corpus: Corpus, sizes: Any, epochs: int) -> Iterator[Iterator[list[np.ndarray]]]:
+    from ascend_fixes.shapes import bucket_dataset
+
+    names, rows = samples(corpus)
+    pipeline = bucket_dataset(
+        rows, corpus.lengths, sizes, ROWS, shuffle_seed=0, axes=module_of(corpus).RAGGED, columns=names
+    )
+    for _ in range(epochs):
+        taken = (list(batch) for batch in pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True))
+        # BERT takes the weight of rows as it is; RNNSearch has one for every word.
+        yield taken if corpus.net == "bert" else ([*b[:4], b[4] * b[5][:, None]] for b in taken)
+
+
+def _native(corpus: Corpus, sizes: list[int], epochs: int, drop: bool) -> Iterator[Iterator[list[np.ndarray]]]:
     """MindSpore's own bucketing; its boundaries are exclusive, so each is one more than a size."""
     import mindspore.dataset as ds
 
-    rows = [(*(row[name] for name in RAGGED), row["label"], np.float32(1)) for row in documents]
-    return ds.GeneratorDataset(rows, list(COLUMNS), shuffle=True).bucket_batch_by_length(
-        ["ids"],
-        [boundary + 1 for boundary in boundaries],
-        [BATCH] * (len(boundaries) + 1),
-        element_length_function=len,
-        pad_info={name: ([None], 0) for name in RAGGED},
+    names, rows = samples(corpus)
+    ragged = module_of(corpus).RAGGED
+    if corpus.net == "bert":
+        names, rows, measured = [*names, "weight"], [(*row, np.float32(1)) for row in rows], ["ids"]
+    else:
+        measured = ["source", "target"]
+    pipeline = ds.GeneratorDataset(rows, names, shuffle=True).bucket_batch_by_length(
+        measured,
+        [size + 1 for size in sizes],
+        [ROWS] * (len(sizes) + 1),
+        element_length_function=lambda *columns: np.array(max(map(len, columns)), np.int32),
+        pad_info={name: ([None], 0) for name in ragged},
         pad_to_bucket_boundary=True,
+        drop_remainder=drop,
     )
+    for _ in range(epochs):
+        yield map(list, pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True))
 
 
-def run(kind: str, lengths: np.ndarray, epochs: int) -> dict[str, Any]:
-    """Seconds of each epoch, and graphs, of one alternative."""
+def run(corpus: Corpus, kind: str, sizes: Any, epochs: int) -> dict[str, Any]:
+    """Wall seconds of each epoch, graphs, and the last loss."""
     if kind == "torch":
-        return run_torch(lengths, epochs)
-    import mindspore as ms
+        from benchmarks.shapes_torch import training_step
 
-    from ascend_fixes.shapes import Buckets, bucket_dataset, bucketed, graphs, padding_counts
-
-    ms.set_device("CPU")
-    ms.set_context(mode=ms.GRAPH_MODE)
-    documents, step, high = samples(lengths), shapes_bert.training_step(), int(lengths.max())
-    if kind == "dynamic":
-        types = (ms.int32, ms.int32, ms.float32)
-        ragged = [ms.Tensor(shape=[BATCH, None], dtype=kind_) for kind_ in types]
-        step.set_inputs(*ragged, ms.Tensor(shape=[BATCH], dtype=ms.int32), ms.Tensor(shape=[BATCH], dtype=ms.float32))
-    spaced = sorted({-(-high * i // SIZES) for i in range(1, SIZES + 1)})
-    buckets = Buckets.fit(lengths, SIZES)
-    if kind in ("bucketed", "tiered"):
-        step = bucketed(step, RAGGED, buckets, tier="auto" if kind == "tiered" else "static")
-        pipeline = bucket_dataset(documents, lengths, buckets, BATCH, shuffle_seed=0, axes=RAGGED)
-    elif kind == "native":
-        pipeline = native(documents, spaced)
-    seconds, rows = [], 0
-    for epoch in range(epochs):
+        step: Any = training_step(corpus.net)
+        cell = None
+    else:
+        step = cell = _cell(corpus, kind, sizes)
+    seconds, loss, steps = [], 0.0, 0
+    for arguments in fed(corpus, kind, sizes, epochs):
         start = time.perf_counter()
-        if kind in ("bucketed", "tiered", "native"):
-            batches: Any = pipeline.create_tuple_iterator(num_epochs=1)
-        else:
-            batches = ([ms.Tensor(a) for a in b] for b in pooled(documents, epoch, high if kind == "longest" else 0))
-        for batch in batches:
-            float(step(*batch))
-            rows += batch[0].shape[0]
+        for arrays in arguments:
+            loss = float(step(*(arrays if kind in ("ours", "tiered", "torch") else _tensors(arrays))))
+            steps += 1
         seconds.append(time.perf_counter() - start)
-    found = {"seconds": seconds, "graphs": len(graphs(step)), "rows": rows}
-    if kind == "tiered":
-        found["dynamic steps"] = padding_counts(step).dynamic
+    found = {"seconds": seconds, "steps": steps, "loss": loss}
+    if cell is not None:
+        from ascend_fixes.shapes import graphs
+
+        found.update(graphs=len(graphs(cell)), compiling=sum(graph.seconds or 0.0 for graph in graphs(cell)))
     return found
 
 
-def run_torch(lengths: np.ndarray, epochs: int) -> dict[str, Any]:
-    """The same encoder and batches in eager PyTorch."""
-    import torch
+def _cell(corpus: Corpus, kind: str, sizes: Any) -> Any:
+    import mindspore as ms
 
-    width, heads, layers = shapes_bert.WIDTH, shapes_bert.HEADS, shapes_bert.LAYERS
-    torch.set_num_threads(2)
-    encoder = torch.nn.TransformerEncoder(
-        torch.nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True), layers
-    )
-    tables = torch.nn.Embedding(shapes_bert.VOCABULARY, width), torch.nn.Embedding(shapes_bert.LONGEST, width)
-    head = torch.nn.Linear(width, 8)
-    parameters = [p for module in (encoder, *tables, head) for p in module.parameters()]
-    optimizer, documents, seconds = torch.optim.Adam(parameters, 1e-4), samples(lengths), []
-    for epoch in range(epochs):
-        start = time.perf_counter()
-        for batch in pooled(documents, epoch):
-            ids, places, mask, label, _ = (torch.from_numpy(array) for array in batch)
-            x = encoder(tables[0](ids) + tables[1](places), src_key_padding_mask=mask == 0)
-            mean = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-            loss = torch.nn.functional.cross_entropy(head(mean), label.long())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        seconds.append(time.perf_counter() - start)
-    return {"seconds": seconds, "graphs": 0, "rows": len(documents) // BATCH * BATCH * epochs}
+    from ascend_fixes.shapes import bucketed, limit_graphs
+
+    ms.set_device("CPU")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    module = module_of(corpus)
+    cell = module.training_step()
+    if kind in ("ours", "tiered"):
+        return bucketed(cell, module.RAGGED, sizes, tier="auto" if kind == "tiered" else "static")
+    if kind == "dynamic":
+        example = _tensors(module.batch(np.full((ROWS, *corpus.lengths.shape[1:]), 8), corpus.longest))
+        cell.set_inputs(*(ms.Tensor(shape=[ROWS, None], dtype=a.dtype) if a.ndim == 2 else a for a in example))
+    return limit_graphs(cell, None)
+
+
+def _tensors(arrays: list[np.ndarray]) -> list[Any]:
+    import mindspore as ms
+
+    return [ms.Tensor(array) for array in arrays]
+
+
+def sizes_for(corpus: Corpus, kind: str, costs: Costs, epochs: int) -> Any:
+    """Ours: planned. Native: as many, evenly spaced. Tiered: every size that occurs."""
+    if kind == "tiered":
+        from ascend_fixes.shapes import Buckets, Grid
+
+        wanted = {one.size for one in batches(corpus, "per shape", None, 0)} | {corpus.longest}
+        return Buckets(wanted) if corpus.net == "bert" else Grid(wanted)
+    ours = planned(corpus, costs, epochs)
+    return ours if kind == "ours" else spaced(corpus, len(ours)) if kind in ("native", "full") else None
 
 
 def child(options: argparse.Namespace) -> None:
-    lengths = chosen(options.data, options.corpora, options.samples)
-    found = run(options.child, lengths, options.epochs)
+    corpus = Corpus.load(options.data, options.corpora, options.samples)
+    costs = Costs.load(options.costs, corpus.net)
+    sizes = sizes_for(corpus, options.child, costs, options.epochs)
+    found = run(corpus, options.child, sizes, options.epochs)
     found["peak memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if sizes is not None and options.child != "tiered":
+        found["sizes"] = list(sizes)
+    if options.child != "tiered":
+        found["replayed"] = replay(corpus, options.child, sizes, costs).cold(options.epochs)
     print("RESULT" + json.dumps(found))
-
-
-def chosen(data: str, corpus: str, count: int) -> np.ndarray:
-    """A fixed sample of the corpus's lengths."""
-    lengths = shapes_corpora.lengths(data, corpus)
-    return np.random.default_rng(0).permutation(lengths)[:count] if count else lengths
 
 
 def measure(options: argparse.Namespace, corpus: str, kind: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.shapes_epochs", "--child", kind, "--corpora", corpus]
     command += ["--data", options.data, "--samples", str(options.samples), "--epochs", str(options.epochs)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([*command, "--costs", options.costs], capture_output=True, text=True)
     if done.returncode:
-        return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
+        lines = [line for line in done.stderr.strip().splitlines() if "Error" in line] or ["no message"]
+        return {"failed": lines[-1]}
     return json.loads(done.stdout.partition("RESULT")[2])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--costs", required=True)
     parser.add_argument("--corpora", default=",".join(shapes_corpora.CORPORA))
-    parser.add_argument("--kinds", default=",".join(ALTERNATIVES))
-    parser.add_argument("--samples", type=int, default=2000, help="0 for the whole corpus")
+    parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--samples", type=int, default=640, help="0 for the whole corpus")
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -182,16 +197,18 @@ def main() -> None:
         child(options)
         return
     found: dict[str, Any] = {}
-    for _ in range(options.rounds):
-        for corpus in options.corpora.split(","):
-            for kind in options.kinds.split(","):
-                new, old = measure(options, corpus, kind), found.setdefault(corpus, {}).get(kind)
-                if old is None or sum(new.get("seconds", [np.inf])) < sum(old.get("seconds", [np.inf])):
-                    found[corpus][kind] = new
-                print(corpus, kind, json.dumps(new), flush=True)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as stream:
-            json.dump({"options": vars(options), "found": found}, stream, indent=1)
+    if options.json and os.path.exists(options.json):
+        with open(options.json, encoding="utf-8") as stream:
+            found = json.load(stream)
+    for corpus in options.corpora.split(","):
+        key = f"{corpus}, {options.samples or 'all'} samples, {options.epochs} epochs"
+        for kind in options.kinds.split(","):
+            found.setdefault(key, {})[kind] = measure(options, corpus, kind)
+            print(key, kind, json.dumps(found[key][kind]), flush=True)
+            if options.json:
+                with open(options.json, "w", encoding="utf-8") as stream:
+                    json.dump(found, stream, indent=1)
+                    stream.write("\n")
 
 
 if __name__ == "__main__":

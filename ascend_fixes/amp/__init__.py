@@ -7,6 +7,7 @@ for batch in batches:
 
 from ascend_fixes.amp.autocast import Autocast, autocast
 from ascend_fixes.amp.policy import Policy, PolicyError, UnknownTargetError
+from ascend_fixes.amp.saturation import saturating
 from ascend_fixes.amp.scaler import LossScaler, ScalerError, ScalerStateError, StuckScaleError
 from ascend_fixes.amp.step import StepResult, TrainStep
 
@@ -22,4 +23,5 @@ __all__ = [
     "TrainStep",
     "UnknownTargetError",
     "autocast",
+    "saturating",
 ]

@@ -96,6 +96,11 @@ class LossScaler:
         return cls.static(1.0)
 
     @property
+    def is_off(self) -> bool:
+        """Whether the scale is 1 and stays so: there is nothing to multiply or divide."""
+        return self.minimum == self.maximum == 1.0
+
+    @property
     def value(self) -> float:
         """The scale now. Reading it waits for the device."""
         return float(self.loss_scale.asnumpy())

@@ -7,7 +7,6 @@ tried and is not enough ("Nested execution during JIT execution", or a hang).
 
 from __future__ import annotations
 
-import functools
 import threading
 
 import mindspore as ms
@@ -17,11 +16,9 @@ from mindspore import Tensor, nn, ops
 from ascend_fixes import _mindspore
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
 from ascend_fixes.patching import Replacement
+from ascend_fixes.shapes._turns import one_at_a_time
 
 TIME_LIMIT = 12.0
-
-# There is one graph executor per process, so there is one lock for it, whichever cells are called.
-_executor_lock = threading.RLock()
 
 
 class Layers(nn.Cell):
@@ -57,15 +54,6 @@ def probe() -> Finding:
     return Finding(ends != ["ok", "ok"], "; ".join(ends))
 
 
-def _one_at_a_time(function):
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        with _executor_lock:
-            return function(*args, **kwargs)
-
-    return wrapper
-
-
 DEFECT = Defect(
     id="S6",
     family="shapes",
@@ -84,8 +72,8 @@ DEFECT = Defect(
     probe=probe,
     patch=Patch(
         (
-            Replacement("mindspore.nn:Cell.compile_and_run", _one_at_a_time),
-            Replacement(_mindspore.jit_call_target(), _one_at_a_time),
+            Replacement("mindspore.nn:Cell.compile_and_run", one_at_a_time),
+            Replacement(_mindspore.jit_call_target(), one_at_a_time),
         )
     ),
 )

@@ -6,8 +6,9 @@ functions that fusion leaves accurate; the two products of a step stay two, as
 fusing their concatenation is what goes wrong; and what is left, the transposes of
 the gradient, is kept out of fusion by `ascend_fixes.fusion.safe`.
 
-The steps of `GRU` are unrolled, so its graph grows with the length: neither
-backend-independent kernels nor MindSpore's own loops differentiate everywhere.
+`GRU` runs its steps in a loop with a gradient of its own, so neither its graph nor
+the time to compile it grows with the length; a gradient of that gradient cannot be
+taken.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = ["GRU", "GRUCell"]
 
 # A float16 GRU whose casts fuse does not compile on CPU: AKG ends in "Check failed: attr->IsInstance<StringImm>()".
 _CASTS = ("cluster:Cast",)
+_BLOCK = 4  # steps per turn of the loop: each turn copies the buffer of states once, each step adds to the graph
 
 
 class _Step(nn.Cell):
@@ -71,39 +73,141 @@ class _Recurrence(nn.Cell):
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
         self.hidden_size = hidden_size
-        self.step, self.product = _Step(hidden_size), ops.MatMul(False, True)
+        self.steps, self.product = _Steps(hidden_size), ops.MatMul(False, True)
 
     def construct(
         self, x: Tensor, h_0: Tensor, seq_length: Optional[Tensor], w_ih: Tensor, w_hh: Tensor,
         b_ih: Optional[Tensor], b_hh: Optional[Tensor],
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        """``x`` (length, batch, input), ``h_0`` (batch, hidden): every state and the last, frozen past the end."""
+        """``x`` (length, batch, input), ``h_0`` (batch, hidden): every output and the last state."""
         length, batch, width = x.shape
+        gates = 3 * self.hidden_size
+        going = ops.ones((length, batch, 1), mindspore.float32)
+        if seq_length is not None:
+            going = (ops.arange(length).expand_dims(-1) < seq_length).astype(mindspore.float32).expand_dims(-1)
+            x = ops.masked_fill(x, going <= 0, Tensor(0.0, x.dtype))  # what stands past the end may be anything
         shares = self.product(x.reshape(length * batch, width), w_ih.astype(x.dtype)).astype(mindspore.float32)
+        bias = ops.zeros((gates,), mindspore.float32)
         if b_ih is not None:
-            shares = shares + b_ih.astype(mindspore.float32)
-        shares = shares.reshape(length, batch, 3 * self.hidden_size)
+            shares, bias = shares + b_ih.astype(mindspore.float32), b_hh.astype(mindspore.float32)
         h = h_0.reshape(batch, self.hidden_size).astype(mindspore.float32)
-        outputs = []
-        for t in range(length):
-            gh = self.product(h.astype(x.dtype), w_hh.astype(x.dtype)).astype(mindspore.float32)
-            if b_hh is not None:
-                gh = gh + b_hh.astype(mindspore.float32)
-            following = self.step(shares[t], gh, h)
-            if seq_length is None:
-                h = following
-                outputs.append(h)
-            else:
-                going = (seq_length > t).astype(mindspore.float32).reshape(batch, 1)
-                h = going * following + (1.0 - going) * h
-                outputs.append(going * h)
-        return _stacked(outputs).astype(x.dtype), h.astype(x.dtype).expand_dims(0)
+        states = self.steps(shares.reshape(length, batch, gates), h, w_hh.astype(x.dtype), bias, going)
+        return (states * going).astype(x.dtype), states[length - 1].astype(x.dtype).expand_dims(0)
 
 
-def _stacked(parts: list[Tensor]) -> Tensor:
-    """`stack` in groups: a device takes fewer than 192 inputs."""
-    groups = [ops.stack(parts[start : start + 128], 0) for start in range(0, len(parts), 128)]
-    return ops.concat(groups, 0) if len(groups) > 1 else groups[0]
+class _Steps(nn.Cell):
+    """Every state of one direction, in a graph whose size does not depend on the length.
+
+    Blocks of `_BLOCK` steps are run by a loop that the compiler does not unroll. It cannot differentiate such a loop
+    well (it would keep the whole buffer of states once per block), so the gradient is stated: the gates of all steps
+    are computed again at once from the states, and what is left to loop over, backwards, is one product a step
+    (backpropagation through time: Werbos, Proceedings of the IEEE 78(10), 1990).
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size, self.step, self.sigmoid, self.tanh = hidden_size, _Step(hidden_size), Sigmoid(), Tanh()
+        self.product, self.back_product = ops.MatMul(False, True), ops.MatMul(False, False)
+        self.over_rows = ops.MatMul(True, False)
+        self.take, self.put = ops.Gather(), ops.TensorScatterUpdate()
+
+    def construct(self, gi: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor) -> Tensor:
+        """The states, (length, batch, hidden) float32, each row frozen where it is not going.
+
+        Args:
+            gi: (length, batch, 3 hidden) float32, the input's shares of the gates.
+            h: (batch, hidden) float32, the state before the first step.
+            w_hh, b_hh: (3 hidden, hidden) of the dtype of products, and (3 hidden,) float32.
+            going: (length, batch, 1) float32, ones and zeros.
+        """
+        length, batch, gates = gi.shape
+        blocks = length // _BLOCK if length >= 2 * _BLOCK else 0
+        inside = blocks * _BLOCK
+        parts = []
+        if blocks > 0:
+            block_gi = gi[:inside].reshape(blocks, _BLOCK, batch, gates)
+            block_going = going[:inside].reshape(blocks, _BLOCK, batch, 1)
+            buffer = ops.zeros((blocks, _BLOCK, batch, self.hidden_size), mindspore.float32)
+            block, end = Tensor(0, mindspore.int32), Tensor(blocks, mindspore.int32)
+            while block < end:
+                states, h = self._ahead(self.take(block_gi, block, 0), h, w_hh, b_hh, self.take(block_going, block, 0))
+                buffer = self.put(buffer, block.reshape(1, 1), states.expand_dims(0))
+                block = block + 1
+            parts.append(buffer.reshape(inside, batch, self.hidden_size))
+        if inside < length:
+            states, h = self._ahead(gi[inside:], h, w_hh, b_hh, going[inside:])
+            parts.append(states)
+        return ops.concat(parts, 0) if len(parts) > 1 else parts[0]
+
+    def bprop(
+        self, gi: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor, out: Tensor, dout: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The gradients of the five inputs; that of ``going`` is zero."""
+        length, batch, gates = gi.shape
+        size = self.hidden_size
+        before = ops.concat((h.expand_dims(0), out[:-1]), 0) if length > 1 else h.expand_dims(0)
+        rows = before.reshape(length * batch, size).astype(w_hh.dtype)
+        gh = (self.product(rows, w_hh).astype(mindspore.float32) + b_hh).reshape(length, batch, gates)
+        reset = self.sigmoid(gi[..., :size] + gh[..., :size])
+        update = self.sigmoid(gi[..., size : 2 * size] + gh[..., size : 2 * size])
+        candidate = self.tanh(gi[..., 2 * size :] + reset * gh[..., 2 * size :])
+        # What the gradient of a new state is multiplied by to give those of the arguments of the three gates.
+        to_candidate = (1.0 - update) * (1.0 - candidate * candidate)
+        to_update = (before - candidate) * update * (1.0 - update)
+        to_reset = to_candidate * gh[..., 2 * size :] * reset * (1.0 - reset)
+        to_gh = ops.concat((to_reset, to_update, to_candidate * reset), -1)
+        changes, dh = self._all_back(dout, going, update, to_gh, w_hh)
+        thrice = ops.concat((changes, changes, changes), -1)
+        dgi, dgh = thrice * ops.concat((to_reset, to_update, to_candidate), -1), thrice * to_gh
+        dw = self.over_rows(dgh.reshape(length * batch, gates).astype(w_hh.dtype), rows)
+        return dgi, dh, dw, dgh.sum((0, 1)), going * 0.0
+
+    def _all_back(self, dout: Tensor, going: Tensor, update: Tensor, to_gh: Tensor, w_hh: Tensor) -> Any:
+        """The gradients of every new state, zero where a row is not going, and of the state before the first."""
+        length, batch, gates = to_gh.shape
+        size, blocks = self.hidden_size, length // _BLOCK if length >= 2 * _BLOCK else 0
+        inside = blocks * _BLOCK
+        dh, parts = dout[0] * 0.0, []
+        if inside < length:
+            changes, dh = self._back(dh, dout[inside:], going[inside:], update[inside:], to_gh[inside:], w_hh)
+            parts.append(changes)
+        if blocks > 0:
+            block_dout = dout[:inside].reshape(blocks, _BLOCK, batch, size)
+            block_going = going[:inside].reshape(blocks, _BLOCK, batch, 1)
+            block_update = update[:inside].reshape(blocks, _BLOCK, batch, size)
+            block_to_gh = to_gh[:inside].reshape(blocks, _BLOCK, batch, gates)
+            buffer = ops.zeros((blocks, _BLOCK, batch, size), mindspore.float32)
+            block, end = Tensor(blocks - 1, mindspore.int32), Tensor(-1, mindspore.int32)
+            while block > end:
+                changes, dh = self._back(
+                    dh, self.take(block_dout, block, 0), self.take(block_going, block, 0),
+                    self.take(block_update, block, 0), self.take(block_to_gh, block, 0), w_hh,
+                )  # fmt: skip
+                buffer = self.put(buffer, block.reshape(1, 1), changes.expand_dims(0))
+                block = block - 1
+            parts.append(buffer.reshape(inside, batch, size))
+        return (ops.concat(parts[::-1], 0) if len(parts) > 1 else parts[0]), dh
+
+    def _ahead(self, gi: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor) -> tuple[Tensor, Tensor]:
+        """A few steps: their states and the last of them."""
+        states = []
+        for t in range(gi.shape[0]):
+            gh = self.product(h.astype(w_hh.dtype), w_hh).astype(mindspore.float32) + b_hh
+            h = going[t] * self.step(gi[t], gh, h) + (1.0 - going[t]) * h
+            states.append(h)
+        return ops.stack(states, 0), h
+
+    def _back(self, dh: Tensor, dout: Tensor, going: Tensor, update: Tensor, to_gh: Tensor, w_hh: Tensor) -> Any:
+        """A few steps, last first: the gradients of the new states, in order, and of the state before them."""
+        changes = []
+        for t in range(dout.shape[0] - 1, -1, -1):
+            total = dh + dout[t]
+            change = total * going[t]
+            dgh = ops.concat((change, change, change), -1) * to_gh[t]
+            through = self.back_product(dgh.astype(w_hh.dtype), w_hh).astype(mindspore.float32)
+            dh = total * (1.0 - going[t]) + change * update[t] + through
+            changes.append(change)
+        return ops.stack(changes[::-1], 0), dh
 
 
 class GRU(nn.GRU):

@@ -5,7 +5,12 @@ kernels that were really fused, and a minimal set of them is sought whose absenc
 makes the difference go away. The set is found by QuickXplain (Junker, "QuickXplain:
 preferred explanations and relaxations for over-constrained problems", AAAI 2004)
 in about ``2 k log2(n / k)`` runs for k guilty ones among n; what is known bad is
-tried first.
+tried first. That every member is needed is checked in the end, member by member.
+
+Fusion may round differently, and rounding decides some results altogether: the sign of
+Adam's step where the gradient is zero but for noise. So the unfused cell is also run with
+its parameters and inputs moved by about a rounding error, up and down, and a difference
+counts only where it is larger than four times what that does.
 """
 
 from __future__ import annotations
@@ -35,6 +40,7 @@ from ascend_fixes.fusion.trial import Trial, run
 
 __all__ = ["BisectError", "BisectReport", "bisect", "minimal"]
 
+_ROUNDING = 4.0  # how many times the effect of a moved input a difference may be and still count as rounding
 _TOLERANCES = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-3}
 
 
@@ -130,9 +136,11 @@ def bisect(cell: Any, *inputs: Any, grad: bool = True, rtol: float | None = None
 
 
 def minimal(candidates: Sequence[str], cured: Callable[[tuple[str, ...]], bool]) -> tuple[str, ...]:
-    """A minimal set of candidates for which ``cured`` holds; it must hold for all of them, and is called for no less.
+    """A minimal set of candidates for which ``cured`` holds: without any one of its members it does not.
 
-    Minimal: without any one of its members ``cured`` does not hold, provided that leaving out more never hurts.
+    Args:
+        candidates: for all of them together ``cured`` must hold; for none of them it is taken not to hold.
+        cured: is asked about subsets, some of them twice. Leaving out more may hurt; then more runs are needed.
     """
 
     def explain(background: tuple[str, ...], grown: bool, rest: tuple[str, ...]) -> tuple[str, ...]:
@@ -144,7 +152,17 @@ def minimal(candidates: Sequence[str], cured: Callable[[tuple[str, ...]], bool])
         from_second = explain(background + first, True, second)
         return explain(background + from_second, bool(from_second), first) + from_second
 
-    return explain((), False, tuple(candidates)) if candidates else ()
+    found = explain((), False, tuple(candidates)) if candidates else ()
+    return _without_needless(found if len(found) < 2 or cured(found) else tuple(candidates), cured)
+
+
+def _without_needless(found: tuple[str, ...], cured: Callable[[tuple[str, ...]], bool]) -> tuple[str, ...]:
+    """Members are dropped one by one until each is needed."""
+    for name in found if len(found) > 1 else ():
+        rest = tuple(other for other in found if other != name)
+        if cured(rest):
+            return _without_needless(rest, cured)
+    return found
 
 
 class _Search:
@@ -153,7 +171,7 @@ class _Search:
     def __init__(self, cell: nn.Cell, inputs: Sequence[Any], grad: bool, rtol: float | None, limit: float) -> None:
         self._arguments: dict[str, Any] = {"cell": cell, "inputs": inputs, "grad": grad, "limit": limit}
         self._start, self._runs = time.monotonic(), 0
-        self._reference = self._run(fused=False)
+        self._reference = self._run(fused=False, nearby=True)
         if self._reference.failure:
             raise BisectError(f"the cell does not run without fusion: {self._reference.failure}")
         arrays = self._reference.arrays[0]
@@ -197,9 +215,9 @@ class _Search:
             backend=_mindspore.backend(),
         )
 
-    def _run(self, fused: bool, keep_out: Sequence[str] = ()) -> Trial:
+    def _run(self, fused: bool, keep_out: Sequence[str] = (), nearby: bool = False) -> Trial:
         self._runs += 1
-        return run(**self._arguments, fused=fused, keep_out=keep_out)
+        return run(**self._arguments, fused=fused, keep_out=keep_out, nearby=nearby)
 
     def _cured(self, keep_out: tuple[str, ...]) -> bool:
         key = frozenset(keep_out)
@@ -217,17 +235,28 @@ class _Search:
         for name, value in reference.items():
             scales[name.split()[0]] = max(scales.get(name.split()[0], 0.0), _largest(value))
         errors = [
-            (_distance(got[name], value) / max(_largest(value), scales[name.split()[0]] / 100, 1e-30), name)
+            (_distance(got[name], value, self._slack(name)) / max(_largest(value), scales[name.split()[0]] / 100, 1e-30), name)
             for got in trial.arrays
             for name, value in reference.items()
             if name in got
         ]
         return max(errors) if all(reference.keys() == got.keys() for got in trial.arrays) else (float("inf"), "")
 
-    @staticmethod
-    def _candidates(trial: Trial) -> tuple[str, ...]:
-        """What was fused: the operators inside the kernels, and those that were expanded into them."""
+    def _slack(self, name: str) -> np.ndarray:
+        """Element by element, how large a difference of an array may be put down to rounding."""
+        wanted = self._reference.arrays[0][name].astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            moved = [np.abs(near[name] - wanted) for near in self._reference.nearby if name in near]
+        return _ROUNDING * np.nan_to_num(np.max(moved, axis=0), nan=0.0, posinf=0.0) if moved else np.zeros_like(wanted)
+
+    def _candidates(self, trial: Trial) -> tuple[str, ...]:
+        """What was fused: the operators inside the kernels, and those that were expanded into them.
+
+        Where the compiler failed, kernels may be missing: then every operator of the graph.
+        """
         inside = {operator for _, operators in trial.kernels for operator in operators}
+        if trial.failure:
+            inside |= {operator for operator, _ in self._reference.scopes}
         named = {word for name, _ in trial.kernels for word in name.split("_")} & _mindspore.operator_names()
         clustered = [f"cluster:{name}" for name in sorted(inside & _mindspore.operator_names())]
         return (*clustered, *(f"expand:{name}" for name in sorted(named - inside)))
@@ -242,14 +271,14 @@ def _largest(value: np.ndarray) -> float:
     return float(np.max(value[np.isfinite(value)], initial=0.0))
 
 
-def _distance(got: np.ndarray, wanted: np.ndarray) -> float:
-    """The largest difference; infinite where one is NaN or infinite and the other is not the same."""
+def _distance(got: np.ndarray, wanted: np.ndarray, slack: np.ndarray) -> float:
+    """The largest difference beyond the slack; infinite where one is NaN or infinite and the other is not the same."""
     got, wanted = got.astype(np.float64), wanted.astype(np.float64)
     if got.shape != wanted.shape:
         return float("inf")
     same = (got == wanted) | (np.isnan(got) & np.isnan(wanted))
     with np.errstate(invalid="ignore"):
-        difference = np.where(same, 0.0, np.abs(got - wanted))
+        difference = np.where(same, 0.0, np.maximum(np.abs(got - wanted) - slack, 0.0))
     return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0))
 
 

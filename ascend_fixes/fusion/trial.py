@@ -29,6 +29,9 @@ from ascend_fixes.fusion.guarding import guard
 __all__ = ["Trial", "run"]
 
 _REPETITIONS = 2  # wrong values that change from run to run are wrong in at least one of them
+# How far parameters and inputs are moved, up and down, to see which results rounding decides: some 100 units in the last
+# place of float32, one of float16.
+_NUDGES = {np.dtype(np.float16): 1e-3, np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-5}
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,15 @@ class Trial:
         arrays: every output, gradient and change of a parameter by name, once per repetition.
         kernels: of every fused kernel its name and the types of operators inside.
         scopes: (type of operator, path of its cell) for every operator of the graph.
+        nearby: the same arrays with parameters and inputs moved up and down by about a rounding error, where
+            that was asked for.
     """
 
     failure: str
     arrays: tuple[dict[str, np.ndarray], ...] = ()
     kernels: tuple[tuple[str, tuple[str, ...]], ...] = ()
     scopes: tuple[tuple[str, str], ...] = ()
+    nearby: tuple[dict[str, np.ndarray], ...] = ()
 
 
 class _Mixed(nn.Cell):
@@ -88,8 +94,9 @@ class _Differentiated(nn.Cell):
 
 
 def run(
-    cell: nn.Cell, inputs: Sequence[Any], *, grad: bool, fused: bool, keep_out: Sequence[str] = (), limit: float = 120.0
-) -> Trial:
+    cell: nn.Cell, inputs: Sequence[Any], *, grad: bool, fused: bool, keep_out: Sequence[str] = (),
+    nearby: bool = False, limit: float = 120.0,
+) -> Trial:  # fmt: skip
     """Run the cell in a fork of this process.
 
     Args:
@@ -98,6 +105,7 @@ def run(
         grad: also take the gradients by the inputs and the trainable parameters.
         fused: with graph-kernel fusion or without.
         keep_out: what to leave out of fusion, as `guard` takes it.
+        nearby: also run it with parameters and inputs moved a little; costs no compilation.
         limit: seconds after which the process is killed.
     """
     with tempfile.TemporaryDirectory(prefix="ascend_fixes-trial-", ignore_cleanup_errors=True) as name:
@@ -108,7 +116,7 @@ def run(
         if child == 0:
             code = 1
             try:
-                _in_child(cell, inputs, grad, fused, keep_out, folder)
+                _in_child(cell, inputs, grad, fused, keep_out, nearby, folder)
                 code = 0
             except BaseException as error:  # the parent must learn of it, whatever it is
                 lines = str(error).strip().splitlines()
@@ -120,7 +128,7 @@ def run(
 
 
 def _in_child(
-    cell: nn.Cell, inputs: Sequence[Any], grad: bool, fused: bool, keep_out: Sequence[str], folder: Path
+    cell: nn.Cell, inputs: Sequence[Any], grad: bool, fused: bool, keep_out: Sequence[str], nearby: bool, folder: Path
 ) -> None:
     os.setsid()  # so that the compiler's own processes can be killed with this one
     with open(folder / "log", "wb") as log:
@@ -131,17 +139,39 @@ def _in_child(
     mindspore.set_context(mode=mindspore.GRAPH_MODE, enable_graph_kernel=fused)
     trained = [parameter.name for parameter in cell.trainable_params()]  # the wrapper below adds to the names
     parameters = dict(cell.parameters_dict())
-    before = {name: value.asnumpy().copy() for name, value in parameters.items()}
+    values = {name: value.asnumpy().copy() for name, value in parameters.items()}
     subject = _Differentiated(cell) if grad else cell
     with guard(*keep_out) if fused else contextlib.nullcontext():
-        for repetition in range(_REPETITIONS):
-            for name, value in parameters.items():
-                value.set_data(Tensor(before[name]))
-            outputs, gradients = subject(*inputs) if grad else (subject(*inputs), ((), ()))
+        for name, direction in {**dict.fromkeys(_repetitions(), 0), **(_NEARBY if nearby else {})}.items():
+            before = {key: _nudged(value, direction) for key, value in values.items()}
+            for key, parameter in parameters.items():
+                parameter.set_data(Tensor(before[key]))
+            moved = [_nudged_input(value, direction) for value in inputs]
+            outputs, gradients = subject(*moved) if grad else (subject(*moved), ((), ()))
             arrays = _named(outputs, gradients, trained)
             changes = {} if grad else _changes(parameters, before)
-            np.savez(folder / f"{repetition}.npz", **arrays, **changes)
+            np.savez(folder / f"{name}.npz", **arrays, **changes)
     (folder / "scopes.json").write_text(json.dumps(_mindspore.graph_scopes(subject)))
+
+
+_NEARBY = {"up": 1, "down": -1}
+
+
+def _repetitions() -> list[str]:
+    return [str(number) for number in range(_REPETITIONS)]
+
+
+def _nudged(value: np.ndarray, direction: int) -> np.ndarray:
+    """Every float moved by a rounding error, half of them up and half down; the other way with the other direction."""
+    if direction == 0 or value.dtype not in _NUDGES:
+        return value
+    signs = np.where(np.cos(np.arange(value.size) * 2.3) > 0, 1.0, -1.0).reshape(value.shape)
+    return (value * (1.0 + direction * _NUDGES[value.dtype] * signs)).astype(value.dtype)
+
+
+def _nudged_input(value: Any, direction: int) -> Any:
+    kept = direction == 0 or not isinstance(value, Tensor) or value.dtype == mindspore.bfloat16
+    return value if kept else Tensor(_nudged(value.asnumpy(), direction))
 
 
 def _named(outputs: Any, gradients: Any, trained: Sequence[str]) -> dict[str, np.ndarray]:
@@ -186,17 +216,20 @@ def _wait(child: int, limit: float, folder: Path) -> str:
     return error.read_text() if error.exists() else ("" if status == 0 else f"ended with status {status}")
 
 
-def _collect(folder: Path, failure: str) -> tuple[Any, Any, Any]:
-    """The arrays, kernels and scopes that a run has left in its folder."""
+def _collect(folder: Path, failure: str) -> tuple[Any, ...]:
+    """The arrays, kernels, scopes and nearby arrays that a run has left in its folder."""
     kernels = []
     for path in sorted(folder.glob("akg_kernel_meta/*.info")):
         with contextlib.suppress(ValueError):  # the compiler was killed while writing
             kernels.append((path.stem, tuple(part["name"] for part in json.loads(path.read_text())["op_desc"])))
     if failure:
         return (), tuple(kernels), ()
-    arrays = []
-    for repetition in range(_REPETITIONS):
-        with np.load(folder / f"{repetition}.npz", allow_pickle=False) as stored:
-            arrays.append({name: stored[name] for name in stored.files})
     scopes = json.loads((folder / "scopes.json").read_text())
-    return tuple(arrays), tuple(kernels), tuple((operator, scope) for operator, scope in scopes)
+    arrays = tuple(_stored(folder / f"{name}.npz") for name in _repetitions())
+    nearby = tuple(_stored(folder / f"{name}.npz") for name in _NEARBY if (folder / f"{name}.npz").exists())
+    return arrays, tuple(kernels), tuple((operator, scope) for operator, scope in scopes), nearby
+
+
+def _stored(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}

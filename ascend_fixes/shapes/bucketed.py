@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import math
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 import numpy as np
@@ -22,12 +23,24 @@ from mindspore import Tensor, nn
 
 from ascend_fixes import _mindspore
 from ascend_fixes.shapes import padding
+from ascend_fixes.shapes._turns import executor_lock
 from ascend_fixes.shapes.buckets import LengthError
-from ascend_fixes.shapes.graphs import BUCKETING, argument_names, graphs, limit_graphs
+from ascend_fixes.shapes.graphs import (
+    BUCKETING,
+    COMPILES,
+    argument_names,
+    called_through,
+    compiling_cell,
+    graphs,
+    limit_graphs,
+    watch,
+)
 from ascend_fixes.shapes.plan import CellTypeError, Plan, PlanError, RaggedArgument
 from ascend_fixes.shapes.tiers import Tiers
 
 __all__ = ["BucketedCell", "PaddingCounts", "bucketed", "padding_counts"]
+
+LAYOUTS = 4096  # combinations of shapes that a cell remembers the padding of
 
 
 @dataclass(frozen=True)
@@ -137,7 +150,9 @@ def bucketing_of(cell: nn.Cell) -> _Bucketing:
 class BucketedCell(nn.Cell):
     """A cell whose ragged inputs are padded before the graph and whose outputs are cut back after it.
 
-    Made by `bucketed`. Its parameters, their names and its checkpoints are those of ``cell``.
+    Made by `bucketed`. It pads on the host and then calls ``cell`` itself, whose graphs it runs: what the cell's own
+    call does besides running a graph stays (`amp.TrainStep` returns a `StepResult`). Parameters, their names and
+    checkpoints are those of ``cell``; so are public attributes that the wrapper does not have.
     """
 
     def __init__(self, cell: nn.Cell, plan: Plan, max_graphs: Optional[int] = None, tier: str = "static"):
@@ -147,13 +162,39 @@ class BucketedCell(nn.Cell):
         self.phase = cell.phase
         self.add_flags(training=cell.training)
         object.__setattr__(self, BUCKETING, _Bucketing(plan, inspect.signature(cell.construct), tier))
-        limit_graphs(self, max_graphs, plan.advice if max_graphs else "")
+        _bound(self, max_graphs, plan)
 
     def construct(self, *args: Any, **kwargs: Any) -> Any:
         return self.cell(*args, **kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__dict__[BUCKETING].call(self, super().__call__, args, kwargs)
+        # PyNative mode keeps this cell's own hooks and gradient; a graph is the inner cell's.
+        run = self._run_inner if _mindspore.in_graph_mode() else super().__call__
+        return self.__dict__[BUCKETING].call(self, run, args, kwargs)
+
+    def _run_inner(self, *args: Any, **kwargs: Any) -> Any:
+        with called_through(self):
+            return self.cell(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            inner = self.__dict__.get("_cells", {}).get("cell")
+            if inner is None or name.startswith("_"):
+                raise
+            return getattr(inner, name)
+
+    def compile(self, *args: Any, **kwargs: Any) -> Any:
+        """Compile the graph that a call with these arguments would run."""
+        padded, named = self.__dict__[BUCKETING].padded_call(args, kwargs)
+        return self.cell.compile(*padded, **named)
+
+    def set_train(self, mode: bool = True) -> BucketedCell:
+        """As in MindSpore; the inner cell runs its graph for that phase."""
+        super().set_train(mode)
+        self.cell.set_train(mode)
+        return self
 
     # The keys of a state dictionary are those of the wrapped cell, too.
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -163,6 +204,18 @@ class BucketedCell(nn.Cell):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
         """Load the state of the wrapped cell."""
         return self.cell.load_state_dict(state_dict, strict)
+
+
+# What `graphs` and `limit_graphs` look at.
+setattr(BucketedCell, COMPILES, property(lambda self: compiling_cell(self.cell)))
+
+
+def _bound(cell: nn.Cell, max_graphs: Optional[int], plan: Plan) -> None:
+    """Record what the cell compiles, and bound it where asked; a bound that it has already stays."""
+    if max_graphs is None:
+        watch(cell)
+    else:
+        limit_graphs(cell, max_graphs, plan.advice)
 
 
 def _decorate(cls: Any, options: dict, max_graphs: Optional[int], tier: str) -> type:
@@ -175,7 +228,7 @@ def _decorate(cls: Any, options: dict, max_graphs: Optional[int], tier: str) -> 
     def start(self: nn.Cell) -> _Bucketing:
         state = _Bucketing(plan, signature, tier)
         object.__setattr__(self, BUCKETING, state)
-        limit_graphs(self, max_graphs, plan.advice if max_graphs else "")
+        _bound(self, max_graphs, plan)
         return state
 
     @functools.wraps(original)
@@ -202,6 +255,17 @@ def _settle(output: Any) -> None:
         output.asnumpy()
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """How calls of some shapes are padded: lengths and sizes by name, and (position, new shape, value) to pad."""
+
+    lengths: dict[str, int]
+    sizes: dict[str, int]
+    content: int
+    padded: int
+    pads: tuple[tuple[int, tuple[int, ...], Any], ...]
+
+
 class _Bucketing:
     """The padding of one cell: the plan, sizes it may have grown, the counts, and what its steps cost."""
 
@@ -209,31 +273,45 @@ class _Bucketing:
         self.plan = plan
         self.signature = signature
         self.tier = tier
-        self.counts = PaddingCounts()
         self.tiers = Tiers() if tier == "auto" else None
+        self._ragged = tuple(argument.index for argument in plan.arguments)
+        self._layouts: dict[tuple, _Layout] = {}
+        self._calls = self._content = self._padded = self._grown = self._truncated = self._dynamic_calls = 0
 
     def __deepcopy__(self, memo: dict) -> _Bucketing:
         """A copied cell starts counting anew."""
         return type(self)(self.plan, self.signature, self.tier)
 
+    @property
+    def counts(self) -> PaddingCounts:
+        return PaddingCounts(
+            self._calls, self._content, self._padded, self._grown, self._truncated, self._dynamic_calls
+        )
+
     def call(self, cell: nn.Cell, run: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
+        """Pad, call ``run``, and cut back; ``cell`` is the bucketed cell."""
         if kwargs:
             args, kwargs = self._positional(args, kwargs)
-        lengths = self.plan.lengths(args)
-        lengths, sizes = self._fit(lengths)
-        masks = self.plan.missing_masks(args)
-        if masks:
-            built = {name: self._mask(args[source.index], source, sizes) for name, source in masks}
-            args, kwargs = self._with(built, args, kwargs)
-        if self.tiers is None or kwargs or not _mindspore.in_graph_mode():
-            output = run(*self.padded(args, sizes), **kwargs)
-        else:
-            output = self._run_tiered(cell, run, self.padded(args, sizes), sizes)
-        if self.plan.outputs is None or lengths == sizes:
+        with executor_lock:
+            layout = self._layout(args)
+            self._calls += 1
+            self._content += layout.content
+            self._padded += layout.padded
+            args, kwargs = self.padded(args, kwargs, layout)
+            if self.tiers is None or kwargs or not _mindspore.in_graph_mode():
+                output = run(*args, **kwargs)
+            else:
+                output = self._run_tiered(compiling_cell(cell), run, args)
+        if self.plan.outputs is None or layout.lengths == layout.sizes:
             return output
-        return self.plan.outputs.crop(output, lengths, sizes)
+        return self.plan.outputs.crop(output, layout.lengths, layout.sizes)
 
-    def _run_tiered(self, cell: nn.Cell, run: Callable[..., Any], args: tuple, sizes: dict[str, int]) -> Any:
+    def padded_call(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """The arguments as a call would pass them on; counts nothing."""
+        args, kwargs = self._positional(args, kwargs)
+        return self.padded(args, kwargs, self.layout(args, self.plan.sizes(self.plan.lengths(args))))
+
+    def _run_tiered(self, cell: nn.Cell, run: Callable[..., Any], args: tuple) -> Any:
         """Run on the size's own graph or on the dynamic one, as the costs measured so far say."""
         assert self.tiers is not None
         # Training and evaluation are different graphs, and so are other fixed shapes.
@@ -252,7 +330,7 @@ class _Bucketing:
             seconds -= compiling
         self.tiers.ran(size, static, seconds if timed else None, compiling)
         if not static:
-            self.counts = replace(self.counts, dynamic=self.counts.dynamic + 1)
+            self._dynamic_calls += 1
         return output
 
     def _dynamic(self, args: tuple) -> tuple:
@@ -279,51 +357,68 @@ class _Bucketing:
         named = {**dict(zip(names, args)), **kwargs, **built}
         return self._positional((), named)
 
-    def _fit(self, lengths: dict[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-        """The lengths that are kept, and the sizes they are padded to."""
-        grown = truncated = 0
-        try:
-            sizes = self.plan.sizes(lengths)
-        except LengthError:
-            if self.plan.overflow == "error":
-                raise
-            if self.plan.overflow == "grow":
-                self.plan, grown = self.plan.grown(lengths), 1
-                sizes = self.plan.sizes(lengths)
-                message = f"lengths {lengths} are over the largest bucket; a new graph is compiled for {sizes}"
-            else:
-                sizes, truncated = self.plan.truncated(lengths), 1
-                message = f"lengths {lengths} are over the largest bucket; they are cut to {sizes}"
-                lengths = {name: min(length, sizes[name]) for name, length in lengths.items()}
-            warnings.warn(message, stacklevel=5)
-        counts = self.counts
-        content = padded = 1
-        for name, length in lengths.items():
-            content *= length
-            padded *= sizes[name]
-        self.counts = PaddingCounts(
-            counts.calls + 1,
-            counts.content + content,
-            counts.padded + padded,
-            counts.grown + grown,
-            counts.truncated + truncated,
-            counts.dynamic,
-        )
-        return lengths, sizes
+    def _layout(self, args: tuple) -> _Layout:
+        """The layout for a call; found once for each combination of shapes."""
+        shapes = tuple(getattr(args[index], "shape", None) if index < len(args) else None for index in self._ragged)
+        layout = self._layouts.get(shapes)
+        if layout is None:
+            lengths = self.plan.lengths(args)
+            try:
+                layout = self.layout(args, self.plan.sizes(lengths))
+            except LengthError:
+                if self.plan.overflow == "error":
+                    raise
+                return self._overflowed(args, lengths)
+            if len(self._layouts) >= LAYOUTS:
+                self._layouts.clear()
+            self._layouts[shapes] = layout
+        return layout
 
-    def padded(self, args: tuple, sizes: dict[str, int]) -> tuple:
-        """The arguments of a call in the given sizes, as the graph takes them."""
-        values = list(args)
+    def _overflowed(self, args: tuple, lengths: dict[str, int]) -> _Layout:
+        """The layout for an over-long call, which is counted and warned of."""
+        if self.plan.overflow == "grow":
+            self.plan = self.plan.grown(lengths)
+            self._layouts.clear()
+            self._grown += 1
+            sizes = self.plan.sizes(lengths)
+            message = f"lengths {lengths} are over the largest bucket; a new graph is compiled for {sizes}"
+        else:
+            sizes = self.plan.truncated(lengths)
+            self._truncated += 1
+            message = f"lengths {lengths} are over the largest bucket; they are cut to {sizes}"
+        warnings.warn(message, stacklevel=6)
+        return self.layout(args, sizes)
+
+    def layout(self, args: tuple, sizes: dict[str, int]) -> _Layout:
+        """The layout that pads a call to ``sizes``, or cuts it."""
+        lengths = {name: min(length, sizes[name]) for name, length in self.plan.lengths(args).items()}
+        pads = []
         for argument in self.plan.arguments:
-            if argument.index < len(values) and padding.is_array(values[argument.index]):
-                value = values[argument.index]
-                wanted = [(axis, sizes[name]) for axis, name in argument.axes]
-                values[argument.index] = padding.pad(value, wanted, argument.pad)
+            if argument.index < len(args) and padding.is_array(args[argument.index]):
+                shape = list(args[argument.index].shape)
+                for axis, name in argument.axes:
+                    shape[axis] = sizes[name]
+                pads.append((argument.index, tuple(shape), argument.pad))
+        return _Layout(
+            lengths, sizes, math.prod(lengths.values()), math.prod(sizes[name] for name in lengths), tuple(pads)
+        )
+
+    def padded(self, args: tuple, kwargs: dict, layout: _Layout) -> tuple[tuple, dict]:
+        """The arguments of a call as the graph takes them, with the masks they lack."""
+        values = list(args)
+        for index, shape, value in layout.pads:
+            if values[index].shape != shape:
+                values[index] = padding.pad(values[index], shape, value)
         # Any other NumPy array would be a constant of the graph: one compilation per content.
-        return tuple(Tensor(value) if isinstance(value, np.ndarray) else value for value in values)
+        args_out = tuple([Tensor(value) if isinstance(value, np.ndarray) else value for value in values])
+        masks = self.plan.missing_masks(args) if self.plan.masks else ()
+        if not masks:
+            return args_out, kwargs
+        built = {name: self._mask(args[source.index], source, layout.sizes) for name, source in masks}
+        return self._with(built, args_out, kwargs)
 
     @staticmethod
-    def _mask(value: padding.Array, source: RaggedArgument, sizes: dict[str, int]) -> Tensor:
+    def _mask(value: padding.Array, source: RaggedArgument, sizes: Mapping[str, int]) -> Tensor:
         """float32 of ``value``'s padded shape up to its last ragged axis: 1 for what was passed, 0 for padding."""
         axes = {axis % value.ndim: sizes[name] for axis, name in source.axes}
         old = value.shape[: max(axes) + 1]

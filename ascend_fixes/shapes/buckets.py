@@ -21,7 +21,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Callable, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -99,39 +99,33 @@ class Buckets:
         compile_cost: Union[float, Callable[[int], float]],
         epochs: float = 1,
         multiple_of: int = 1,
+        max_sizes: Optional[int] = None,
     ) -> Buckets:
         """The sizes, as many as pay for themselves, with the least time for a whole run; exact.
 
         Args:
-            lengths: the padded length of every step of one epoch.
+            lengths: of every step of one epoch; or of every sample, if ``step_cost`` is then a sample's share.
             step_cost: seconds of one step at a size.
             compile_cost: seconds to compile a size: a number, or a function of the size.
             epochs: how often ``lengths`` are run; more epochs pay for more graphs.
             multiple_of: every size is rounded up to a multiple of this.
+            max_sizes: no more sizes than this, and still the best choice of so many; None for any number.
 
         Raises:
-            SizesError: as `fit`, and for a negative cost or ``epochs`` that is not positive.
+            SizesError: as `fit`, and for a negative cost, ``epochs`` or ``max_sizes`` that is not positive.
         """
         if not epochs > 0:
             raise SizesError(f"epochs={epochs} is no run to plan for; pass a positive number")
+        if max_sizes is not None and max_sizes < 1:
+            raise SizesError(f"max_sizes={max_sizes} sizes cannot hold anything; pass at least 1, or None")
         candidates, counts = _histogram(lengths, multiple_of)
         steps = np.asarray(_costs(candidates, step_cost, "step_cost"), dtype=np.float64) * epochs
         compile_of = compile_cost if callable(compile_cost) else lambda size: compile_cost
         compiles = np.asarray(_costs(candidates, compile_of, "compile_cost"), dtype=np.float64)
         if min(steps) < 0 or min(compiles) < 0:
             raise SizesError("step_cost and compile_cost are seconds; none may be negative")
-        # best[j]: least cost of all lengths up to candidate j - 1, with candidate j - 1 as their largest size.
         total = np.concatenate(([0], np.cumsum(counts))).astype(np.float64)
-        best, previous = np.zeros(len(candidates) + 1), np.zeros(len(candidates) + 1, dtype=np.int64)
-        for j, (step, once) in enumerate(zip(steps, compiles), start=1):
-            choices = best[:j] + step * (total[j] - total[:j])
-            previous[j] = int(np.argmin(choices))
-            best[j] = choices[previous[j]] + once
-        sizes, j = [], len(candidates)
-        while j > 0:
-            sizes.append(candidates[j - 1])
-            j = int(previous[j])
-        return cls(sizes)
+        return cls(candidates[j - 1] for j in _cheapest_run(steps, compiles, total, max_sizes))
 
     @classmethod
     def geometric(cls, low: int, high: int, k: int, multiple_of: int = 1) -> Buckets:
@@ -249,6 +243,34 @@ def _cheapest_from_here(costs: list[Any]) -> list[int]:
         if costs[cheapest[i + 1]] < costs[i]:
             cheapest[i] = cheapest[i + 1]
     return cheapest
+
+
+def _cheapest_run(steps: np.ndarray, compiles: np.ndarray, total: np.ndarray, limit: Optional[int]) -> list[int]:
+    """The ends of the groups, 1 .. n, whose steps and compilations cost least; at most ``limit`` groups.
+
+    best[j] is the least cost of the first j candidates with candidate j as their largest size. Without a limit one
+    pass finds it from its own earlier values; with one there is a pass for each number of groups.
+    """
+    count = len(steps)
+    passes = [np.zeros(count + 1)] if limit is None else [np.r_[0.0, np.full(count, np.inf)]]
+    came_from: list[np.ndarray] = []
+    for _ in range(1 if limit is None else min(limit, count)):
+        before = passes[-1]
+        best = before if limit is None else np.full(count + 1, np.inf)
+        previous = np.zeros(count + 1, dtype=np.int64)
+        for j in range(1, count + 1):
+            choices = before[:j] + steps[j - 1] * (total[j] - total[:j])
+            previous[j] = int(np.argmin(choices))
+            best[j] = choices[previous[j]] + compiles[j - 1]
+        passes.append(best)
+        came_from.append(previous)
+    ends, j = [], count
+    layer = min(range(len(came_from)), key=lambda i: passes[i + 1][count])
+    while j > 0:
+        ends.append(j)
+        j = int(came_from[layer][j])
+        layer = layer if limit is None else layer - 1
+    return ends
 
 
 def _round_up(size: int, multiple_of: int) -> int:

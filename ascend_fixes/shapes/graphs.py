@@ -7,10 +7,12 @@ seconds it took; past a bound the next one is an error that says so before it st
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import time
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Callable, Optional
 
@@ -19,10 +21,22 @@ from mindspore import Tensor, nn
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
 
-__all__ = ["Graph", "GraphLimitError", "RecompilationWarning", "argument_names", "graphs", "limit_graphs", "recorded"]
+__all__ = [
+    "Graph",
+    "GraphLimitError",
+    "RecompilationWarning",
+    "argument_names",
+    "called_through",
+    "compiling_cell",
+    "graphs",
+    "limit_graphs",
+    "recorded",
+    "watch",
+]
 
 WARN_AFTER = 8
 BUCKETING = "_ascend_fixes_bucketing"  # the attribute of a bucketed cell
+COMPILES = "_ascend_fixes_compiles"  # of a wrapper: the cell that it calls, which holds the graphs
 _LOG = "_ascend_fixes_graphs"
 
 
@@ -62,6 +76,7 @@ class _Log:
     advice: str = ""
     warned: bool = False
     recording: bool = False
+    callers: list[_Log] = field(default_factory=list)  # of the wrappers through which the cell is being called
 
     def __deepcopy__(self, memo: dict) -> _Log:
         """A copied cell starts without graphs, under the same bound."""
@@ -74,15 +89,19 @@ def graphs(cell: nn.Cell) -> list[Graph]:
     Cells that are bucketed, limited, or were called under ``patch("shapes")`` know the reason and the seconds of
     each; of others only the inputs can be read back.
     """
-    log, phases = _log_of(cell), _mindspore.compiled_phases(cell)
-    unwatched = [_unwatched(cell, phase) for phase in phases if phase not in log.entries]
-    return unwatched + [graph for phase, graph in log.entries.items() if phase in phases]
+    log, inner = _log_of(cell), compiling_cell(cell)
+    phases = _mindspore.compiled_phases(inner)
+    watched = [graph for phase, graph in log.entries.items() if phase in phases]
+    if inner is not cell:
+        return watched
+    return [_unwatched(cell, phase) for phase in phases if phase not in log.entries] + watched
 
 
 def limit_graphs(cell: nn.Cell, n: Optional[int], advice: str = "") -> nn.Cell:
     """Make ``cell`` raise `GraphLimitError` before it compiles graph ``n + 1``. Returns ``cell``.
 
-    Graphs that it holds already count. ``n=None`` takes the bound away and keeps the record.
+    Graphs that it holds already count; of a bucketed cell those that were run through it, not through the cell inside.
+    ``n=None`` takes the bound away and keeps the record.
 
     Args:
         cell: any cell, called directly; sub-cells are part of its graph.
@@ -93,9 +112,31 @@ def limit_graphs(cell: nn.Cell, n: Optional[int], advice: str = "") -> nn.Cell:
         raise GraphLimitError(f"n={n!r} is no number of graphs; pass a positive integer, or None to lift the bound")
     log = _log_of(cell)
     log.limit, log.advice = n, advice
+    watch(cell)
+    return cell
+
+
+def watch(cell: nn.Cell) -> None:
+    """Record what ``cell`` compiles from now on, and why; a bound that it has stays."""
+    cell = compiling_cell(cell)
     if not isinstance(cell.__dict__.get("compile"), _InstanceCompile):
         object.__setattr__(cell, "compile", _InstanceCompile(cell))
-    return cell
+
+
+@contextlib.contextmanager
+def called_through(wrapper: nn.Cell) -> Iterator[None]:
+    """Inside, what the cell in ``wrapper`` compiles is recorded for, and bounded by, the wrapper too."""
+    callers = _log_of(compiling_cell(wrapper)).callers
+    callers.append(_log_of(wrapper))
+    try:
+        yield
+    finally:
+        callers.pop()
+
+
+def compiling_cell(cell: nn.Cell) -> nn.Cell:
+    """The cell whose graphs a call of ``cell`` compiles and runs: the one inside of a wrapper."""
+    return getattr(cell, COMPILES, cell)
 
 
 def argument_names(cell: nn.Cell) -> tuple[list[str], bool]:
@@ -113,16 +154,20 @@ def recorded(compile: Callable[..., Any], warn: bool = False) -> Callable[..., A
 
     @functools.wraps(compile)
     def wrapper(self: nn.Cell, *args: Any, **kwargs: Any) -> Any:
-        log = _log_of(self)
-        if log.recording:
-            return compile(self, *args, **kwargs)
-        log.recording = True
-        try:
-            return _recorded_compile(compile, self, log, args, kwargs, warn)
-        finally:
-            log.recording = False
+        return _record(compile, self, args, kwargs, warn)
 
     return wrapper
+
+
+def _record(compile: Callable[..., Any], cell: nn.Cell, args: tuple, kwargs: dict, warn: bool) -> Any:
+    log = _log_of(cell)
+    if log.recording:
+        return compile(cell, *args, **kwargs)
+    log.recording = True
+    try:
+        return _recorded_compile(compile, cell, log, args, kwargs, warn)
+    finally:
+        log.recording = False
 
 
 class _InstanceCompile:
@@ -132,42 +177,61 @@ class _InstanceCompile:
         self.cell = cell
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return recorded(type(self.cell).compile)(self.cell, *args, **kwargs)
+        return _record(type(self.cell).compile, self.cell, args, kwargs, warn=False)
 
 
 def _recorded_compile(
     compile: Callable[..., Any], cell: nn.Cell, log: _Log, args: tuple, kwargs: dict, warn: bool
 ) -> Any:
-    before = _mindspore.compiled_phases(cell)
-    if log.limit is not None and len(before) >= log.limit and _mindspore.would_compile(cell, args, kwargs):
-        raise GraphLimitError(
-            f"{_name(cell)} would compile graph {len(before) + 1} of at most {log.limit}: "
-            f"{_explain(cell, log, args, kwargs)}"
-        )
+    # This runs at every step: little is looked at unless something compiles.
+    before = len(cell.compile_cache)
+    for one in (log, *log.callers):
+        if one.limit is not None and before >= one.limit:
+            _hold(cell, one, args, kwargs)
     start = time.perf_counter()
     result = compile(cell, *args, **kwargs)
-    if len(cell.compile_cache) > len(before):
-        _enter(cell, log, set(before), args, kwargs, time.perf_counter() - start)
-        if warn and not log.warned and len(before) + 1 > WARN_AFTER:
+    if len(cell.compile_cache) > before:
+        for one in (log, *log.callers):
+            _enter(cell, one, args, kwargs, time.perf_counter() - start)
+        held = _held(cell, log)
+        if warn and not log.warned and held > WARN_AFTER:
             log.warned = True
             latest = list(log.entries.values())[-1]
             warnings.warn(
-                f"{_name(cell)} has compiled {len(before) + 1} graphs "
+                f"{_name(cell)} has compiled {held} graphs "
                 f"({sum(graph.seconds or 0 for graph in log.entries.values()):.1f} s); the last because "
                 f"{latest.reason}. {_remedy(cell, log, args, kwargs)}",
                 RecompilationWarning,
                 stacklevel=4,
             )
+    for caller in log.callers:
+        if _mindspore.latest_phase(cell) not in caller.entries:
+            _enter(cell, caller, args, kwargs, None)
     return result
 
 
-def _enter(cell: nn.Cell, log: _Log, before: set, args: tuple, kwargs: dict, seconds: float) -> None:
+def _held(cell: nn.Cell, log: _Log) -> int:
+    """How many graphs of ``cell`` count for a bound."""
+    phases = _mindspore.compiled_phases(cell)
+    return len(phases) if log is _log_of(cell) else sum(phase in log.entries for phase in phases)
+
+
+def _hold(cell: nn.Cell, log: _Log, args: tuple, kwargs: dict) -> None:
+    """Raise where the bound would be passed."""
+    held = _held(cell, log)
+    if held >= (log.limit or 0) and _mindspore.would_compile(cell, args, kwargs):
+        raise GraphLimitError(
+            f"{_name(cell)} would compile graph {held + 1} of at most {log.limit}: {_explain(cell, log, args, kwargs)}"
+        )
+
+
+def _enter(cell: nn.Cell, log: _Log, args: tuple, kwargs: dict, seconds: Optional[float]) -> None:
+    """Note the graph for these arguments; ``seconds`` None where the cell had it before."""
     arguments, shapes = _describe(cell, args, kwargs)
     reason = _difference(log, arguments) or "first graph"
-    for phase in _mindspore.compiled_phases(cell):
-        if phase not in before:
-            log.entries[phase] = Graph(_mindspore.phase_name(cell, phase), arguments, seconds, reason)
-            log.shapes[phase] = shapes
+    phase = _mindspore.latest_phase(cell)
+    log.entries[phase] = Graph(_mindspore.phase_name(cell, phase), arguments, seconds, reason)
+    log.shapes[phase] = shapes
 
 
 def _name(cell: nn.Cell) -> str:

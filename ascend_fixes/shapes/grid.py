@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 import numpy as np
 
@@ -63,6 +63,41 @@ class Grid:
         array = _checked_pairs(pairs)
         aligned = np.maximum(-(-array // multiple_of), 1) * np.asarray(multiple_of)
         return cls(best_cover(aligned, k, _cost_table(cost)))
+
+    @classmethod
+    def plan(
+        cls,
+        pairs: Iterable[Pair],
+        step_cost: PairCost,
+        compile_cost: Union[float, PairCost],
+        epochs: float = 1,
+        max_sizes: int = 8,
+        multiple_of: tuple[int, int] = (1, 1),
+    ) -> Grid:
+        """Of the grids that `fit` finds for 1 to ``max_sizes`` sizes the one with the least time for a whole run.
+
+        Args:
+            pairs: of every step of one epoch; or of every sample, if ``step_cost`` is then a sample's share.
+            step_cost: seconds of one step at two sizes; must not fall with either.
+            compile_cost: seconds to compile two sizes: a number, or a function of them.
+            epochs: how often ``pairs`` are run; more epochs pay for more graphs.
+            max_sizes: no more sizes than this.
+            multiple_of: as in `fit`.
+
+        Raises:
+            SizesError: as `fit`, and for ``epochs`` or ``max_sizes`` that is not positive.
+        """
+        if not epochs > 0 or max_sizes < 1:
+            raise SizesError(f"epochs={epochs}, max_sizes={max_sizes}: no run to plan for; pass positive numbers")
+        array = _checked_pairs(pairs)
+        distinct, counts = np.unique(array, axis=0, return_counts=True)
+
+        def seconds(grid: Grid) -> float:
+            padded = [grid(int(first), int(second)) for first, second in distinct]
+            compiling = (compile_cost(*size) if callable(compile_cost) else compile_cost for size in grid)
+            return epochs * sum(step_cost(*size) * int(n) for size, n in zip(padded, counts)) + sum(compiling)
+
+        return min((cls.fit(array, k, step_cost, multiple_of) for k in range(1, max_sizes + 1)), key=seconds)
 
     def __call__(self, first: int, second: int) -> Pair:
         """The pair of sizes that holds both lengths, of least area. Raises `LengthError` where there is none."""

@@ -11,7 +11,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Union
 
-import mindspore
 import numpy as np
 from mindspore import Tensor, ops
 
@@ -32,24 +31,19 @@ def is_array(value: Any) -> bool:
     return isinstance(value, (Tensor, np.ndarray))
 
 
-def pad(array: Array, sizes: Sequence[tuple[int, int]], value: Any = 0) -> Tensor:
-    """``array`` with every ``(axis, size)`` of ``sizes`` padded at the end, or cut, to its size.
+def pad(array: Array, shape: Sequence[int], value: Any = 0) -> Tensor:
+    """``array`` with every axis padded at the end with ``value``, or cut, to ``shape``.
 
-    A NumPy array becomes a Tensor of the same dtype. A Tensor that fits already is returned itself.
+    A NumPy array becomes a Tensor of the same dtype.
 
     Raises:
         PadValueError: where the dtype cannot hold ``value`` (a fraction or a negative in an integer, -1e9 in float16).
     """
-    shape = list(array.shape)
-    for axis, size in sizes:
-        shape[axis] = size
     if isinstance(array, Tensor):
-        if tuple(shape) == array.shape:
-            return array
-        if _differentiable(array):
-            return _pad_on_device(array, sizes, value)
+        if not _mindspore.in_graph_mode():
+            return _pad_on_device(array, shape, value)
         array = array.asnumpy()
-    kept = tuple(slice(min(old, new)) for old, new in zip(array.shape, shape))
+    kept = tuple([slice(min(old, new)) for old, new in zip(array.shape, shape)])
     padded = np.full(shape, _fill(array.dtype, value), dtype=array.dtype)
     padded[kept] = array[kept]
     return Tensor.from_numpy(padded)
@@ -60,18 +54,13 @@ def crop(tensor: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
     index = [slice(None)] * tensor.ndim
     for axis, size in sizes:
         index[axis] = slice(size)
-    if _differentiable(tensor):
+    if not _mindspore.in_graph_mode():
         return tensor[tuple(index)]
     return Tensor.from_numpy(np.ascontiguousarray(tensor.asnumpy()[tuple(index)]))
 
 
-def _differentiable(tensor: Tensor) -> bool:
-    """Whether to stay in tensor operations: in PyNative mode, and for bfloat16, which NumPy does not have."""
-    return not _mindspore.in_graph_mode() or tensor.dtype == mindspore.bfloat16
-
-
-def _pad_on_device(tensor: Tensor, sizes: Sequence[tuple[int, int]], value: Any) -> Tensor:
-    for axis, size in sizes:
+def _pad_on_device(tensor: Tensor, target: Sequence[int], value: Any) -> Tensor:
+    for axis, size in enumerate(target):
         missing = size - tensor.shape[axis]
         if missing > 0:
             shape = list(tensor.shape)
@@ -87,7 +76,7 @@ def _fill(dtype: np.dtype, value: Any) -> Any:
     """``value`` in ``dtype``; refused where the conversion changes what it means."""
     with np.errstate(over="ignore", invalid="ignore"):
         filled = np.asarray(value).astype(dtype)
-    exact = np.issubdtype(dtype, np.inexact)
-    if (np.isfinite(value) and not np.isfinite(filled)) if exact else not filled == value:
+    rounds = dtype.kind not in "biu"  # bfloat16, too, which NumPy itself does not know
+    if (np.isfinite(value) and not np.isfinite(filled)) if rounds else not filled == value:
         raise PadValueError(f"pad value {value!r} does not fit {dtype}; choose one that {dtype} can hold")
     return filled[()]

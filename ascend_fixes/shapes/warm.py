@@ -21,7 +21,7 @@ from mindspore import nn
 
 from ascend_fixes.shapes.bucketed import bucketing_of
 from ascend_fixes.shapes.compile_cache import CompileCache, CompileCacheError, clean_up
-from ascend_fixes.shapes.graphs import argument_names
+from ascend_fixes.shapes.graphs import argument_names, compiling_cell
 
 __all__ = ["WarmReport", "warm"]
 
@@ -110,7 +110,8 @@ def _fork(cell: nn.Cell, bucketing: Any, args: tuple, sizes: dict[str, int], cac
     status = 1
     try:
         with cache:
-            cell.compile(*bucketing.padded(args, sizes))
+            padded, named = bucketing.padded(args, {}, bucketing.layout(args, sizes))
+            compiling_cell(cell).compile(*padded, **named)
         # A graph that cannot be stored has to be compiled when it is called.
         status = 0 if cache.counts.stored + cache.counts.hits else 1
     except BaseException as error:

@@ -1,0 +1,194 @@
+"""Copies of cells in which every operation passes through a method of ours, in graph and in PyNative mode.
+
+MindSpore offers no hook on operators, so the methods of a cell are rewritten: each call and each arithmetic operation
+in their source becomes an argument of a method that the copy has in addition. The cells themselves, their classes
+and modules stay as they are. The graph compiler reads the new source from a temporary folder of the process.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import inspect
+import itertools
+import tempfile
+import textwrap
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+from mindspore import nn
+
+from ascend_fixes import _mindspore
+
+__all__ = ["Edit", "Site", "instrumented"]
+
+CONTAINERS = (nn.CellList, nn.CellDict, nn.SequentialCell)  # they compute nothing themselves
+_NUMBERS = itertools.count()
+_BUILTINS = frozenset(dir(builtins))
+
+
+@dataclass(frozen=True)
+class Site:
+    """An operation in a method's source: the text of what is called (or the operator's symbol), file, line and text."""
+
+    callee: str
+    file: str
+    line: int
+    text: str
+
+
+class Edit(ast.NodeTransformer):
+    """Rewrites one method. Subclasses say how in `around`, and which ``methods`` the copies get."""
+
+    methods: dict[str, Callable] = {}
+
+    def __init__(self, owner: str, file: str, first_line: int) -> None:
+        self.owner, self.file, self.first_line = owner, file, first_line
+        self.sites: list[Site] = []
+
+    def around(self, node: ast.expr) -> ast.expr:
+        """What stands in place of an operation, whose parts are rewritten already."""
+        raise NotImplementedError
+
+    def call(self, method: str, *arguments: ast.expr) -> ast.Call:
+        """``self.method(arguments)``."""
+        return ast.Call(ast.Attribute(ast.Name(self.owner, ast.Load()), method, ast.Load()), list(arguments), [])
+
+    def site(self, node: ast.expr) -> int:
+        """The number of an operation among the method's `sites`."""
+        called = node.func if isinstance(node, ast.Call) else getattr(node, "op", node)
+        name = ast.unparse(called) if isinstance(node, ast.Call) else type(called).__name__
+        self.sites.append(Site(name, self.file, self.first_line + node.lineno - 1, ast.unparse(node)))
+        return len(self.sites) - 1
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if isinstance(node.func, ast.Name) and node.func.id in _BUILTINS:
+            return node if node.func.id == "super" else self.generic_visit(node)  # type: ignore[return-value]
+        return self.edited(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
+        return self.edited(node)
+
+    def edited(self, node: Any) -> ast.expr:
+        self.generic_visit(node)
+        return ast.copy_location(self.around(node), node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        node.value = self.visit(node.value)  # an index is no operation
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt:
+        if not isinstance(node.target, ast.Name):
+            return node
+        value = ast.copy_location(ast.BinOp(ast.Name(node.target.id, ast.Load()), node.op, node.value), node)
+        return ast.copy_location(ast.Assign([node.target], self.visit(value)), node)
+
+
+def instrumented(cell: nn.Cell, edit: type[Edit], prepare: Callable[[nn.Cell, str], dict[str, Any]]) -> nn.Cell:
+    """A copy of ``cell`` and of the cells in it whose methods are rewritten by ``edit``; parameters are shared.
+
+    ``prepare(cell, path)`` gives attributes for the copy of each cell. Cells with a ``bprop`` of their own are one operation:
+    they stay as they are. So do methods whose source is not to be had.
+    """
+    return _instrumented(cell, "", edit, prepare, {}, {})
+
+
+def _instrumented(cell: Any, path: str, edit: type[Edit], prepare: Callable, copies: dict, classes: dict) -> Any:
+    if id(cell) in copies:
+        return copies[id(cell)]
+    if "bprop" in {name for cls in type(cell).__mro__[:-1] if cls is not nn.Cell for name in vars(cls)}:
+        return cell
+    children = {
+        name: _instrumented(child, f"{path}.{name}" if path else name, edit, prepare, copies, classes)
+        for name, child in _mindspore.child_cells(cell).items()
+    }
+    twin = _mindspore.copy_with_children(cell, children)
+    copies[id(cell)] = twin
+    if isinstance(cell, CONTAINERS):
+        return twin
+    cls = type(cell)
+    if cls not in classes:
+        classes[cls] = _rewritten_class(cls, edit)
+    twin.__class__ = classes[cls]
+    for name, value in prepare(cell, path).items():
+        setattr(twin, name, value)
+    return twin
+
+
+def _rewritten_class(cls: type, edit: type[Edit]) -> type:
+    members: dict[str, Any] = dict(edit.methods)
+    found: dict[str, list[Site]] = {}
+    for base in reversed([base for base in cls.__mro__ if issubclass(base, nn.Cell) and base is not nn.Cell]):
+        for name, function in vars(base).items():
+            if isinstance(function, types.FunctionType) and not name.startswith("__"):
+                rewritten = _rewritten(function, base.__name__, edit)
+                members.pop(name, None)
+                if rewritten is not None:
+                    members[name], found[name] = rewritten
+    members["operation_sites"] = found
+    members["__module__"], members["__doc__"] = cls.__module__, cls.__doc__
+    return type(cls.__name__, (cls,), members)
+
+
+def _rewritten(function: types.FunctionType, owner: str, edit: type[Edit]) -> Optional[tuple[Callable, list[Site]]]:
+    """The function rewritten, and its sites; None where there is nothing to rewrite."""
+    code = function.__code__
+    if hasattr(function, "__wrapped__") or not code.co_argcount:
+        return None
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+        node = ast.parse(source).body[0]
+    except (OSError, SyntaxError, TypeError):
+        return None
+    if not isinstance(node, ast.FunctionDef):
+        return None
+    editor = edit(code.co_varnames[0], code.co_filename, code.co_firstlineno)
+    node.decorator_list, node.returns = [], None
+    node.body = [editor.visit(statement) for statement in node.body]
+    for argument in [*node.args.args, *node.args.kwonlyargs]:
+        argument.annotation = None
+    node.args.defaults = [ast.Constant(None) for _ in node.args.defaults]
+    node.args.kw_defaults = [default and ast.Constant(None) for default in node.args.kw_defaults]
+    # Inside a class of that name private names are mangled as they were; free variables are those of a function around.
+    inner: ast.stmt = ast.ClassDef(owner, [], [], [node], [])
+    outer = [name for name in code.co_freevars if name != "__class__"]
+    if outer:
+        arguments = ast.arguments([], [ast.arg(name) for name in outer], None, [], [], None, [])
+        inner = ast.FunctionDef("around", arguments, [inner], [], None)
+    text = ast.unparse(ast.fix_missing_locations(ast.Module([inner], [])))
+    file = str(Path(_folder().name) / f"{function.__qualname__}_{next(_NUMBERS)}.py")
+    Path(file).write_text(text, encoding="utf-8")
+    made_code = _code_named(compile(text, file, "exec"), function.__name__)
+    if made_code is None or not set(made_code.co_freevars) <= set(code.co_freevars):
+        return None
+    cells = dict(zip(code.co_freevars, function.__closure__ or ()))
+    made = types.FunctionType(
+        made_code,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        tuple(cells[name] for name in made_code.co_freevars),
+    )
+    made.__kwdefaults__, made.__module__ = function.__kwdefaults__, function.__module__
+    made.__qualname__, made.__doc__ = function.__qualname__, function.__doc__
+    return made, editor.sites
+
+
+@functools.cache
+def _folder() -> tempfile.TemporaryDirectory:
+    """Where the rewritten sources lie until the process ends: the graph compiler reads them from files."""
+    return tempfile.TemporaryDirectory(prefix="ascend_fixes_")
+
+
+def _code_named(code: types.CodeType, name: str) -> Optional[types.CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            if constant.co_name == name:
+                return constant
+            found = _code_named(constant, name)
+            if found is not None:
+                return found
+    return None
