@@ -13,6 +13,7 @@ import importlib
 import os
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import mindspore
@@ -36,6 +37,19 @@ def version() -> tuple[int, ...]:
 def backend() -> str:
     """The backend that graphs run on, ``"CPU"``, ``"GPU"`` or ``"Ascend"``; asking does not initialise a device."""
     return mindspore.get_context("device_target")
+
+
+def fork() -> int:
+    """As `os.fork`, but the child gets threads of its own: without them its first graph would wait for ever."""
+    from mindspore._c_expression import fork_utils
+
+    fork_utils.prepare_before_fork()
+    child = os.fork()
+    if child:
+        fork_utils.parent_at_fork()
+    else:
+        fork_utils.child_at_fork()
+    return child
 
 
 # --- shapes: compilation, the compile cache, dynamic inputs ------------------------------------
@@ -303,6 +317,29 @@ def set_kernel_directory(path: str) -> None:
     ``set_context(compile_cache_path=...)`` would create the folder and cannot set it back to "".
     """
     _set_context_parameter("compile_cache_path", path)
+
+
+def fusion_compiler_runs() -> bool:
+    """Whether this process, or the one that it was forked from, has started AKG's compile server.
+
+    The server is a child process that keeps the working directory it was started in, and writes its kernels there.
+    """
+    return any(b"kernel_build_server_akg" in _command_line(child) for child in _children(os.getpid(), os.getppid()))
+
+
+def _children(*parents: int) -> list[int]:
+    found = []
+    for parent in parents:
+        for path in Path(f"/proc/{parent}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                found += [int(child) for child in path.read_text().split()]
+    return found
+
+
+def _command_line(process: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""
 
 
 def _set_context_parameter(name: str, value: str) -> None:

@@ -105,8 +105,7 @@ class BisectReport:
 def bisect(cell: Any, *inputs: Any, grad: bool = True, rtol: float | None = None, limit: float = 120.0) -> BisectReport:
     """Find a minimal set of operators that must be left out of fusion for this cell to be right.
 
-    Every run happens in a fork of this process, so call it before this process compiles anything, or give a
-    factory, which is searched in a new process.
+    Every run happens in a fork of this process, or, for a factory, of a new one.
 
     Args:
         cell: a cell, or ``"package.module:factory"``, a function that returns a cell and its inputs.
@@ -119,7 +118,7 @@ def bisect(cell: Any, *inputs: Any, grad: bool = True, rtol: float | None = None
 
     Raises:
         BisectError: the cell does not run without fusion, differs from run to run without fusion, differs
-            for a reason other than the operators that were fused, or this process has compiled already.
+            for a reason other than the operators that were fused.
         MissingCompilerError: fusion's compiler cannot be imported.
     """
     require_compiler()
@@ -127,11 +126,6 @@ def bisect(cell: Any, *inputs: Any, grad: bool = True, rtol: float | None = None
         return _in_new_process(cell, grad, rtol, limit)
     if not isinstance(cell, nn.Cell):
         raise BisectError(f"cell must be a cell or 'package.module:factory', not {cell!r}")
-    if _mindspore.has_compiled_anything():
-        raise BisectError(
-            "this process has compiled a graph, and MindSpore does not survive a fork after that; "
-            "call bisect first, or give it 'package.module:factory'"
-        )
     return _Search(cell, inputs, grad, rtol, limit).report()
 
 
@@ -235,7 +229,11 @@ class _Search:
         for name, value in reference.items():
             scales[name.split()[0]] = max(scales.get(name.split()[0], 0.0), _largest(value))
         errors = [
-            (_distance(got[name], value, self._slack(name)) / max(_largest(value), scales[name.split()[0]] / 100, 1e-30), name)
+            (
+                _distance(got[name], value, self._slack(name))
+                / max(_largest(value), scales[name.split()[0]] / 100, 1e-30),
+                name,
+            )
             for got in trial.arrays
             for name, value in reference.items()
             if name in got

@@ -1,8 +1,7 @@
 """One run of a cell, fused or not, in a process of its own.
 
-The process is forked, so it holds the very cell; MindSpore survives a fork only
-before its first compilation. A crash of the compiler, a hang and an error are
-outcomes like any other.
+The process is forked, so it holds the very cell. A crash of the compiler, a hang
+and an error are outcomes like any other.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from ascend_fixes.fusion.guarding import guard
 
 __all__ = ["Trial", "run"]
 
+_KERNELS = "akg_kernel_meta"
 _REPETITIONS = 2  # wrong values that change from run to run are wrong in at least one of them
 # How far parameters and inputs are moved, up and down, to see which results rounding decides: some 100 units in the last
 # place of float32, one of float16.
@@ -112,7 +112,7 @@ def run(
         folder = Path(name)
         sys.stdout.flush()
         sys.stderr.flush()
-        child = os.fork()
+        child = _mindspore.fork()
         if child == 0:
             code = 1
             try:
@@ -134,8 +134,9 @@ def _in_child(
     with open(folder / "log", "wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    os.chdir(folder)
-    _mindspore.set_kernel_directory(str(folder))
+    if not _mindspore.fusion_compiler_runs():
+        os.chdir(folder)
+        _mindspore.set_kernel_directory(str(folder))
     mindspore.set_context(mode=mindspore.GRAPH_MODE, enable_graph_kernel=fused)
     trained = [parameter.name for parameter in cell.trainable_params()]  # the wrapper below adds to the names
     parameters = dict(cell.parameters_dict())
@@ -217,9 +218,14 @@ def _wait(child: int, limit: float, folder: Path) -> str:
 
 
 def _collect(folder: Path, failure: str) -> tuple[Any, ...]:
-    """The arrays, kernels, scopes and nearby arrays that a run has left in its folder."""
+    """The arrays, kernels, scopes and nearby arrays that a run has left in its folder.
+
+    Where this process has fused before, its compile server serves the run too and writes kernels into this process's
+    working directory; then all kernels there count, because those that it had before are not written again.
+    """
     kernels = []
-    for path in sorted(folder.glob("akg_kernel_meta/*.info")):
+    where = folder if (folder / _KERNELS).is_dir() else Path.cwd()
+    for path in sorted((where / _KERNELS).glob("*.info")):
         with contextlib.suppress(ValueError):  # the compiler was killed while writing
             kernels.append((path.stem, tuple(part["name"] for part in json.loads(path.read_text())["op_desc"])))
     if failure:

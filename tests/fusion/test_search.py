@@ -138,3 +138,16 @@ def test_a_damaged_file_is_set_aside(report, content):
     assert path.with_suffix(".damaged").read_bytes() == content and not path.exists()
     fusion.learn(report)
     assert len(learned()) == 1
+
+
+@pytest.mark.slow
+def test_a_process_that_has_compiled_and_fused_can_search_too(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(_HERE / "bisect_after_fusing.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    said = [line for line in done.stdout.splitlines() if line.startswith("(")]
+    assert said == ["('cluster:Transpose',)", "()", "(4, 10, 64)"], done.stderr[-2000:]
