@@ -127,7 +127,13 @@ class LossScaler:
         return ops.cast(grads, mindspore.float32) / self.loss_scale
 
     def update(self, finite: Any) -> Any:
-        """Change the scale after a step whose gradients were ``finite`` (a scalar bool Tensor) or not; returns the new scale."""
+        """Change the scale after a step whose gradients were ``finite`` (a bool, or a scalar bool Tensor) or not.
+
+        Returns:
+            The new scale.
+        """
+        if not isinstance(finite, Tensor):
+            finite = Tensor(bool(finite))
         scale = self.loss_scale.value()
         good = self.good_steps + 1
         bad = ops.select(finite, ops.zeros_like(self.bad_steps), self.bad_steps + 1)

@@ -15,7 +15,7 @@ from typing import Any, Callable, Optional
 
 import mindspore
 import numpy as np
-from mindspore import nn, ops
+from mindspore import Tensor, nn, ops
 
 from ascend_fixes.errors import AscendFixesError
 
@@ -37,7 +37,8 @@ def callback(function: Callable[..., Any], shape: Any, dtype: Any, gradient: Opt
             order of the graph, from a thread of MindSpore's.
         shape: of the output: a tuple of positive integers, or a function from the inputs' shapes to one. A list for
             several outputs.
-        dtype: of the output, a MindSpore dtype, or a function from the inputs' dtypes to one. A list for several.
+        dtype: of the output, a MindSpore or NumPy dtype, or a function from the inputs' dtypes to a MindSpore one. A
+            list for several.
         gradient: ``gradient(*inputs, output, output_gradient)`` returns one array an input, in its shape and
             dtype, or None where it has no gradient. None means that differentiating raises.
 
@@ -48,6 +49,16 @@ def callback(function: Callable[..., Any], shape: Any, dtype: Any, gradient: Opt
         CallbackError: on the call, what came back has another shape, dtype or number of arrays.
     """
     return Callback(function, shape, dtype, gradient)
+
+
+def _dtype(dtype: Any) -> Any:
+    """MindSpore's dtype for NumPy's or Python's; anything else as it is."""
+    if not isinstance(dtype, (type, np.dtype, str)):
+        return dtype
+    try:
+        return Tensor(np.zeros((), np.dtype(dtype))).dtype
+    except TypeError:
+        raise CallbackError(f"dtype={dtype!r} is no dtype of MindSpore's; pass one, for example float32") from None
 
 
 class Callback(nn.Cell):
@@ -62,6 +73,7 @@ class Callback(nn.Cell):
             )
         if several and () in map(_fixed, shape):
             raise CallbackError("one of several outputs cannot have the shape (); announce (1,)")
+        dtype = [_dtype(each) for each in dtype] if several else _dtype(dtype)
         self.scalar = shape == ()
         backward = None if gradient is None else _backward(function, gradient, several)
         self.operator = host_operator(function, (1,) if self.scalar else shape, dtype, backward)

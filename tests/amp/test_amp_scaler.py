@@ -59,11 +59,11 @@ def scalers(draw) -> LossScaler:
 
 
 @settings(max_examples=8)
-@given(scalers(), st.lists(st.booleans(), min_size=1, max_size=12))
-def test_follows_the_reference_model(scaler, run):
+@given(scalers(), st.lists(st.booleans(), min_size=1, max_size=12), st.sampled_from([bool, np.bool_, Tensor]))
+def test_follows_the_reference_model(scaler, run, kind):
     reference = Reference(scaler)
     for finite in run:
-        new = scaler.update(Tensor(finite))
+        new = scaler.update(kind(finite))
         reference.update(finite)
         assert state_of(scaler) == reference.state()
         assert float(new) == reference.scale

@@ -181,11 +181,17 @@ def many(*inputs):
         ((cube, [same], same), "two lists of one length"),
         ((cube, [()], [mindspore.float32]), "announce"),
         ((cube, [same], [same], cube_gradient), "has one output"),
+        ((cube, (3,), "float33"), "dtype='float33' is no dtype"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_an_operator_is_named(arguments, message):
     with pytest.raises(CallbackError, match=message):
         callback(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.dtype("float32"), "float32", mindspore.float32])
+def test_numpys_names_of_a_dtype_will_do(dtype):
+    np.testing.assert_allclose(callback(cube, (3,), dtype).construct(three).asnumpy(), [1, -8, 27])
 
 
 def test_without_a_gradient_differentiating_fails():
