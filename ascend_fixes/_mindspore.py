@@ -190,6 +190,20 @@ def _rank() -> int:
     return communication.get_rank() if communication.GlobalComm.INITED else 0
 
 
+def is_whole_graph(content: bytes) -> bool:
+    """Whether what MindSpore wrote for its compile cache can be read as a model, to its end."""
+    from google.protobuf.message import DecodeError
+    from mindspore.train import mind_ir_pb2
+
+    model = mind_ir_pb2.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError:
+        return False
+    # The fields are written in their order, and this is the last: a file cut between two fields lacks it.
+    return model.HasField("graph") and model.HasField("mind_ir_version")
+
+
 def wanted_compile_cache() -> tuple[bool, str]:
     """Whether the user has switched the compile cache on, by context or environment, and its directory."""
     enabled = mindspore.get_context("enable_compile_cache")
