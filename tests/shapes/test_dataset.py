@@ -116,10 +116,14 @@ def test_carrying_over_adds_neither_shapes_nor_steps(lengths, size, seed):
 
 def test_what_is_left_over_joins_the_next_larger_bucket():
     lengths = [2, 2, 2, 4, 4]
-    sizes = [sorted(batch[0].shape for batch in made(lengths, (2, 4), 3, carry=carry).source) for carry in (False, True)]
+    sizes = [
+        sorted(batch[0].shape for batch in made(lengths, (2, 4), 3, carry=carry).source) for carry in (False, True)
+    ]
     assert sizes == [[(3, 2), (3, 4)], [(3, 2), (3, 4)]]
     lengths = [2, 2, 2, 2, 4, 4]
-    sizes = [sorted(batch[0].shape for batch in made(lengths, (2, 4), 3, carry=carry).source) for carry in (False, True)]
+    sizes = [
+        sorted(batch[0].shape for batch in made(lengths, (2, 4), 3, carry=carry).source) for carry in (False, True)
+    ]
     assert sizes == [[(3, 2), (3, 2), (3, 4)], [(3, 2), (3, 4)]]
 
 
