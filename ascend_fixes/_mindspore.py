@@ -287,7 +287,8 @@ def set_model_eval_network(model: mindspore.Model, network: mindspore.nn.Cell) -
 
 def cell_state(cell: mindspore.nn.Cell) -> dict[str, Any]:
     """A cell's attributes, sub-cells and parameters that its graph can depend on."""
-    state = {name: value for name, value in cell.__dict__.items() if name not in _VOLATILE}
+    unused = {"init_tensor"} if isinstance(cell, mindspore.nn.Embedding) else ()  # its table's first values
+    state = {name: value for name, value in cell.__dict__.items() if name not in _VOLATILE and name not in unused}
     return {
         name: value
         for name, value in state.items()
