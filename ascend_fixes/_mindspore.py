@@ -204,6 +204,20 @@ def _rank() -> int:
     return communication.get_rank() if communication.GlobalComm.INITED else 0
 
 
+def is_whole_graph(content: bytes) -> bool:
+    """Whether what MindSpore wrote for its compile cache can be read as a model, to its end."""
+    from google.protobuf.message import DecodeError
+    from mindspore.train import mind_ir_pb2
+
+    model = mind_ir_pb2.ModelProto()
+    try:
+        model.ParseFromString(content)
+    except DecodeError:
+        return False
+    # The fields are written in their order, and this is the last: a file cut between two fields lacks it.
+    return model.HasField("graph") and model.HasField("mind_ir_version")
+
+
 def wanted_compile_cache() -> tuple[bool, str]:
     """Whether the user has switched the compile cache on, by context or environment, and its directory."""
     enabled = mindspore.get_context("enable_compile_cache")
@@ -256,9 +270,39 @@ def dynamic_inputs(cell: mindspore.nn.Cell, inputs: tuple) -> Iterator[None]:
         cell._dynamic_shape_inputs = before
 
 
+def model_targets() -> tuple[str, str]:
+    """How `mindspore.Model` makes the cells that it trains and evaluates, as ``"module:Class.attribute"``.
+
+    ``_build_train_network(self)`` returns the cell, ``_build_eval_network(self, metrics, eval_network, eval_indexes)``
+    keeps it. Both are called once, by ``__init__``.
+    """
+    return tuple(f"mindspore.train.model:Model._build_{what}_network" for what in ("train", "eval"))  # type: ignore
+
+
+def model_network(model: mindspore.Model) -> mindspore.nn.Cell:
+    """The network that a `Model` was given."""
+    return model._network
+
+
+def model_loss(model: mindspore.Model) -> Any:
+    """The loss function that a `Model` was given, or None."""
+    return model._loss_fn
+
+
+def model_eval_network(model: mindspore.Model) -> Any:
+    """The cell that a `Model` evaluates, or None."""
+    return getattr(model, "_eval_network", None)
+
+
+def set_model_eval_network(model: mindspore.Model, network: mindspore.nn.Cell) -> None:
+    """Have a `Model` evaluate this cell."""
+    model._eval_network = network
+
+
 def cell_state(cell: mindspore.nn.Cell) -> dict[str, Any]:
     """A cell's attributes, sub-cells and parameters that its graph can depend on."""
-    state = {name: value for name, value in cell.__dict__.items() if name not in _VOLATILE}
+    unused = {"init_tensor"} if isinstance(cell, mindspore.nn.Embedding) else ()  # its table's first values
+    state = {name: value for name, value in cell.__dict__.items() if name not in _VOLATILE and name not in unused}
     return {
         name: value
         for name, value in state.items()

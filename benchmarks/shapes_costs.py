@@ -77,9 +77,7 @@ def _compiled(net: str, kind: str) -> Callable[[list[np.ndarray]], dict[str, flo
     cell = limit_graphs(module.training_step(), None)
     if kind == "dynamic":
         example = [ms.Tensor(array) for array in full(net, 8 if net == "bert" else (8, 8))]
-        cell.set_inputs(
-            *(ms.Tensor(shape=[ROWS, None], dtype=a.dtype) if a.ndim == 2 else a for a in example)
-        )
+        cell.set_inputs(*(ms.Tensor(shape=[ROWS, None], dtype=a.dtype) if a.ndim == 2 else a for a in example))
 
     def run(arrays: list[np.ndarray]) -> dict[str, float]:
         before, start = len(graphs(cell)), time.perf_counter()
@@ -168,7 +166,9 @@ def main() -> None:
     if options.child:
         child(options.net, options.child)
         return
-    found = measure(options.net, [parsed(s) for s in options.sizes.split(",")], options.rounds, options.kinds.split(","))
+    found = measure(
+        options.net, [parsed(s) for s in options.sizes.split(",")], options.rounds, options.kinds.split(",")
+    )
     if options.json:
         merged: dict[str, Any] = {}
         if os.path.exists(options.json):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 import numpy as np
@@ -23,7 +23,7 @@ import numpy as np
 from ascend_fixes.shapes import Buckets, Grid
 from benchmarks import shapes_corpora
 from benchmarks.shapes_costs import ROWS, Size, parsed
-from benchmarks.shapes_sequences import ALTERNATIVES, NATIVE, Corpus, batches, spaced
+from benchmarks.shapes_sequences import ALTERNATIVES, NATIVE, OURS, Corpus, batches, spaced
 
 __all__ = ["Costs", "Replay", "planned", "replay"]
 
@@ -34,15 +34,24 @@ GROWTH = (1, 10, 100)
 
 @dataclass(frozen=True)
 class Costs:
-    """Measured seconds by kind of graph ("static", "dynamic", "torch") and size; see `shapes_costs`."""
+    """Measured seconds by kind of graph ("static", "dynamic", "torch") and size; see `shapes_costs`.
+
+    ``warmed`` is what warming and loading some graphs took, over compiling them one after the other.
+    """
 
     net: str
     found: dict[str, Any]
+    warmed: float
 
     @classmethod
     def load(cls, path: str, net: str) -> Costs:
+        """Of one net; what `shapes_cache` found about warming lies beside them."""
         with open(path, encoding="utf-8") as stream:
-            return cls(net, json.load(stream)[net])
+            costs = cls(net, json.load(stream)[net], 1.0)
+        with open(path.replace("shapes_costs", "shapes_cache"), encoding="utf-8") as stream:
+            cache = json.load(stream)[net]
+        seconds = cache["warmed"]["warming"] + sum(cache["warmed"]["compiling"])
+        return replace(costs, warmed=seconds / sum(costs.compiling("static", parsed(n)) for n in cache["sizes"]))
 
     def runs(self, kind: str) -> bool:
         """Whether there is such a graph at all."""
@@ -99,8 +108,9 @@ def replay(corpus: Corpus, kind: str, sizes: Any, costs: Costs) -> Replay:
         found[(batch.size, batch.rows)] += 1
         held += len(batch.members)
     shapes = [next(iter(found))] if kind == "dynamic" else list(found)
+    compiling = sum(costs.compiling(graph, size) for size, _ in shapes) if kind != "torch" else 0.0
     return Replay(
-        sum(costs.compiling(graph, size) for size, _ in shapes) if kind != "torch" else 0.0,
+        compiling * (costs.warmed if kind == "warmed" else 1.0),
         sum(count * costs.step(graph, size, rows) for (size, rows), count in found.items()),
         0 if kind == "torch" else len(shapes),
         len(corpus.lengths) - held,
@@ -133,10 +143,11 @@ def compared(corpus: Corpus, costs: Costs, epochs: int) -> dict[str, Any]:
         if not costs.runs(graph):
             found[kind] = None  # there is no such graph: it does not compile
             continue
-        one = replay(corpus, kind, ours if kind == "ours" else spaced(corpus, len(ours)), costs)
+        one = replay(corpus, kind, ours if kind in OURS else spaced(corpus, len(ours)), costs)
         found[kind] = {"seconds": one.cold(epochs), "compiling": one.compiling, "graphs": one.graphs, "lost": one.lost}
     found["best native"] = min((kind for kind in NATIVE if found[kind]), key=lambda kind: found[kind]["seconds"])
-    found["times faster"] = found[found["best native"]]["seconds"] / found["ours"]["seconds"]
+    found["times faster"] = {kind: found[found["best native"]]["seconds"] / found[kind]["seconds"] for kind in OURS}
+    found["times faster than native"] = {kind: found["native"]["seconds"] / found[kind]["seconds"] for kind in OURS}
     oracle = epochs * replay(corpus, "per shape", None, costs).epoch
     found["oracle"] = {"seconds": oracle, "graphs": found["per shape"]["graphs"]}
     found["oracle times faster"] = found[found["best native"]]["seconds"] / oracle
@@ -147,7 +158,7 @@ def steady(corpus: Corpus, costs: Costs) -> dict[str, Any]:
     """Seconds of an epoch with everything compiled, over the oracle's."""
     oracle = replay(corpus, "per shape", None, costs).epoch
     found: dict[str, Any] = {"oracle, seconds": oracle}
-    for k in (4, MOST_SIZES, 16):
+    for k in (4, MOST_SIZES, 16, 24, 32):
         sizes = planned(corpus, costs, 1e6, k)
         found[f"ours, {k} sizes"] = replay(corpus, "ours", sizes, costs).epoch / oracle
         found[f"native, {k} sizes"] = replay(corpus, "native", spaced(corpus, k), costs).epoch / oracle
@@ -167,7 +178,7 @@ def growth(corpus: Corpus, costs: Costs) -> dict[str, Any]:
             grown = Corpus(corpus.name, lengths)
             sizes = planned(grown, costs, 1)
             for kind in ALTERNATIVES:
-                one = replay(grown, kind, sizes if kind == "ours" else spaced(grown, len(sizes)), costs)
+                one = replay(grown, kind, sizes if kind in OURS else spaced(grown, len(sizes)), costs)
                 per_thousand = 1000 * one.cold(1) / len(lengths)
                 found[what].setdefault(kind, {})[times] = {"seconds": per_thousand, "graphs": one.graphs}
     return found
@@ -186,7 +197,7 @@ def figure(found: dict[str, Any], path: str) -> None:
         for place, kind in enumerate(ALTERNATIVES):
             rows = [found["cold"][corpus][str(epochs)] for corpus in corpora]
             heights = [row[kind]["seconds"] / row["oracle"]["seconds"] if row[kind] else 0 for row in rows]
-            panel.bar(np.arange(len(corpora)) + 0.11 * place, heights, 0.1, label=kind)
+            panel.bar(np.arange(len(corpora)) + 0.1 * place, heights, 0.09, label=kind)
         panel.set_xticks(np.arange(len(corpora)) + 0.33, corpora)
         panel.set(title=f"{epochs} cold epoch{'s' * (epochs > 1)}", ylabel="seconds over the oracle's", yscale="log")
         panel.axhline(1, color="black", linewidth=0.6)

@@ -1,14 +1,15 @@
 """The batches that each alternative runs in an epoch: their sizes, in order, and which samples they hold.
 
-    per shape   batches pooled by length, padded to their longest: a static graph for every shape. Once all are
-                compiled this is the oracle
-    dynamic     the same batches on one dynamic graph (``set_inputs``)
-    longest     every batch padded to the corpus's longest
-    native      ``bucket_batch_by_length``: evenly spaced boundaries, as many as ours has sizes; for pairs by the longer
-                side. The last batch of each bucket is short, and a graph of its own
-    full        native with ``drop_remainder``: no short batches, and up to 15 samples of each bucket are lost
-    ours        ``shapes.bucket_dataset`` over planned sizes
-    torch       eager PyTorch on the pooled batches
+per shape   batches pooled by length, padded to their longest: a static graph for every shape. Once all are
+            compiled this is the oracle
+dynamic     the same batches on one dynamic graph (``set_inputs``)
+longest     every batch padded to the corpus's longest
+native      ``bucket_batch_by_length``: evenly spaced boundaries, as many as ours has sizes; for pairs by the longer
+            side. The last batch of each bucket is short, and a graph of its own
+full        native with ``drop_remainder``: no short batches, and up to 15 samples of each bucket are lost
+ours        ``shapes.bucket_dataset(carry=True)`` over planned sizes
+warmed      the same, with every graph compiled ahead by two processes (``shapes.warm``), which is counted
+torch       eager PyTorch on the pooled batches
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from typing import Any, Union
 
 import numpy as np
 
-from ascend_fixes.shapes import Buckets, Grid
+from ascend_fixes.shapes import Buckets, Grid, bucket_dataset
 from benchmarks import shapes_corpora
 from benchmarks.shapes_costs import ROWS, Size
 
-__all__ = ["ALTERNATIVES", "NATIVE", "Batch", "Corpus", "batches", "spaced"]
+__all__ = ["ALTERNATIVES", "NATIVE", "OURS", "Batch", "Corpus", "batches", "spaced"]
 
 NATIVE = ("per shape", "dynamic", "longest", "native", "full")  # what MindSpore offers
-ALTERNATIVES = (*NATIVE, "ours", "torch")
+OURS = ("ours", "warmed")
+ALTERNATIVES = (*NATIVE, *OURS, "torch")
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ def batches(corpus: Corpus, kind: str, sizes: Any, epoch: int) -> Iterator[Batch
     """The batches of one epoch; ``sizes`` are Buckets or a Grid for "ours", boundaries for "native" and "full"."""
     random = np.random.default_rng([0, epoch])
     if kind in ("native", "full"):
-        return _bucketed(corpus, Buckets(sizes), random, filled=False, keep_short=kind == "native")
-    if kind == "ours":
-        return _bucketed(corpus, sizes, random, filled=True, keep_short=True)
+        return _natively(corpus, Buckets(sizes), random, keep_short=kind == "native")
+    if kind in OURS:
+        return _ours(corpus, sizes, epoch)
     return _pooled(corpus, random, padded_to=corpus.longest if kind == "longest" else None)
 
 
@@ -86,24 +88,40 @@ def _pooled(corpus: Corpus, random: np.random.Generator, padded_to: Any) -> Iter
         yield Batch(padded_to or _size(corpus.lengths[members].max(0)), ROWS, members)
 
 
-def _bucketed(
-    corpus: Corpus, sizes: Union[Buckets, Grid], random: np.random.Generator, filled: bool, keep_short: bool
-) -> Iterator[Batch]:
-    """Batches of one bucket each, in random order; the last of a bucket filled up, short, or left out."""
+def _natively(corpus: Corpus, sizes: Buckets, random: np.random.Generator, keep_short: bool) -> Iterator[Batch]:
+    """Batches of one bucket each, in random order; the last of a bucket is short, or left out."""
     held: dict[Size, list[int]] = {}
-    square = isinstance(sizes, Buckets) and corpus.lengths.ndim == 2
     for place in random.permutation(len(corpus.lengths)).tolist():
-        length = corpus.lengths[place]
-        size: Size = sizes(int(length.max())) if isinstance(sizes, Buckets) else sizes(*map(int, length))
-        held.setdefault((size, size) if square else size, []).append(place)
+        held.setdefault(sizes(int(corpus.lengths[place].max())), []).append(place)
     found = []
     for size, places in held.items():
         for start in range(0, len(places), ROWS):
             members = np.asarray(places[start : start + ROWS])
             if len(members) == ROWS or keep_short:
-                found.append(Batch(size, ROWS if filled else len(members), members))
+                found.append(Batch(size if corpus.lengths.ndim == 1 else (size, size), len(members), members))
     for place in random.permutation(len(found)):
         yield found[place]
+
+
+class _Nothing:
+    """As many samples as a corpus has, without their content."""
+
+    def __init__(self, corpus: Corpus):
+        self.corpus = corpus
+
+    def __len__(self) -> int:
+        return len(self.corpus.lengths)
+
+    def __getitem__(self, place: int) -> dict[str, np.ndarray]:
+        return {"words": np.zeros(self.corpus.lengths[place], np.int8)}
+
+
+def _ours(corpus: Corpus, sizes: Union[Buckets, Grid], epoch: int) -> Iterator[Batch]:
+    """What the pipeline itself plans."""
+    axes = {"words": 1} if corpus.lengths.ndim == 1 else {"words": {1: "source", 2: "target"}}
+    pipeline = bucket_dataset(_Nothing(corpus), corpus.lengths, sizes, ROWS, shuffle_seed=0, axes=axes, carry=True)
+    for one in pipeline.source.plan(epoch):
+        yield Batch(one.size if corpus.lengths.ndim == 2 else one.size[0], one.rows, one.places)
 
 
 def _size(lengths: Any) -> Size:

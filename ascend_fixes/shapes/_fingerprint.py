@@ -199,6 +199,9 @@ class _Description:
             if self._add_module(base.__module__):
                 self.put("base", base.__qualname__)
                 for name, value in sorted(vars(base).items()):
+                    # A cell is made by the host, before it is compiled: what became of it is in its attributes.
+                    if name == "__init__" and issubclass(base, nn.Cell):
+                        continue
                     if isinstance(value, types.FunctionType) or not (name.startswith("__") or _is_descriptor(value)):
                         self.put(name)
                         self.add(value)

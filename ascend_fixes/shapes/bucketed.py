@@ -308,7 +308,8 @@ class _Bucketing:
 
     def padded_call(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """The arguments as a call would pass them on; counts nothing."""
-        args, kwargs = self._positional(args, kwargs)
+        if kwargs:
+            args, kwargs = self._positional(args, kwargs)
         return self.padded(args, kwargs, self.layout(args, self.plan.sizes(self.plan.lengths(args))))
 
     def _run_tiered(self, cell: nn.Cell, run: Callable[..., Any], args: tuple) -> Any:

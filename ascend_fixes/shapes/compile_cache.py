@@ -14,6 +14,7 @@ compiled anew.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import glob
 import hashlib
@@ -21,6 +22,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 import uuid
 import warnings
 from dataclasses import dataclass, replace
@@ -34,6 +36,7 @@ from ascend_fixes.shapes._fingerprint import UndescribableError, fingerprint
 __all__ = ["CacheCounts", "CompileCache", "CompileCacheError", "clean_up", "native_replacements"]
 
 _MAGIC = b"ascend_fixes graph 1\n"
+_ABANDONED = 3600.0  # seconds after which a half-written entry has no writer any more
 _NOT_WRITABLE = b""  # the entry of a graph that MindSpore fails to write: it is compiled without the cache at once
 
 
@@ -88,6 +91,13 @@ class Store:
         except BaseException:
             os.unlink(temporary)
             raise
+
+    def sweep(self) -> None:
+        """Remove what processes that died while writing have left; what is young may be being written."""
+        for name in glob.glob(os.path.join(glob.escape(self.path), "*.tmp")):
+            with contextlib.suppress(OSError):
+                if time.time() - os.stat(name).st_mtime > _ABANDONED:
+                    os.unlink(name)
 
     def _file(self, key: str) -> str:
         return os.path.join(self.path, f"{key}.graph")
@@ -258,6 +268,9 @@ class _Compilations:
             else:
                 self._skip("MindSpore wrote no graph")
             return
+        if not _mindspore.is_whole_graph(written):  # MindSpore itself does not notice that a disk is full
+            self._skip(f"MindSpore did not write the whole graph; is there room in {_directory().path}?")
+            return
         if self._store(store, key, written):
             self.counts = replace(self.counts, stored=self.counts.stored + 1)
 
@@ -318,7 +331,7 @@ class CompileCache:
         self.path = os.path.abspath(os.fspath(path))
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise CompileCacheError(f"path={self.path!r} is a file; pass a folder for the compiled graphs")
-        store = Store(self.path)
+        self._store = store = Store(self.path)
         self._compilations = _Compilations(lambda: store)
 
     @property
@@ -342,6 +355,7 @@ class CompileCache:
         _refuse_where_unsafe()
         if _in_use():
             raise CompileCacheError(f"a compile cache is in use ({_in_use()[0].path}); leave its with block first")
+        self._store.sweep()
         # The ledger keeps what it built by name, so each cache has a name of its own.
         ledger.hold(self, {f"{_HOLD}.{uuid.uuid4().hex}": self._compilations.replacements()})
         return self

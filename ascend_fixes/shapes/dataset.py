@@ -4,8 +4,8 @@ The plan of an epoch is a list of batches, each from one bucket, computed from t
 seed, the epoch and the lengths alone. Every rank computes the same plan and takes
 every num_shards-th row of each batch, so all ranks have the same shape at the same
 step and compile the same graphs at the same time. What is left over in a bucket is
-filled up to a whole batch with rows of weight zero: no sample is lost, none counts
-twice, and no batch has a shape of its own.
+filled up to a whole batch with rows of weight zero, or first carried over to the next
+larger bucket: no sample is lost, none counts twice, and no batch has a shape of its own.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def bucket_dataset(
     pad: Any = 0,
     weight: str = "weight",
     overflow: str = "error",
+    carry: bool = False,
 ) -> BucketDataset:
     """Batches of ragged samples in which every bucket has one shape.
 
@@ -78,6 +79,8 @@ def bucket_dataset(
         weight: the name of the added float32 column [rows]: 1 for samples, 0 for rows that fill a batch up (copies of
             the batch's first sample). A loss is the sum of weight times loss over the sum of the weights.
         overflow: what becomes of over-long samples: "error", "drop" or "truncate"; see `BucketDataset.over_long`.
+        carry: samples that are left over in a bucket join the next larger one that holds them, where that costs fewer
+            padded positions than filling a batch up: fewer steps, and no more shapes.
 
     Raises:
         LengthError: for an over-long sample, under overflow="error".
@@ -87,7 +90,7 @@ def bucket_dataset(
     return BucketDataset(
         _Source(
             *_samples(dataset, columns), lengths, buckets, batch_size, tokens_per_batch, shuffle_seed,
-            num_shards, shard_id, axes, pad, weight, overflow,
+            num_shards, shard_id, axes, pad, weight, overflow, carry,
         )
     )  # fmt: skip
 
@@ -167,6 +170,7 @@ class _Source:
     def __init__(
         self, samples: Any, names: list[str], lengths: Any, buckets: Any, batch_size: Any, tokens_per_batch: Any,
         shuffle_seed: Any, num_shards: int, shard_id: int, axes: Mapping, pad: Any, weight: str, overflow: str,
+        carry: bool,
     ):  # fmt: skip
         if (batch_size is None) == (tokens_per_batch is None):
             raise DatasetError(
@@ -189,6 +193,7 @@ class _Source:
         self.lengths = _checked_lengths(lengths, len(samples), len(self.ragged.sizers[0][0]))
         self.batch_size, self.tokens_per_batch, self.seed = batch_size, tokens_per_batch, shuffle_seed
         self.num_shards, self.shard_id, self.truncate = num_shards, shard_id, overflow == "truncate"
+        self.carry = carry
         self.members, self.over_long = self._members(overflow)
         self.epoch = self.step = 0
         self._start, self._producing = 0, 0
@@ -224,14 +229,30 @@ class _Source:
     def plan(self, epoch: int) -> list[_Batch]:
         """All global batches of an epoch, in order."""
         random = None if self.seed is None else np.random.default_rng([self.seed, epoch])
-        batches = []
-        for size, places in self.members.items():
-            order = places if random is None else random.permutation(places)
+        batches, carried = [], {size: np.zeros(0, dtype=np.int64) for size in self.members}
+        # By area, so that what is carried over is never too late.
+        for size in sorted(self.members, key=lambda size: (int(np.prod(size)), size)):
+            places = np.concatenate((self.members[size], carried[size]))
+            order = np.sort(places) if random is None else random.permutation(places)
             rows = self.rows(size) * self.num_shards
+            left = len(order) % rows
+            target = self._worth_carrying(size, left) if self.carry and left else None
+            if target is not None:
+                carried[target] = np.concatenate((carried[target], order[-left:]))
+                order = order[:-left]
             batches += [_Batch(size, order[first : first + rows], rows) for first in range(0, len(order), rows)]
         if random is None:
             return sorted(batches, key=lambda batch: int(batch.places[0]))
         return [batches[i] for i in random.permutation(len(batches))]
+
+    def _worth_carrying(self, size: tuple[int, ...], left: int) -> Optional[tuple[int, ...]]:
+        """The next size that holds ``size``, if ``left`` rows there are fewer padded positions than a batch here."""
+        area = int(np.prod(size))
+        larger = [other for other in self.members if other != size and all(a >= b for a, b in zip(other, size))]
+        target = min(larger, key=lambda other: (int(np.prod(other)), other), default=None)
+        if target is None or left * int(np.prod(target)) >= self.rows(size) * self.num_shards * area:
+            return None
+        return target
 
     def waste(self) -> float:
         content = int(self.lengths[np.concatenate(list(self.members.values()))].prod(1).sum())
@@ -314,6 +335,7 @@ class _Source:
             "per": "rows" if self.batch_size else "tokens",
             "over_long": self.over_long,
             "truncate": self.truncate,
+            "carry": self.carry,
             "global_rows": [self.rows(size) * self.num_shards for size in sizes],
             "size": size,
             "num_shards": self.num_shards,
@@ -327,7 +349,7 @@ class _Source:
         missing = [name for name in ("epoch", "step", *own) if name not in state]
         if missing:
             raise StateError(f"state lacks {', '.join(map(repr, missing))}; pass what state_dict() returned")
-        for name in ("samples", "buckets", "seed", "over_long", "truncate"):
+        for name in ("samples", "buckets", "seed", "over_long", "truncate", "carry"):
             if state[name] != own[name]:
                 raise StateError(
                     f"state was saved with other {name} ({_brief(state[name])}, here {_brief(own[name])}); "

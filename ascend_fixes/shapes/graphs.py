@@ -26,6 +26,7 @@ __all__ = [
     "GraphLimitError",
     "RecompilationWarning",
     "argument_names",
+    "bound_of",
     "called_through",
     "compiling_cell",
     "graphs",
@@ -114,6 +115,11 @@ def limit_graphs(cell: nn.Cell, n: Optional[int], advice: str = "") -> nn.Cell:
     log.limit, log.advice = n, advice
     watch(cell)
     return cell
+
+
+def bound_of(cell: nn.Cell) -> Optional[int]:
+    """How many graphs `limit_graphs` lets a cell compile; None for any number."""
+    return _log_of(cell).limit
 
 
 def watch(cell: nn.Cell) -> None:

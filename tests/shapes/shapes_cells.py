@@ -60,6 +60,29 @@ class Outer(nn.Cell):
         return self.inner(ids, mask) + 1
 
 
+class Counted(nn.Cell):
+    """Class scores from the number of positions that are not zero: one input, as `Model` passes with a loss."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Dense(1, 3)
+
+    def construct(self, x):
+        return self.head(x.sum(1, keepdims=True))
+
+
+class CountedLoss(nn.Cell):
+    """`Counted` with its loss inside."""
+
+    def __init__(self):
+        super().__init__(auto_prefix=False)
+        self.network = Counted()
+        self.loss = nn.CrossEntropyLoss()
+
+    def construct(self, x, label):
+        return self.loss(self.network(x), label)
+
+
 class PooledLoss(nn.Cell):
     """The loss of `Pooled`, to be trained."""
 

@@ -154,3 +154,26 @@ class Noisy(nn.Cell):
 
     def construct(self, ids, mask):
         return ops.standard_normal((2,)) + mask.sum()
+
+
+class Graded(nn.Cell):
+    """A masked recurrent model with everything that padding could change: loss, states, final state, gradients."""
+
+    def __init__(self, dtype, length_axis):
+        super().__init__()
+        self.dense = nn.Dense(4, WIDTH).to_float(dtype)
+        self.gru = nn.GRU(WIDTH, WIDTH, batch_first=length_axis == 1)
+        self.head = nn.Dense(WIDTH, 3).to_float(dtype)
+        self.axis = length_axis
+        self.weights = ms.ParameterTuple(self.trainable_params())
+        self.gradients = ops.value_and_grad(self.loss, None, self.weights, has_aux=True)
+
+    def loss(self, x, mask):
+        on = mask.expand_dims(-1)
+        states, last = self.gru(self.dense(x).astype(ms.float32), None, mask.sum(self.axis).astype(ms.int32))
+        pooled = (states * on).sum(self.axis) / on.sum(self.axis)
+        return (self.head(pooled + last[0]).astype(ms.float32) ** 2).mean(), states * on, last
+
+    def construct(self, x, mask):
+        (loss, states, last), gradients = self.gradients(x, mask)
+        return loss, states, last, gradients

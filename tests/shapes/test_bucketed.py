@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 import timeit
 
 import mindspore as ms
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore import Tensor, nn
 from shapes_cells import (
+    Counted,
+    CountedLoss,
     Decorated,
     Graphs,
     Pairs,
@@ -23,6 +26,8 @@ from shapes_cells import (
     tensors,
 )
 
+from ascend_fixes import amp
+from ascend_fixes.cures import patched
 from ascend_fixes.shapes import (
     BucketedCell,
     Buckets,
@@ -33,6 +38,7 @@ from ascend_fixes.shapes import (
     PlanError,
     bucketed,
     graphs,
+    limit_graphs,
     padding_counts,
 )
 from ascend_fixes.shapes.bucketed import bucketing_of
@@ -195,6 +201,7 @@ def test_the_decorator_is_called_with_options_only():
 
 
 def test_a_call_costs_at_most_100_microseconds_more_than_a_bare_one():
+    """On the host; benchmarks/shapes_overhead.py measures whole calls."""
     cell = bucketed(Scorer(), {"ids": 1, "mask": 1, "scale": 1}, Buckets([16, 32]), outputs={0: 1})
     arrays = [np.ones((16, 20), np.int32), np.ones((16, 20), np.float32), np.ones((16, 20), np.float32)]
     wide = Tensor(np.ones((16, 32), np.float32))
@@ -332,6 +339,92 @@ def test_model_trains_and_evaluates_bucketed_cells():
     result = model.eval(dataset, dataset_sink_mode=False)
     assert 0 <= result["accuracy"] <= 1
     assert len(graphs(evaluated)) == 2
+
+
+def test_an_amp_step_keeps_its_own_call_and_attributes():
+    network = PooledLoss(Pooled())
+    optimizer = nn.SGD(network.trainable_params(), learning_rate=0.1)
+    step = amp.TrainStep(network, optimizer, amp.LossScaler.static(8))
+    cell = bucketed(step, BOTH, Buckets([4, 8]), max_graphs=2)
+    results = [cell(*batch(n), np.array([0, 2], np.int32)) for n in (3, 7, 2)]
+    assert all(isinstance(result, amp.StepResult) and result.event == "updated" for result in results)
+    assert cell.overflowing() == "nothing" and cell.scaler is step.scaler and cell.optimizers is step.optimizers
+    assert len(graphs(cell)) == 2 and [p.name for p in cell.get_parameters()] == [p.name for p in step.get_parameters()]
+
+
+def test_calls_of_the_cell_inside_are_not_counted_for_the_wrapper():
+    bare = Pooled()
+    cell = bucketed(bare, BOTH, Buckets([8]), max_graphs=1)
+    for length in (3, 4):
+        bare(*tensors(*batch(length)))
+    cell(*batch(5))
+    assert len(graphs(cell)) == 1 and len(graphs(bare)) == 3
+    bare(*tensors(*batch(6)))
+    with pytest.raises(GraphLimitError, match="graph 2 of at most 1"):
+        cell(*batch(5, rows=3))
+
+
+def test_wrapping_leaves_a_bound_of_the_cell_in_force():
+    cell = bucketed(limit_graphs(Pooled(), 1), BOTH, Buckets([4, 8]))
+    cell(*batch(3))
+    with pytest.raises(GraphLimitError, match="graph 2 of at most 1"):
+        cell(*batch(7))
+
+
+def test_threads_call_a_bucketed_cell_in_turn():
+    cell, results = bucketed(Pooled(), BOTH, Buckets([4, 8])), {}
+
+    def call(length):
+        results[length] = cell(*batch(length)).asnumpy()
+
+    threads = [threading.Thread(target=call, args=(length,)) for length in (2, 3, 5, 6, 7, 8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert sorted(results) == [2, 3, 5, 6, 7, 8] and len(graphs(cell)) == 2
+    for length, found in results.items():
+        np.testing.assert_allclose(found, cell(*batch(length)).asnumpy(), rtol=1e-6)
+
+
+def test_compile_ahead_makes_the_graph_that_a_call_runs():
+    cell = bucketed(Pooled(), BOTH, Buckets([8]), masks={"mask": "ids"})
+    ids, _ = batch(5)
+    cell.compile(ids)
+    assert len(cell.cell.compile_cache) == 1 and padding_counts(cell).calls == 0
+    cell(ids)
+    assert len(cell.cell.compile_cache) == 1
+
+
+# --- mindspore.Model ------------------------------------------------------------------------------
+
+
+def trained_by_model(network, loss=True):
+    """The training and evaluation networks of a Model that has trained and evaluated five lengths."""
+    optimizer = nn.SGD(network.trainable_params(), learning_rate=0.1)
+    rows = [(batch(n)[1], np.array([0, 2], np.int32)) for n in (3, 7, 5, 8, 2)]
+    dataset = ms.dataset.GeneratorDataset(rows, ["mask", "label"], shuffle=False)
+    if not loss:
+        model = ms.Model(network, optimizer=optimizer)
+        model.train(1, dataset, dataset_sink_mode=False)
+        return model.train_network, None
+    model = ms.Model(network, nn.CrossEntropyLoss(), optimizer, metrics={"accuracy"})
+    model.train(1, dataset, dataset_sink_mode=False)
+    model.eval(dataset, dataset_sink_mode=False)
+    return model.train_network, model.eval_network
+
+
+def test_a_network_given_to_model_is_padded_under_the_patch():
+    unpadded, _ = trained_by_model(bucketed(Counted(), {"x": 1}, Buckets([4, 8])))
+    assert len(graphs(unpadded)) == 5
+    with patched("S7"):
+        train, evaluate = trained_by_model(bucketed(Counted(), {"x": 1}, Buckets([4, 8]), max_graphs=2))
+        own, _ = trained_by_model(bucketed(CountedLoss(), {"x": 1}, Buckets([8])), loss=False)
+        with pytest.raises(PlanError, match="bucket nn.TrainOneStepCell"):
+            trained_by_model(bucketed(Counted(), {"x": 1}, Buckets([8]), outputs=1))
+    assert len(graphs(train)) == len(graphs(evaluate)) == 2 and padding_counts(train).calls == 5
+    assert len(graphs(own)) == 1 and own.optimizer is not None
+    assert train.trainable_params()[0].name == "head.weight"
 
 
 # --- over-long inputs -----------------------------------------------------------------------------

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import mindspore as ms
 import numpy as np
@@ -110,6 +112,63 @@ def test_two_processes_share_a_folder(tmp_path):
     assert found[0]["results"]["6"] == pytest.approx(found[1]["results"]["6"], rel=1e-5)
     assert run(tmp_path / "store", [5, 6], cwd=tmp_path)["counts"]["hits"] == 2 * PER_LENGTH
     assert not list((tmp_path / "store").glob("*.tmp"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small file system")
+def test_a_full_disk_leaves_the_run_alone(cold, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(small)], check=True)
+    try:
+        found = run(small / "store", [5], cwd=tmp_path)
+        # The two small graphs fit, the training step's does not; what is stored is whole.
+        assert found["counts"]["stored"] == PER_LENGTH - 1
+        assert any("No space left on device" in reason for reason in found["reasons"])
+        assert found["results"]["5"] == pytest.approx(cold[1]["results"]["5"], rel=1e-5)
+        assert run(small / "store", [5], cwd=tmp_path)["counts"]["hits"] == PER_LENGTH - 1
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.slow
+def test_a_graph_that_mindspore_cut_short_is_not_stored(cold, tmp_path):
+    """A limit on the size of files does to MindSpore's own file what a full disk does: it ends early, silently."""
+    code = "import resource, signal, runpy, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000)); sys.argv = sys.argv[1:]; "
+    code += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    command = [sys.executable, "-c", code, RUN, str(tmp_path / "store"), "5"]
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(RUN)}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+    )
+    found = finish(process)
+    assert found["counts"]["stored"] == PER_LENGTH - 1
+    assert any("did not write the whole graph" in reason for reason in found["reasons"]), found["reasons"]
+    assert found["results"]["5"] == pytest.approx(cold[1]["results"]["5"], rel=1e-5)
+    again = run(tmp_path / "store", [5], cwd=tmp_path)
+    assert again["counts"]["hits"] == PER_LENGTH - 1 and again["counts"]["damaged"] == 0
+
+
+@pytest.mark.slow
+def test_a_crash_in_the_middle_leaves_nothing_that_misleads(cold, tmp_path):
+    process = start(tmp_path / "store", [5, 6, 7], cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "store").glob("*.graph")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    held = [entry for entry in (tmp_path / "store").glob("*.graph") if entry.stat().st_size > 85]  # not a marker
+    # As if it had died while it wrote, an hour ago and just now.
+    old, new = tmp_path / "store" / "old.tmp", tmp_path / "store" / "new.tmp"
+    old.write_bytes(b"half"), new.write_bytes(b"half")
+    os.utime(old, (time.time() - 7200,) * 2)
+    found = run(tmp_path / "store", [5, 6, 7], cwd=tmp_path)
+    counts = found["counts"]
+    assert counts["hits"] == len(held) and counts["hits"] + counts["stored"] == 3 * PER_LENGTH and not counts["damaged"]
+    assert new.exists() and not old.exists()
+    for length, expected in cold[1]["results"].items():
+        np.testing.assert_allclose(found["results"][length], expected, rtol=1e-5)
 
 
 def test_a_store_returns_what_was_written_and_nothing_else(tmp_path):
@@ -219,6 +278,23 @@ def test_a_key_does_not_follow_training_or_earlier_calls():
     assert key(step, *inputs) == before
 
 
+def test_a_key_does_not_follow_how_a_cell_was_made():
+    """Embedding keeps its table's first values; a constructor's code may reach anything."""
+
+    def made(seed):
+        cell = Pooled()
+        cell.embedding.embedding_table.set_data(Tensor(np.random.default_rng(seed).random((50, 8)), ms.float32))
+        return cell
+
+    class Made(Pooled):
+        def __init__(self):
+            self_lock.acquire(blocking=False)
+            super().__init__()
+
+    assert key(made(1)) == key(made(2))
+    assert len(key(Made())) == 64
+
+
 def test_a_key_follows_closures_and_global_values():
     def made(factor):
         def function(x):
@@ -237,6 +313,7 @@ def test_a_key_follows_closures_and_global_values():
 
 
 RATE = 0.5
+self_lock = threading.Lock()
 
 
 def uses_a_global(x):

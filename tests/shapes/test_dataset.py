@@ -56,9 +56,10 @@ seeds = st.one_of(st.none(), st.integers(0, 5))
 
 
 @settings(max_examples=40)
-@given(ragged, st.integers(1, 4), ranks, seeds, st.booleans())
-def test_every_sample_counts_once_and_every_bucket_has_one_shape(lengths, size, num_shards, seed, by_tokens):
+@given(ragged, st.integers(1, 4), ranks, seeds, st.booleans(), st.booleans())
+def test_every_sample_counts_once_and_every_bucket_has_one_shape(lengths, size, num_shards, seed, by_tokens, carry):
     how = {"tokens_per_batch": 8 * size} if by_tokens else {"batch_size": size}
+    how["carry"] = carry
     shards = [made(lengths, shuffle_seed=seed, num_shards=num_shards, shard_id=r, **how) for r in range(num_shards)]
     by_rank = [list(shard.source) for shard in shards]
     assert len({len(batches) for batches in by_rank} | {shard.get_dataset_size() for shard in shards}) == 1
@@ -103,6 +104,27 @@ def test_a_saved_position_resumes_with_exactly_the_remaining_batches(lengths, st
     after = taken(resumed, epochs=2)
     assert labels(before) + labels(after[0]) == labels(whole[epoch])
     assert labels(after[1]) == labels(whole[epoch + 1])
+
+
+@settings(max_examples=40)
+@given(ragged, st.integers(1, 5), seeds)
+def test_carrying_over_adds_neither_shapes_nor_steps(lengths, size, seed):
+    plain, carried = (made(lengths, (2, 4, 8), size, shuffle_seed=seed, carry=carry) for carry in (False, True))
+    shapes = [{batch[0].shape for batch in dataset.source} for dataset in (plain, carried)]
+    assert shapes[1] <= shapes[0] and carried.batches <= plain.batches
+
+
+def test_what_is_left_over_joins_the_next_larger_bucket():
+    lengths = [2, 2, 2, 4, 4]
+    sizes = [
+        sorted(batch[0].shape for batch in made(lengths, (2, 4), 3, carry=carry).source) for carry in (False, True)
+    ]
+    assert sizes == [[(3, 2), (3, 4)], [(3, 2), (3, 4)]]
+    lengths = [2, 2, 2, 2, 4, 4]
+    sizes = [
+        sorted(batch[0].shape for batch in made(lengths, (2, 4), 3, carry=carry).source) for carry in (False, True)
+    ]
+    assert sizes == [[(3, 2), (3, 2), (3, 4)], [(3, 2), (3, 4)]]
 
 
 def test_a_new_iterator_begins_the_epoch_again():

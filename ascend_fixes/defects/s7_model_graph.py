@@ -1,0 +1,61 @@
+"""S7: `Model` compiles a graph of its own around its network, which skips whatever the network does when called.
+
+`Model(network, loss_fn, optimizer)` wraps the network into a loss cell and a training cell. Only the outermost cell's
+``__call__`` runs on the host; inside the graph a bucketed network gets the ragged inputs as they come, and every
+length is a compilation again. The patch buckets the cell that `Model` made instead.
+"""
+
+from __future__ import annotations
+
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+from mindspore import nn, ops
+
+from ascend_fixes import _mindspore
+from ascend_fixes.defects import Defect, Finding, Patch
+from ascend_fixes.patching import Replacement
+from ascend_fixes.shapes import Buckets, bucketed, graphs
+from ascend_fixes.shapes._model import padding_eval, padding_train
+
+
+class Scores(nn.Cell):
+    """Class scores from the sum over positions whose value is not zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Dense(1, 3)
+
+    def construct(self, x):
+        return self.head(ops.relu(x).sum(1, keepdims=True))
+
+
+def probe() -> Finding:
+    """Trains a bucketed network by `Model` on four lengths of one bucket: present if they are four graphs."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    network = bucketed(Scores(), {"x": 1}, Buckets([8]))
+    optimizer = nn.SGD(network.trainable_params(), learning_rate=0.1)
+    model = ms.Model(network, nn.CrossEntropyLoss(), optimizer)
+    rows = [(np.ones((2, length), np.float32), np.array([0, 2], np.int32)) for length in (3, 4, 5, 7)]
+    model.train(1, ds.GeneratorDataset(rows, ["x", "label"], shuffle=False), dataset_sink_mode=False)
+    compiled = len(graphs(model.train_network))
+    return Finding(compiled > 1, f"4 lengths, 1 bucket: {compiled} graphs")
+
+
+_TRAIN, _EVAL = _mindspore.model_targets()
+
+DEFECT = Defect(
+    id="S7",
+    family="shapes",
+    symptom="Model(bucketed(net), loss, optimizer) compiles per length all the same",
+    error="",
+    cause=(
+        "Model builds a training cell around the network and calls that one. Calls inside a graph are traced, and what "
+        "the network's own call does on the host, padding above all, is skipped without a word."
+    ),
+    seen="MindSpore 2.10.0, CPU",
+    upstream="none found",
+    removal="when Model lets the network see its inputs before the graph does",
+    probe=probe,
+    patch=Patch((Replacement(_TRAIN, padding_train), Replacement(_EVAL, padding_eval))),
+)
