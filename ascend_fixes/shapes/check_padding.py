@@ -107,7 +107,8 @@ def check_padding(
         inputs: a batch, by construct's argument names or in their order.
         axes: the ragged axes, as in `bucketed`.
         widths: the sizes to pad to: numbers for every length, or a number for each by name; none under the batch's own.
-        pad: the inputs that are padded with a value and not with garbage, masks above all: ``{"mask": 0}``.
+        pad: the inputs that are padded with a value and not with garbage: ``{"labels": -100}``. Masks are padded with 0
+            unless this says otherwise: booleans, and inputs of zeros and ones with "mask" in their name.
         gradients: also compare the gradients of all trainable parameters.
         tolerance: relative; by default 1e-5 for float32, 1e-2 for float16, by the lowest precision met.
         seed: of the garbage.
@@ -122,6 +123,7 @@ def check_padding(
     plan = Plan.make(names, axes, Buckets([1]))
     args = list(_positional(cell, names[0], inputs))
     own = plan.lengths(args)
+    pad = {**dict.fromkeys(_masks(plan, args), 0), **(pad or {})}
     with _checking(cell) as notes:
         base = _Run.of(cell, _tensors(args), own, own, gradients)
         bound = tolerance if tolerance is not None else TOLERANCES[base.precision]
@@ -129,7 +131,7 @@ def check_padding(
         leaks, first = [], None
         for width in widths:
             sizes = _sizes(width, own)
-            padded = _Run.of(cell, _garbage(plan, args, sizes, pad or {}, seed), own, sizes, gradients, base)
+            padded = _Run.of(cell, _garbage(plan, args, sizes, pad, seed), own, sizes, gradients, base)
             leaks += [Leak(what, tuple(sizes.items()), error) for what, error in base.changes(padded, bound)]
             first = first or base.first_change(padded, bound)
     where, inner, reduces = first or ("", cell, base.reduces)
@@ -310,6 +312,18 @@ def _sizes(width: Union[int, Mapping[str, int]], own: Lengths) -> dict[str, int]
         if sizes.get(name, length) < length:
             raise PaddingCheckError(f"widths contain {name} {sizes[name]}, but the batch's own is {length}; pass more")
     return {name: int(sizes.get(name, length)) for name, length in own.items()}
+
+
+def _masks(plan: Plan, args: Sequence[Any]) -> list[str]:
+    """The ragged arguments that tell what is padding: garbage in them would be a lie about the lengths."""
+    found = []
+    for argument in plan.arguments:
+        if argument.index < len(args) and args[argument.index] is not None:
+            array = _numpy(args[argument.index])
+            named = "mask" in argument.name.lower() and bool(np.isin(array, (0, 1)).all())
+            if named or array.dtype.kind == "b":
+                found.append(argument.name)
+    return found
 
 
 def _garbage(plan: Plan, args: Sequence[Any], sizes: Lengths, pad: Mapping[str, Any], seed: int) -> list[Any]:

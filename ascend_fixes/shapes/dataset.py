@@ -25,6 +25,7 @@ from ascend_fixes.shapes.plan import Plan
 
 __all__ = ["BucketDataset", "DatasetError", "StateError", "bucket_dataset"]
 
+_LOOKED_AT = 100
 OVERFLOWS = ("error", "drop", "truncate")
 
 
@@ -55,7 +56,7 @@ def bucket_dataset(
     num_shards: int = 1,
     shard_id: int = 0,
     *,
-    axes: Mapping[str, Any],
+    axes: Optional[Mapping[str, Any]] = None,
     columns: Optional[Sequence[str]] = None,
     pad: Any = 0,
     weight: str = "weight",
@@ -73,7 +74,8 @@ def bucket_dataset(
         tokens_per_batch: rows per batch and rank as many as fit, at least one: ``tokens_per_batch // size``.
         shuffle_seed: shuffles samples within their bucket, and batches, anew in every epoch; None keeps the order.
         num_shards, shard_id: the number of ranks, and this rank.
-        axes: the ragged axes of the batch by column, as in `bucketed`; axis 0 is the batch. All others are stacked.
+        axes: the ragged axes of the batch by column, as in `bucketed`; axis 0 is the batch. All others are stacked. None,
+            for a single length: the first axis of a sample in every column in which it has that length.
         columns: names for samples that are tuples.
         pad: the value of padded positions, for all columns or by name.
         weight: the name of the added float32 column [rows]: 1 for samples, 0 for rows that fill a batch up (copies of
@@ -185,7 +187,7 @@ class _Source:
             raise DatasetError(f"overflow={overflow!r} is unknown; choose one of {', '.join(OVERFLOWS)}")
         if weight in names:
             raise DatasetError(f"weight={weight!r} is a column of the samples already; choose another name")
-        self.ragged = Plan.make((names, False), axes, buckets, pad)
+        self.ragged = Plan.make((names, False), axes or _ragged_columns(samples, names, lengths), buckets, pad)
         for argument in self.ragged.arguments:
             if any(axis == 0 for axis, _ in argument.axes):
                 raise DatasetError(f"axes of {argument.name!r} contain 0, the batch; name axes of its samples, from 1")
@@ -387,6 +389,26 @@ def _samples(dataset: Any, columns: Optional[Sequence[str]]) -> tuple[Any, list[
     if columns is None:
         raise DatasetError("samples are tuples, whose parts have no names; pass columns=")
     return dataset, list(columns)
+
+
+def _ragged_columns(samples: Any, names: Sequence[str], lengths: Any) -> dict[str, int]:
+    """Columns whose samples are as long as ``lengths`` says, from some samples spread over all."""
+    lengths = np.asarray(lengths)
+    if lengths.shape != (len(samples),):
+        raise DatasetError(
+            f"lengths has shape {lengths.shape} for {len(samples)} samples; with several lengths pass axes=, which says "
+            "which column has which"
+        )
+    ragged = dict.fromkeys(names, 1)
+    for place in np.unique(np.linspace(0, len(samples) - 1, _LOOKED_AT).astype(int)).tolist():
+        sample = samples[place]
+        values = [sample[name] for name in names] if isinstance(sample, Mapping) else sample
+        for name, value in zip(names, values):
+            if np.shape(value)[:1] != (lengths[place],):
+                ragged.pop(name, None)
+    if not ragged:
+        raise DatasetError(f"no column of {', '.join(names)} has the lengths that lengths= gives; pass axes=")
+    return ragged
 
 
 def _checked_lengths(lengths: Any, samples: int, width: int) -> np.ndarray:

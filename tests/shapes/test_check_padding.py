@@ -133,3 +133,11 @@ def test_what_cannot_be_checked_is_refused():
     with pytest.raises(LengthError, match="argument 'mask' has length 4"):
         check_padding(OwnMean(), {**inputs(), "mask": np.ones((2, 4), np.float32)}, AXES, [8])
     assert _mindspore.in_graph_mode()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.bool_])
+def test_a_mask_is_padded_as_a_mask_unless_told_otherwise(kind):
+    given_inputs = {**inputs(), "mask": inputs()["mask"].astype(kind)}
+    assert check_padding(Classifier(MaskedMean()), given_inputs, AXES, (7,)).ok
+    told = check_padding(Classifier(MaskedMean()), given_inputs, AXES, (7,), pad={"mask": 1})
+    assert not told.ok

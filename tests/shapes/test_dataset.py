@@ -266,3 +266,19 @@ def test_samples_that_are_not_what_was_said_are_named():
     unnamed = bucket_dataset(samples, [3, 5], Buckets([8]), 2, axes={"ids": 1})
     with pytest.raises(DatasetError, match="column 'mask' has samples of shapes"):
         list(unnamed.source)
+
+
+@settings(max_examples=20)
+@given(ragged)
+def test_ragged_columns_are_those_as_long_as_their_lengths(lengths):
+    given_axes, found = made(lengths), made(lengths, axes=None)
+    for one, other in zip(taken(given_axes)[0], taken(found)[0]):
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_axes_that_cannot_be_found_are_asked_for():
+    with pytest.raises(DatasetError, match=r"no column of ids, mask, label has the lengths .* pass axes="):
+        bucket_dataset(samples_of([3, 4]), [2, 5], Buckets([8]), 2)
+    with pytest.raises(DatasetError, match="which says which column has which"):
+        bucket_dataset(samples_of([3, 4]), [[3, 3], [4, 4]], Grid([(4, 4)]), 2)
