@@ -461,6 +461,26 @@ def copy_with_children(cell: Any, children: dict[str, Any]) -> Any:
     return twin
 
 
+@contextlib.contextmanager
+def mode_set(mode: int) -> Iterator[None]:
+    """Graph or PyNative mode for a while."""
+    before = mindspore.context._get_mode()
+    mindspore.set_context(mode=mode)
+    try:
+        yield
+    finally:
+        mindspore.set_context(mode=before)
+
+
+def on_gradient(value: Any, hook: Any) -> None:
+    """Call ``hook`` with the gradient of a Tensor of a PyNative run, if it gets one; whether it does has no public name."""
+    try:
+        value.register_hook(hook)
+    except RuntimeError as error:
+        if "requires grad" not in str(error):
+            raise
+
+
 def row_tensor_class() -> Any:
     """The class of sparse gradients: some rows of a table, and which."""
     from mindspore.common.sparse_tensor import RowTensorInner
