@@ -481,6 +481,14 @@ def on_gradient(value: Any, hook: Any) -> None:
             raise
 
 
+def auto_cast_lists() -> tuple[frozenset[str], frozenset[str]]:
+    """The operators that MindSpore's own level "auto" computes in half precision, and in float32."""
+    from mindspore.train import amp
+
+    names = [frozenset(entry.__name__ for entry in entries) for entries in (amp.AMP_AUTO_WHITE_LIST, amp.AMP_AUTO_BLACK_LIST)]
+    return names[0], names[1]
+
+
 def row_tensor_class() -> Any:
     """The class of sparse gradients: some rows of a table, and which."""
     from mindspore.common.sparse_tensor import RowTensorInner

@@ -178,3 +178,16 @@ class HalfSum(nn.Cell):
     def construct(self, x):
         return (self.dense(x).astype(ms.float32) * self.factor).sum()
 
+
+
+class SparseTable(nn.Cell):
+    """A table with sparse gradients; ``factors`` (4) multiplies the gradient's columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.EmbeddingLookup(6, 4, target="CPU", sparse=True)
+        self.fault = GradientFault()
+
+    def construct(self, ids, factors):
+        x = self.fault(self.table(ids), factors)
+        return (x * x).mean()
