@@ -192,7 +192,7 @@ def _rank() -> int:
 
 def is_whole_graph(content: bytes) -> bool:
     """Whether what MindSpore wrote for its compile cache can be read as a model, to its end."""
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from mindspore.train import mind_ir_pb2
 
     model = mind_ir_pb2.ModelProto()
