@@ -206,7 +206,7 @@ def _rank() -> int:
 
 def is_whole_graph(content: bytes) -> bool:
     """Whether what MindSpore wrote for its compile cache can be read as a model, to its end."""
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from mindspore.train import mind_ir_pb2
 
     model = mind_ir_pb2.ModelProto()
@@ -545,6 +545,34 @@ def copy_with_children(cell: Any, children: dict[str, Any]) -> Any:
     state.update(_compile_cache=None, _phase_cache=None, _compile_phase=None)
     object.__setattr__(twin, "__dict__", state)
     return twin
+
+
+@contextlib.contextmanager
+def mode_set(mode: int) -> Iterator[None]:
+    """Graph or PyNative mode for a while."""
+    before = mindspore.context._get_mode()
+    mindspore.set_context(mode=mode)
+    try:
+        yield
+    finally:
+        mindspore.set_context(mode=before)
+
+
+def on_gradient(value: Any, hook: Any) -> None:
+    """Call ``hook`` with the gradient of a Tensor of a PyNative run, if it gets one; whether it does has no public name."""
+    try:
+        value.register_hook(hook)
+    except RuntimeError as error:
+        if "requires grad" not in str(error):
+            raise
+
+
+def auto_cast_lists() -> tuple[frozenset[str], frozenset[str]]:
+    """The operators that MindSpore's own level "auto" computes in half precision, and in float32."""
+    from mindspore.train import amp
+
+    names = [frozenset(entry.__name__ for entry in entries) for entries in (amp.AMP_AUTO_WHITE_LIST, amp.AMP_AUTO_BLACK_LIST)]
+    return names[0], names[1]
 
 
 def row_tensor_class() -> Any:

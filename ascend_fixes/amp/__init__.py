@@ -10,10 +10,12 @@ from ascend_fixes.amp.policy import Policy, PolicyError, UnknownTargetError
 from ascend_fixes.amp.saturation import saturating
 from ascend_fixes.amp.scaler import LossScaler, ScalerError, ScalerStateError, StuckScaleError
 from ascend_fixes.amp.step import StepResult, TrainStep
+from ascend_fixes.amp.trace import OverflowReport, trace_overflow
 
 __all__ = [
     "Autocast",
     "LossScaler",
+    "OverflowReport",
     "Policy",
     "PolicyError",
     "ScalerError",
@@ -24,4 +26,5 @@ __all__ = [
     "UnknownTargetError",
     "autocast",
     "saturating",
+    "trace_overflow",
 ]

@@ -30,9 +30,10 @@ class Autocast(nn.Cell):
     Parameters, their names and checkpoints are those of ``cell``, the network as the caller gave it.
     """
 
-    def __init__(self, cell: nn.Cell, inner: nn.Cell, strategy: Any, inputs: Any = None, output: Any = None) -> None:
+    def __init__(self, cell: nn.Cell, inner: nn.Cell, strategy: Any, inputs: Any = None, output: Any = None, policy: Any = None) -> None:
         super().__init__(auto_prefix=False)
         object.__setattr__(self, "wrapped", cell)
+        object.__setattr__(self, "policy", policy)
         self.cell = inner
         self.amp_strategy = strategy  # the graph compiler looks for this name
         self.inputs = inputs
@@ -117,9 +118,9 @@ def autocast(cell: nn.Cell, policy: Optional[Policy] = None) -> Autocast:
         )
     cell.check_names_and_refresh_name()
     if not policy.mixed:
-        return Autocast(cell, cell, None, output=policy.output)
+        return Autocast(cell, cell, None, output=policy.output, policy=policy)
     inner = _with_exceptions(cell, policy) if policy.full_cells or policy.low_cells else cell
-    return Autocast(cell, inner, _strategy(policy), output=policy.output)
+    return Autocast(cell, inner, _strategy(policy), output=policy.output, policy=policy)
 
 
 def _strategy(policy: Policy) -> Any:

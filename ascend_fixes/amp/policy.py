@@ -222,6 +222,11 @@ def _targets(entries: tuple[Any, ...]) -> set:
     return set(_operators(entries)) | {selector.target for selector in _selectors(entries)}
 
 
+def operators_of(entry: Any) -> frozenset[str]:
+    """The operators that an operator's name, a primitive or a function of MindSpore's stands for."""
+    return _operators((entry,))
+
+
 def _operators(entries: tuple[Any, ...]) -> frozenset[str]:
     return frozenset(name for entry in entries if _is_operator(entry) for name in _operator_names(entry))
 

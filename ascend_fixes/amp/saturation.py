@@ -52,7 +52,8 @@ def saturating(cell: nn.Cell) -> Saturating:
 
     Applied after each call and each arithmetic operation in the methods of ``cell`` and of the cells in it, to results and
     to the gradients that come back to them. A function that is called counts as one operation; what overflows
-    and comes back into range inside it is not seen. `TrainStep` around the result takes a gradient of 65504 for an
+    and comes back into range inside it is not seen. Gradients are held in range where they reach a result; the gradient of a parameter
+    itself may still be infinite, where the device has 65504: `TrainStep` takes both for an overflow. `TrainStep` around the result takes a gradient of 65504 for an
     overflow, as on the device. Combine as ``autocast(saturating(cell), policy)`` or ``TrainStep(saturating(cell),
     ..., policy=policy)``. Slower than the cell; for tests.
 

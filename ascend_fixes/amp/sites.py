@@ -45,9 +45,10 @@ class Edit(ast.NodeTransformer):
 
     methods: dict[str, Callable] = {}
 
-    def __init__(self, owner: str, file: str, first_line: int) -> None:
-        self.owner, self.file, self.first_line = owner, file, first_line
+    def __init__(self, name: str, owner: str, file: str, first_line: int) -> None:
+        self.name, self.owner, self.file, self.first_line = name, owner, file, first_line
         self.sites: list[Site] = []
+        self.texts: dict[int, str] = {}
 
     def around(self, node: ast.expr) -> ast.expr:
         """What stands in place of an operation, whose parts are rewritten already."""
@@ -57,11 +58,10 @@ class Edit(ast.NodeTransformer):
         """``self.method(arguments)``."""
         return ast.Call(ast.Attribute(ast.Name(self.owner, ast.Load()), method, ast.Load()), list(arguments), [])
 
-    def site(self, node: ast.expr) -> int:
+    def site(self, node: Any) -> int:
         """The number of an operation among the method's `sites`."""
-        called = node.func if isinstance(node, ast.Call) else getattr(node, "op", node)
-        name = ast.unparse(called) if isinstance(node, ast.Call) else type(called).__name__
-        self.sites.append(Site(name, self.file, self.first_line + node.lineno - 1, ast.unparse(node)))
+        name = self.texts[id(node)].partition("(")[0] if isinstance(node, ast.Call) else type(node.op).__name__
+        self.sites.append(Site(name, self.file, self.first_line + node.lineno - 1, self.texts[id(node)]))
         return len(self.sites) - 1
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
@@ -69,10 +69,17 @@ class Edit(ast.NodeTransformer):
             return node if node.func.id == "super" else self.generic_visit(node)  # type: ignore[return-value]
         return self.edited(node)
 
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.expr:
+        return node  # a message
+
+    def visit_Raise(self, node: ast.Raise) -> ast.stmt:
+        return node
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.expr:
         return self.edited(node)
 
     def edited(self, node: Any) -> ast.expr:
+        self.texts[id(node)] = ast.unparse(node)
         self.generic_visit(node)
         return ast.copy_location(self.around(node), node)
 
@@ -145,7 +152,7 @@ def _rewritten(function: types.FunctionType, owner: str, edit: type[Edit]) -> Op
         return None
     if not isinstance(node, ast.FunctionDef):
         return None
-    editor = edit(code.co_varnames[0], code.co_filename, code.co_firstlineno)
+    editor = edit(function.__name__, code.co_varnames[0], code.co_filename, code.co_firstlineno)
     node.decorator_list, node.returns = [], None
     node.body = [editor.visit(statement) for statement in node.body]
     for argument in [*node.args.args, *node.args.kwonlyargs]:

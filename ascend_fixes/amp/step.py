@@ -118,7 +118,7 @@ class TrainStep(nn.Cell):
         self.degree = _ranks()
         self.reducer = nn.DistributedGradReducer(self.weights, *_reduction()) if self.degree > 1 else None
         self.all_reduce = ops.AllReduce() if self.degree > 1 else None
-        self.half_squares, self.row_sums, self.total = ops.L2Loss(), ops.ReduceSum(), ops.AddN()
+        self.half_squares, self.row_sums = ops.L2Loss(), ops.ReduceSum()
         self.unscales = clip_norm is not None or accumulate > 1 or not scaler.is_off
         self.gradients = ops.value_and_grad(self.scaled_loss, None, self.weights, has_aux=True)
         # The weight nearest to the loss whose gradient was not finite (overflows spread towards the input), len(weights)
@@ -253,10 +253,9 @@ class TrainStep(nn.Cell):
 
     def examine(self, grads: Any, bad: Any) -> Any:
         """Whether all is finite, and the global norm of ``grads`` (None without ``clip_norm``)."""
-        parts = ()
+        total = Tensor(0.0, mindspore.float32)
         for grad in grads:
-            parts = parts + (self.probe(values(grad).astype(mindspore.float32)),)
-        total = self.total(parts)
+            total = total + self.probe(values(grad).astype(mindspore.float32))
         finite = ops.logical_and(ops.isfinite(total), bad.max() == 0)
         norm = None
         if self.clip_norm is not None:
@@ -296,10 +295,10 @@ class TrainStep(nn.Cell):
         largest = Tensor(0.0, mindspore.float32)
         for grad in grads:
             largest = ops.maximum(largest, ops.abs(values(grad).astype(mindspore.float32)).max())
-        parts = ()
+        total = Tensor(0.0, mindspore.float32)
         for grad in grads:
-            parts = parts + (self.half_squares(values(grad).astype(mindspore.float32) / largest),)
-        return ops.sqrt(self.total(parts) * 2) * largest
+            total = total + self.half_squares(values(grad).astype(mindspore.float32) / largest)
+        return ops.sqrt(total * 2) * largest
 
     def apply(self, grads: Any, factor: Any) -> Any:
         """Call the optimizers with the gradients multiplied by ``factor``, in the weights' types."""

@@ -7,8 +7,9 @@ import numpy as np
 from mindspore import Tensor, nn
 from mindspore.experimental import MapParameter
 
-from ascend_fixes.defects import Defect, Finding, Tool, first_line
+from ascend_fixes.defects import Defect, Finding, Patch, Tool, first_line
 from ascend_fixes.host import Embedding, Table
+from ascend_fixes.host.mapping import map_replacements
 
 __all__ = ["DEFECT", "Lookup", "OnHost", "probe", "probe_host"]
 
@@ -69,5 +70,6 @@ DEFECT = Defect(
     upstream="none found",
     removal="MapTensorGet, MapTensorPut and MapTensorErase get CPU kernels",
     probe=probe,
+    patch=Patch(replacements=map_replacements(), since=(2, 8), backends=("CPU",)),
     tool=Tool("host.Table, host.Embedding", probe_host),
 )

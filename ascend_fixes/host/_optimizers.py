@@ -7,7 +7,7 @@ touched stay as they are, while the bias correction counts every step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -24,12 +24,12 @@ class SGD:
 
     @property
     def slots(self) -> Mapping[str, float]:
-        """Names of the arrays kept beside the rows, and what they hold at first."""
+        """Names of what is kept beside a row, each of the row's width, and what it holds at first."""
         return {}
 
-    def update(self, rows: np.ndarray, gradient: np.ndarray, state: dict[str, np.ndarray], step: int) -> np.ndarray:
-        """The new rows; the parts of the state, one row each, are changed in place."""
-        return rows - np.float32(self.learning_rate) * gradient
+    def update(self, rows: np.ndarray, gradient: np.ndarray, state: Sequence[np.ndarray], step: int) -> None:
+        """Change rows and state, arrays of one shape, in place; the state is in the order of the slots."""
+        rows -= np.float32(self.learning_rate) * gradient
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ class Adagrad:
     def slots(self) -> Mapping[str, float]:
         return {"sum": self.initial}
 
-    def update(self, rows: np.ndarray, gradient: np.ndarray, state: dict[str, np.ndarray], step: int) -> np.ndarray:
-        state["sum"] += gradient * gradient
-        return rows - np.float32(self.learning_rate) * gradient / np.sqrt(state["sum"])
+    def update(self, rows: np.ndarray, gradient: np.ndarray, state: Sequence[np.ndarray], step: int) -> None:
+        (total,) = state
+        total += gradient * gradient
+        rows -= np.float32(self.learning_rate) * gradient / np.sqrt(total)
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,16 @@ class Adam:
     def slots(self) -> Mapping[str, float]:
         return {"first": 0.0, "second": 0.0}
 
-    def update(self, rows: np.ndarray, gradient: np.ndarray, state: dict[str, np.ndarray], step: int) -> np.ndarray:
-        state["first"] += np.float32(1 - self.beta1) * (gradient - state["first"])
-        state["second"] += np.float32(1 - self.beta2) * (gradient * gradient - state["second"])
+    def update(self, rows: np.ndarray, gradient: np.ndarray, state: Sequence[np.ndarray], step: int) -> None:
+        first, second = state
+        first += np.float32(1 - self.beta1) * (gradient - first)
+        second += np.float32(1 - self.beta2) * (gradient * gradient - second)
         rate = self.learning_rate * (1 - self.beta2**step) ** 0.5 / (1 - self.beta1**step)
-        return rows - np.float32(rate) * state["first"] / (np.sqrt(state["second"]) + np.float32(self.epsilon))
+        change = np.sqrt(second)
+        change += np.float32(self.epsilon)
+        np.divide(first, change, out=change)
+        change *= np.float32(rate)
+        rows -= change
 
 
 Optimizer = Union[SGD, Adagrad, Adam]

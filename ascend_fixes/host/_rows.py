@@ -1,20 +1,27 @@
-"""Where the rows of an `Embedding` and their optimizer state lie: in memory, or in a folder of mapped files.
+"""Where the rows of an `Embedding` and their optimizer state lie: in memory, or in a folder's mapped file.
 
-A folder holds ``rows.npy`` and a file a slot, all written in place through memory
-maps, so a table may be larger than memory. What makes that safe is an undo journal:
-before a row is changed for the first time since the last flush, its old content is
-appended to ``journal.<generation>``. Opening a folder whose journal is not empty puts
-the old content back, so after a crash, in the middle of a flush too, everything is
-as the last complete flush left it. A flush is complete when the new ``meta.json``,
-which names the next generation, takes the place of the old one. This holds when the
-process is killed; a power failure between flushes is not covered, since the journal
-is not synced to the disk at every step.
+A record is a row and its state, one after the other: what a step touches together lies
+together, so a row costs one page and not one for each part of its state.
+
+A folder holds ``records.npy``, written in place through a memory map, so a table may
+be larger than memory. What makes that safe is an undo journal: before a record is
+changed for the first time since the last flush, its old content is appended to
+``journal.<generation>``. Opening a folder whose journal is not empty puts the old
+content back, so after a crash, in the middle of a flush too, everything is as the last
+complete flush left it. A flush is complete when the new ``meta.json``, which names
+the next generation, takes the place of the old one. This holds when the process is
+killed; a power failure between flushes is not covered, since the journal is not
+synced to the disk at every step.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
+import mmap
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,19 +34,16 @@ from ascend_fixes.host._files import FileError, PathLike, replacing, sync_folder
 __all__ = ["Folder", "Memory"]
 
 _KIND = "ascend_fixes.host.Embedding 1"
-_CHUNK = 1 << 22  # numbers initialised at a time
+_CHUNK = 1 << 20  # numbers initialised at a time
+_HEADER = 16  # bytes of a journal entry before its body: how many records, and the body's checksum
 
 
 class Memory:
-    """Rows and slots as plain arrays."""
+    """Records as a plain array, float32 of shape (count, dim * (1 + slots))."""
 
     def __init__(self, count: int, dim: int, slots: Mapping[str, float], init: Any) -> None:
-        self.arrays = {"rows": np.empty((count, dim), np.float32)}
-        for name, value in slots.items():
-            self.arrays[name] = (
-                np.full((count, dim), value, np.float32) if value else np.zeros((count, dim), np.float32)
-            )
-        _fill(self.arrays["rows"], init)
+        self.records = np.empty((count, dim * (1 + len(slots))), np.float32)
+        _fill(self.records, dim, slots, init)
         self.step = 0
 
     def before_change(self, ids: np.ndarray) -> None:
@@ -53,11 +57,12 @@ class Memory:
 
 
 class Folder:
-    """Rows and slots in the mapped files of a folder; opened by one process at a time."""
+    """Records in the mapped file of a folder; opened by one process at a time."""
 
     def __init__(self, path: PathLike, count: int, dim: int, slots: Mapping[str, float], init: Any) -> None:
         self._path = Path(path)
-        wanted = {"format": _KIND, "num_embeddings": count, "dim": dim, "slots": sorted(slots)}
+        self._meta = {"format": _KIND, "num_embeddings": count, "dim": dim, "slots": list(slots)}
+        self._shape = (count, dim * (1 + len(slots)))
         try:
             self._path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self._path / "lock", "w")  # noqa: SIM115
@@ -68,51 +73,63 @@ class Folder:
             raise FileError(f"cannot open the folder {self._path}: {error.strerror}") from error
         try:
             if not (self._path / "meta.json").exists():
-                self._create(wanted, slots, init)
-            self._open(wanted)
+                self._create(dim, slots, init)
+            self._open()
         except BaseException:
             self._lock.close()
             raise
 
-    def _create(self, wanted: dict, slots: Mapping[str, float], init: Any) -> None:
-        shape = (wanted["num_embeddings"], wanted["dim"])
-        try:
-            for name, value in {"rows": None, **slots}.items():
-                array = np.lib.format.open_memmap(self._path / f"{name}.npy", "w+", np.float32, shape)
-                if name == "rows":
-                    _fill(array, init)
-                elif value:
-                    _fill(array, float(value))
-                array.flush()
-        except OSError as error:
-            raise FileError(f"cannot write {self._path}: {error.strerror}; free space or pass another path") from error
-        self._write_meta({**wanted, "step": 0, "generation": 0})
+    # --- opening -----------------------------------------------------------------------------------
 
-    def _open(self, wanted: dict) -> None:
+    def _create(self, dim: int, slots: Mapping[str, float], init: Any) -> None:
+        path = self._path / "records.npy"
+        try:
+            records = np.lib.format.open_memmap(path, "w+", np.float32, self._shape)
+            # Without its blocks, a mapped file on a full disk kills the process (SIGBUS) when it is written.
+            with open(path, "r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, os.fstat(stream.fileno()).st_size)
+            _fill(records, dim, slots, init)
+            records.flush()
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise FileError(f"cannot write {path}: {error.strerror}; free space or pass another path") from error
+        self._write_meta(0, 0)
+
+    def _open(self) -> None:
         try:
             meta = json.loads((self._path / "meta.json").read_text(encoding="utf-8"))
-            found = {key: meta[key] for key in wanted}
+            found = {key: meta[key] for key in self._meta}
             self.step, self._generation = int(meta["step"]), int(meta["generation"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FileError(f"{self._path}/meta.json is damaged ({error}); restore the folder from a copy") from error
-        if found != wanted:
+        if found != self._meta:
             raise FileError(
-                f"{self._path} holds {found}, not {wanted}; pass its own sizes and optimizer, or another path"
+                f"{self._path} holds {found}, not {self._meta}; pass its own sizes and optimizer, or another path"
             )
-        self._meta, self.arrays = wanted, {}
-        shape = (wanted["num_embeddings"], wanted["dim"])
-        for name in ("rows", *wanted["slots"]):
-            try:
-                array = np.lib.format.open_memmap(self._path / f"{name}.npy", "r+")
-            except (OSError, ValueError, EOFError) as error:
-                raise FileError(
-                    f"{self._path}/{name}.npy is missing or damaged ({error}); restore it from a copy"
-                ) from error
-            if array.shape != shape or array.dtype != np.float32:
-                raise FileError(f"{self._path}/{name}.npy has shape {array.shape}, not {shape}; restore it from a copy")
-            self.arrays[name] = array
+        try:
+            self.records = self._map()
+        except (OSError, ValueError, EOFError) as error:
+            raise FileError(
+                f"{self._path}/records.npy is missing, read-only or damaged ({error}); restore it from a copy"
+            ) from error
         self._roll_back()
         self._start_journal()
+
+    def _map(self) -> np.ndarray:
+        """The records, read page by page as they are touched: the rows of a batch lie far apart."""
+        with open(self._path / "records.npy", "r+b") as stream:
+            if np.lib.format.read_magic(stream) != (1, 0):
+                raise ValueError("of another format version")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+            begin, size = stream.tell(), os.fstat(stream.fileno()).st_size
+            if shape != self._shape or dtype != np.float32 or size != begin + 4 * shape[0] * shape[1]:
+                raise ValueError(f"{size} bytes of {dtype} of shape {shape}, not {self._shape}")
+            self._mapped = mmap.mmap(stream.fileno(), 0)
+        self._mapped.madvise(mmap.MADV_RANDOM)
+        return np.frombuffer(self._mapped, np.float32, offset=begin).reshape(shape)
+
+    # --- the journal -------------------------------------------------------------------------------
 
     def _journal_path(self) -> Path:
         return self._path / f"journal.{self._generation}"
@@ -120,49 +137,52 @@ class Folder:
     def _start_journal(self) -> None:
         for old in self._path.glob("journal.*"):
             old.unlink()
-        self._changed = np.zeros(self._meta["num_embeddings"], bool)
+        self._changed = np.zeros(self._shape[0], bool)
         self._journal: Optional[IO[bytes]] = open(self._journal_path(), "wb", buffering=0)  # noqa: SIM115
 
     def before_change(self, ids: np.ndarray) -> None:
-        """Remember rows that are changed for the first time since the last flush."""
+        """Remember records that are changed for the first time since the last flush.
+
+        Raises:
+            FileError: they cannot be written; nothing was changed.
+        """
         ids = ids[~self._changed[ids]]
         if not len(ids):
             return
-        body = b"".join([ids.astype(np.int64).tobytes(), *(self.arrays[name][ids].tobytes() for name in self._names())])
+        if self._journal is None:
+            raise FileError(f"{self._path} is closed; build a new Embedding of this path")
+        body = ids.astype(np.int64).tobytes() + self.records.take(ids, axis=0).tobytes()
+        entry = np.array([len(ids), zlib.crc32(body)], np.int64).tobytes() + body
+        end = self._journal.tell()
         try:
-            assert self._journal is not None
-            end = self._journal.tell()
-            record = np.array([len(ids), zlib.crc32(body)], np.int64).tobytes() + body
-            if self._journal.write(record) != len(record):
-                self._journal.truncate(end)
-                raise OSError(28, "No space left on device")
+            if self._journal.write(entry) != len(entry):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            self._journal.truncate(end)
+            self._journal.seek(end)
             raise FileError(f"cannot write {self._journal_path()}: {error.strerror}; the rows are unchanged") from error
         self._changed[ids] = True
 
-    def _names(self) -> list[str]:
-        return ["rows", *self._meta["slots"]]
-
     def _roll_back(self) -> None:
-        """Put back what the journal remembers; a record cut short belongs to a change that was not begun."""
+        """Put back what the journal remembers; an entry cut short belongs to a change that was not begun."""
         try:
-            data = self._journal_path().read_bytes()
+            stream = open(self._journal_path(), "rb")  # noqa: SIM115
         except FileNotFoundError:
             return
-        dim, names, offset = self._meta["dim"], self._names(), 0
-        while offset + 16 <= len(data):
-            count, check = np.frombuffer(data, np.int64, 2, offset)
-            size = int(count) * (8 + 4 * dim * len(names))
-            body = data[offset + 16 : offset + 16 + size]
-            if len(body) < size or zlib.crc32(body) != check:
-                break
-            ids = np.frombuffer(body, np.int64, count)
-            for place, name in enumerate(names):
-                old = np.frombuffer(body, np.float32, count * dim, 8 * int(count) + 4 * place * int(count) * dim)
-                self.arrays[name][ids] = old.reshape(-1, dim)
-            offset += 16 + size
-        for array in self.arrays.values():
-            array.flush()
+        with stream:
+            rest = os.fstat(stream.fileno()).st_size
+            while rest >= _HEADER:
+                count, check = np.frombuffer(stream.read(_HEADER), np.int64).tolist()
+                size = count * (8 + 4 * self._shape[1])
+                rest -= _HEADER + size
+                if count < 0 or rest < 0:
+                    break
+                body = stream.read(size)
+                if zlib.crc32(body) != check:
+                    break
+                ids = np.frombuffer(body, np.int64, count)
+                self.records[ids] = np.frombuffer(body, np.float32, offset=8 * count).reshape(count, -1)
+        self._mapped.flush()
 
     def flush(self) -> None:
         """Make everything up to now what a later opening finds.
@@ -170,20 +190,20 @@ class Folder:
         Raises:
             FileError: it could not be written; a later opening finds the last complete flush.
         """
+        if self._journal is None:
+            raise FileError(f"{self._path} is closed; build a new Embedding of this path")
         try:
-            for array in self.arrays.values():
-                array.flush()
-            self._write_meta({**self._meta, "step": self.step, "generation": self._generation + 1})
+            self._mapped.flush()
+            self._write_meta(self.step, self._generation + 1)
         except OSError as error:
             raise FileError(f"cannot flush {self._path}: {error}") from error
-        if self._journal is not None:
-            self._journal.close()
+        self._journal.close()
         self._generation += 1
         self._start_journal()
 
-    def _write_meta(self, meta: dict) -> None:
+    def _write_meta(self, step: int, generation: int) -> None:
         with replacing(self._path / "meta.json") as stream:
-            stream.write(json.dumps(meta).encode())
+            stream.write(json.dumps({**self._meta, "step": step, "generation": generation}).encode())
         sync_folder(self._path)
 
     def close(self) -> None:
@@ -194,12 +214,17 @@ class Folder:
             self._lock.close()
 
 
-def _fill(array: np.ndarray, init: Any) -> None:
-    """Write the first content: an array, one number, or 0.01 times a generator's normal numbers, part by part."""
-    if isinstance(init, (float, np.ndarray)):
-        array[...] = init
-        return
-    rows = max(1, _CHUNK // array.shape[1])
-    for start in range(0, len(array), rows):
-        part = array[start : start + rows]
-        part[...] = init.standard_normal(part.shape, np.float32) * np.float32(0.01)
+def _fill(records: np.ndarray, dim: int, slots: Mapping[str, float], init: Any) -> None:
+    """Write the first rows (an array, one number, or 0.01 times a generator's normal numbers) and their state."""
+    at_a_time = max(1, _CHUNK // records.shape[1])
+    for start in range(0, len(records), at_a_time):
+        part = records[start : start + at_a_time]
+        if isinstance(init, np.ndarray):
+            part[:, :dim] = init[start : start + at_a_time]
+        elif isinstance(init, float):
+            part[:, :dim] = init
+        else:
+            part[:, :dim] = init.standard_normal((len(part), dim), np.float32)
+            part[:, :dim] *= np.float32(0.01)
+        for slot, value in enumerate(slots.values(), 1):
+            part[:, slot * dim : (slot + 1) * dim] = value

@@ -2,9 +2,10 @@
 
 `nn.EmbeddingLookup(target="CPU")` keeps the table as a Parameter of the graph; a table
 larger than the device, or than memory, does not fit there. `Embedding` keeps the rows in
-NumPy, or in memory-mapped files, and enters the graph as a host operator: forward, it
-copies in the rows of the batch; backward, it takes their gradients out. `Embedding.update`
-then sums them per row and updates the rows of the batch alone.
+NumPy, or in a memory-mapped file, and enters the graph as a host operator. Forward, it
+copies in each distinct row of the batch once, and the graph spreads them over the ids;
+backward, the graph sums the gradients of each row and they are taken out. `Embedding.update`
+then updates the rows of the batch alone.
 
     embedding = Embedding(5_000_000, 64, path="table", optimizer="adam")
     net = Net(embedding)                                  # calls self.embedding(ids) in construct
@@ -15,6 +16,9 @@ then sums them per row and updates the rows of the batch alone.
 The rows are no Parameter, so the gradient reaches them through ``anchor``, a Parameter of
 one zero: its gradient is 0, or NaN where a row's gradient is not finite, which tells
 every overflow check to skip the step.
+
+In data parallel every rank holds all rows. The graph gathers ids and gradients from all
+ranks, so every rank applies the same update and the ranks stay equal, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from typing import Any, Callable, Optional, Union
 import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore.communication import get_group_size
 from mindspore.train import Callback as TrainCallback
 
 from ascend_fixes.errors import AscendFixesError
@@ -36,7 +41,7 @@ from ascend_fixes.host.host_function import host_operator
 __all__ = ["Embedding", "EmbeddingError"]
 
 _KIND = "ascend_fixes.host.Embedding checkpoint 1"
-_BLOCK = 256  # rows updated at a time: what an update allocates stays in the cache
+_BLOCK = 512  # records updated at a time: what an update allocates stays in the cache
 
 
 class EmbeddingError(AscendFixesError, ValueError):
@@ -50,17 +55,19 @@ class Embedding(nn.Cell):
         num_embeddings: rows; ids are 0 to num_embeddings - 1.
         dim: width of a row.
         path: a folder for the rows and their state, made if it is not there; what it holds from the last `flush` is
-            resumed. None keeps them in memory.
+            resumed. None keeps them in memory. In data parallel, a folder for each rank.
         optimizer: ``"sgd"``, ``"adagrad"`` or lazy ``"adam"``.
         init: the first rows: None for a normal distribution of deviation 0.01 (as `nn.Embedding`), one number, or
             an array (num_embeddings, dim). Not used where ``path`` holds rows.
         seed: of the first rows.
+        distinct: how many distinct rows a call needs at most. So many are copied to the graph, and so many gradients
+            back; None for as many as there are ids.
         options: of the optimizer: ``learning_rate``, and ``initial`` (Adagrad) or ``beta1``, ``beta2``, ``epsilon``
             (Adam).
 
     Raises:
         EmbeddingError: sizes below 1, an unknown optimizer or option, init of a wrong shape; when called, an id out
-            of range.
+            of range, or more distinct ids than announced.
         FileError: the folder cannot be written, is damaged, holds other sizes, or is open elsewhere.
     """
 
@@ -72,49 +79,70 @@ class Embedding(nn.Cell):
         optimizer: str = "adam",
         init: Union[float, np.ndarray, None] = None,
         seed: int = 0,
+        distinct: Optional[int] = None,
         **options: float,
     ) -> None:
         super().__init__()
         if num_embeddings < 1 or dim < 1:
             raise EmbeddingError(f"num_embeddings={num_embeddings}, dim={dim}: both must be at least 1")
+        if distinct is not None and distinct < 1:
+            raise EmbeddingError(f"distinct={distinct} rows make no call; pass at least 1, or None")
         self._optimizer = _optimizer(optimizer, options)
         if isinstance(init, np.ndarray) and init.shape != (num_embeddings, dim):
             raise EmbeddingError(f"init has shape {init.shape}; pass ({num_embeddings}, {dim})")
         first = np.random.default_rng(seed) if init is None else init if isinstance(init, np.ndarray) else float(init)
         sizes = (num_embeddings, dim, self._optimizer.slots, first)
         self._store: Any = Memory(*sizes) if path is None else Folder(path, *sizes)
-        self._shape = (num_embeddings, dim)
+        self._count, self.dim = num_embeddings, dim
+        self._most = num_embeddings if distinct is None else min(distinct, num_embeddings)
+        self._ranks, self._mean = _data_parallel()
         self._pending: list[tuple[np.ndarray, np.ndarray]] = []
         self.anchor = Parameter(Tensor(np.zeros(1, np.float32)), name="anchor")
+        most = self._most
         self._pull = host_operator(
-            self._rows_of, lambda ids, anchor: (*ids, dim), mindspore.float32, _backward(self._take_gradient)
+            self._rows_of,
+            [lambda ids, anchor: (min(*ids, most), dim), lambda ids, anchor: ids, lambda ids, anchor: (min(*ids, most),)],
+            [mindspore.float32, mindspore.int32, mindspore.int64],
+            _backward(self._take_gradient, self._ranks),
         )
 
     def construct(self, ids: Tensor) -> Tensor:
-        return self._pull(ids, self.anchor)
+        rows, places, _ = self._pull(ops.reshape(ids, (-1,)), self.anchor)
+        return ops.reshape(ops.gather(rows, places, 0), (*ids.shape, self.dim))
 
     # --- called by the graph -----------------------------------------------------------------------
 
-    def _rows_of(self, ids: np.ndarray, anchor: np.ndarray) -> np.ndarray:
-        self._check(ids)
-        return self._store.arrays["rows"][ids]
+    def _rows_of(self, ids: np.ndarray, anchor: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The distinct rows, where each id's row is among them, and the distinct ids; filled up with 0 and -1."""
+        found, places = np.unique(ids, return_inverse=True)
+        self._check(found)
+        size = min(len(ids), self._most)
+        if len(found) > size:
+            raise EmbeddingError(f"a call has {len(found)} distinct ids for distinct={self._most}; raise it")
+        rows, distinct = np.zeros((size, self.dim), np.float32), np.full(size, -1, np.int64)
+        distinct[: len(found)] = found
+        parts = self._store.records.reshape(-1, self.dim)  # of a record, the row comes first
+        parts.take(distinct[: len(found)] * (len(parts) // self._count), 0, rows[: len(found)], "clip")
+        return rows, places.astype(np.int32), distinct
 
-    def _take_gradient(self, ids: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    def _take_gradient(self, distinct: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         """Keep the gradients of the batch for `update`; 0, or NaN if one of them is not finite."""
-        self._pending.append((ids.reshape(-1), gradient.reshape(-1, self._shape[1]).astype(np.float32)))
-        return np.array([0.0 if np.isfinite(gradient).all() else np.nan], np.float32)
+        self._pending.append((distinct, gradient))
+        return np.array([0.0 if _is_finite(gradient) else np.nan], np.float32)
 
     def _check(self, ids: np.ndarray) -> None:
         if ids.dtype.kind not in "iu":
             raise EmbeddingError(f"ids have dtype {ids.dtype}; pass integers")
-        if ids.size and not 0 <= ids.min() <= ids.max() < self._shape[0]:
-            wrong = ids[(ids < 0) | (ids >= self._shape[0])].flat[0]
-            raise EmbeddingError(f"id {wrong} is not in 0 to {self._shape[0] - 1}; look unknown keys up with a default")
+        if ids.size and not 0 <= ids.min() <= ids.max() < self._count:
+            wrong = ids[(ids < 0) | (ids >= self._count)].flat[0]
+            raise EmbeddingError(f"id {wrong} is not in 0 to {self._count - 1}; look unknown keys up with a default")
 
     # --- training ------------------------------------------------------------------------------------
 
     def update(self, scale: float = 1.0, learning_rate: Optional[float] = None) -> bool:
         """Apply the gradients since the last update to their rows; call it after every step that was taken.
+
+        A row whose gradient is zero in every element, as that of an id which only pads, is not touched.
 
         Args:
             scale: of the loss; gradients are divided by it.
@@ -133,24 +161,24 @@ class Embedding(nn.Cell):
         if not self._pending:
             return False
         ids, gradient = _summed(self._pending)
-        if scale != 1:
-            gradient = gradient / np.float32(scale)
-        if not np.isfinite(gradient).all():
+        divisor = scale * self._ranks if self._mean else scale
+        if divisor != 1:
+            gradient = gradient / np.float32(divisor)
+        if not _is_finite(gradient):
             self.discard()
             return False
         optimizer = self._optimizer
         if learning_rate is not None:
             optimizer = type(optimizer)(**{**asdict(optimizer), "learning_rate": learning_rate})
-        arrays = self._store.arrays
         self._store.before_change(ids)
         self._pending = []
         self._store.step += 1
         for start in range(0, len(ids), _BLOCK):
-            touched, part = ids[start : start + _BLOCK], gradient[start : start + _BLOCK]
-            slots = {name: arrays[name][touched] for name in optimizer.slots}
-            arrays["rows"][touched] = optimizer.update(arrays["rows"][touched], part, slots, self._store.step)
-            for name, value in slots.items():
-                arrays[name][touched] = value
+            touched = ids[start : start + _BLOCK]
+            records = self._store.records.take(touched, axis=0)
+            rows, *state = np.split(records, records.shape[1] // self.dim, axis=1)
+            optimizer.update(rows, gradient[start : start + _BLOCK], state, self._store.step)
+            self._store.records[touched] = records
         return True
 
     def discard(self) -> None:
@@ -158,13 +186,39 @@ class Embedding(nn.Cell):
         self._wait()
         self._pending = []
 
+    def follow(self, result: Any, accumulate: int = 1) -> bool:
+        """Do what a step of `amp.TrainStep` did: update the rows, forget their gradients, or keep them for later.
+
+        Args:
+            result: the `amp.StepResult` of the step.
+            accumulate: as of the `TrainStep`; the gradients of so many calls are averaged.
+
+        Returns:
+            Whether rows were updated.
+
+        Raises:
+            FileError: as `update`.
+        """
+        _, finite, scale, _, _, updated = result  # inside other cells it is a plain tuple
+        if bool(updated):
+            return self.update(scale=float(scale) * accumulate)
+        if not bool(finite):
+            self.discard()
+        return False
+
+    def updater(self, scale: float = 1.0) -> TrainCallback:
+        """A callback for `Model.train` that updates the rows after every step that was taken.
+
+        With `amp.TrainStep` and with a loss scale manager it takes scale and overflow from the step's result.
+
+        Args:
+            scale: of the loss, where the optimizer divides by it (``FixedLossScaleManager(drop_overflow_update=False)``).
+        """
+        return _Updater(self, scale)
+
     def _wait(self) -> None:
         """Let the step finish: a graph's call returns while its backward half runs; reading a Tensor waits for that."""
         self.anchor.asnumpy()
-
-    def updater(self) -> TrainCallback:
-        """A callback for `Model.train` that updates after every step."""
-        return _Updater(self)
 
     # --- content -------------------------------------------------------------------------------------
 
@@ -177,7 +231,7 @@ class Embedding(nn.Cell):
         """A copy of rows, float32 of shape (..., dim), outside any graph."""
         ids = np.asarray(ids.asnumpy() if isinstance(ids, Tensor) else ids)
         self._check(ids)
-        return np.array(self._store.arrays["rows"][ids])
+        return np.array(self._store.records[ids, : self.dim])
 
     def flush(self) -> None:
         """Make the rows, their state and the step what a later `Embedding` of this path resumes from.
@@ -197,7 +251,8 @@ class Embedding(nn.Cell):
         Raises:
             FileError: it cannot be written; the old file is unchanged.
         """
-        write_arrays(path, _KIND, {**self._store.arrays, "step": np.array(self._store.step)})
+        optimizer = np.array(list(self._optimizer.slots), "U")
+        write_arrays(path, _KIND, {"records": self._store.records, "slots": optimizer, "step": np.array(self.step)})
 
     def load(self, path: PathLike) -> None:
         """Take over what `save` wrote for an embedding of these sizes and this optimizer.
@@ -206,34 +261,63 @@ class Embedding(nn.Cell):
             FileError: the file is missing, damaged or something else.
             EmbeddingError: its sizes or its optimizer differ. Nothing was changed.
         """
-        arrays = read_arrays(path, _KIND, ("rows", "step"))
-        step = int(arrays.pop("step"))
-        shapes = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
-        wanted = {name: (array.shape, array.dtype.name) for name, array in self._store.arrays.items()}
-        if shapes != wanted:
-            raise EmbeddingError(f"{path} holds {shapes}, this embedding has {wanted}; build one like it")
-        self._store.before_change(np.arange(self._shape[0]))
-        for name, array in arrays.items():
-            self._store.arrays[name][...] = array
-        self._store.step = step
+        arrays = read_arrays(path, _KIND, ("records", "slots", "step"))
+        slots, records = arrays["slots"].tolist(), arrays["records"]
+        found = (len(records), records.shape[-1] // (1 + len(slots)), slots)
+        wanted = (self._count, self.dim, list(self._optimizer.slots))
+        if found != wanted or records.dtype != np.float32 or records.ndim != 2:
+            raise EmbeddingError(f"{path} holds rows, width and state {found}, this has {wanted}; build one like it")
+        self._store.before_change(np.arange(self._count))
+        self._store.records[...] = records
+        self._store.step = int(arrays["step"])
         self.discard()
 
 
 class _Updater(TrainCallback):
-    def __init__(self, embedding: Embedding) -> None:
+    def __init__(self, embedding: Embedding, scale: float) -> None:
         super().__init__()
-        self._embedding = embedding
+        self._embedding, self._scale = embedding, scale
 
     def on_train_step_end(self, run_context: Any) -> None:
-        """Apply the step's gradients."""
-        self._embedding.update()
+        """Apply the step's gradients, unless the step was skipped."""
+        from ascend_fixes.amp import TrainStep
+
+        arguments = run_context.original_args()
+        outputs = arguments.net_outputs
+        cells = [cell for _, cell in arguments.train_network.cells_and_names()]
+        steps = [cell for cell in cells if isinstance(cell, (TrainStep, nn.TrainOneStepWithLossScaleCell))]
+        if steps and isinstance(steps[0], TrainStep):
+            self._embedding.follow(outputs, steps[0].accumulate)
+        elif steps:
+            _, overflow, scale = outputs[:3]
+            if bool(overflow):
+                self._embedding.discard()
+            else:
+                self._embedding.update(float(scale))
+        else:
+            self._embedding.update(self._scale)
 
 
-def _backward(take: Callable) -> Callable:
+def _data_parallel() -> tuple[int, bool]:
+    """How many ranks share a step, and whether their gradients are averaged and not summed."""
+    modes = (mindspore.ParallelMode.DATA_PARALLEL, mindspore.ParallelMode.HYBRID_PARALLEL)
+    if mindspore.get_auto_parallel_context("parallel_mode") not in modes:
+        return 1, False
+    return get_group_size(), bool(mindspore.get_auto_parallel_context("gradients_mean"))
+
+
+def _backward(take: Callable, ranks: int) -> Callable:
     operator = host_operator(take, (1,), mindspore.float32)
+    if ranks > 1:
+        gather = ops.AllGather()
+
+        def bprop_of_all_ranks(ids, anchor, out, dout):  # type: ignore[no-untyped-def]
+            return ops.zeros_like(ids), operator(gather(out[2]), gather(dout[0]))
+
+        return bprop_of_all_ranks
 
     def bprop(ids, anchor, out, dout):  # type: ignore[no-untyped-def]
-        return ops.zeros_like(ids), operator(ids, dout)
+        return ops.zeros_like(ids), operator(out[2], dout[0])
 
     return bprop
 
@@ -248,13 +332,21 @@ def _optimizer(name: str, options: dict[str, float]) -> Optimizer:
     return OPTIMIZERS[name](**options)
 
 
+def _is_finite(gradient: np.ndarray) -> bool:
+    flat = gradient.reshape(-1)
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(flat).all())  # squares may overflow where these do not
+
+
 def _summed(pending: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct ids, ascending, and the sum of the gradients of each."""
-    ids = np.concatenate([ids for ids, _ in pending])
-    gradient = np.concatenate([gradient for _, gradient in pending])
-    if not len(ids):
-        return ids.astype(np.int64), gradient
+    """The distinct ids with a gradient that is not zero, ascending, and the sum of the gradients of each."""
+    ids, gradient = pending[0] if len(pending) == 1 else (np.concatenate(parts) for parts in zip(*pending))
+    touched = (ids >= 0) & gradient.any(axis=1)
+    if not touched.all():
+        ids, gradient = ids[touched], gradient[touched]
+    if (np.diff(ids) > 0).all():  # of one call, on one rank
+        return ids, gradient
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    return ordered[starts].astype(np.int64), np.add.reduceat(gradient[order], starts, axis=0)
+    return ordered[starts], np.add.reduceat(gradient[order], starts, axis=0)

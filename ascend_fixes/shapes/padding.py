@@ -44,7 +44,10 @@ def pad(array: Array, shape: Sequence[int], value: Any = 0) -> Tensor:
             return _pad_on_device(array, shape, value)
         array = array.asnumpy()
     kept = tuple([slice(min(old, new)) for old, new in zip(array.shape, shape)])
-    padded = np.full(shape, _fill(array.dtype, value), dtype=array.dtype)
+    padded = np.zeros(shape, array.dtype)  # 6 times faster than np.full
+    filled = _fill(array.dtype, value)
+    if filled != 0:
+        padded[...] = filled
     padded[kept] = array[kept]
     return Tensor.from_numpy(padded)
 

@@ -146,3 +146,48 @@ class ScalerInGraph(nn.Cell):
 
     def construct(self, finite, loss):
         return self.scaler.scale(loss), self.scaler.unscale((loss, loss)), self.scaler.update(finite)
+
+
+class Saturable(nn.Cell):
+    """float16 results that leave the range, each in another way of writing it."""
+
+    def __init__(self):
+        super().__init__()
+        self.product = ops.MatMul()
+
+    def doubled(self, x):
+        x += x
+        return x
+
+    def construct(self, x):
+        high = ops.exp(x)
+        square = x * x
+        difference = high - ops.exp(x)
+        rows = x.reshape(x.shape[0] * 1, -1)
+        return high, -square, difference, self.product(rows, rows.T), self.doubled(square), x.astype(ms.float32) * 1e30
+
+
+class HalfSum(nn.Cell):
+    """A loss whose gradient passes through float16: ``1e-3 * factor`` for every output."""
+
+    def __init__(self, factor=1e-3):
+        super().__init__()
+        self.dense = nn.Dense(4, 4, weight_init="ones", has_bias=False)
+        self.factor = factor
+
+    def construct(self, x):
+        return (self.dense(x).astype(ms.float32) * self.factor).sum()
+
+
+
+class SparseTable(nn.Cell):
+    """A table with sparse gradients; ``factors`` (4) multiplies the gradient's columns."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = nn.EmbeddingLookup(6, 4, target="CPU", sparse=True)
+        self.fault = GradientFault()
+
+    def construct(self, ids, factors):
+        x = self.fault(self.table(ids), factors)
+        return (x * x).mean()

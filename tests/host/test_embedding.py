@@ -88,7 +88,7 @@ one_train = trainer(one_net, nn.SGD(one_net.trainable_params(), 0.0))
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 9), min_size=6, max_size=6))
 def test_only_the_rows_of_the_batch_change_and_their_gradients_are_summed(ids):
-    one_net.embedding._store.arrays["rows"][...] = FIRST
+    one_net.embedding._store.records[...] = FIRST
     before = one_net.embedding.rows(range(10))
     one_train(np.array(ids))
     assert one_net.embedding.update()
@@ -219,7 +219,7 @@ KILLED = """
 
     def advance(table):
         generator = np.random.default_rng(table.step)
-        table._take_gradient(generator.integers(0, 500, 100), generator.normal(size=(100, 8)).astype(np.float32))
+        table._take_gradient(generator.permutation(500)[:100], generator.normal(size=(100, 8)).astype(np.float32))
         table.update()
 
     reference, states = Embedding(500, 8, None, "adam", 0.0), {}
@@ -241,8 +241,7 @@ KILLED = """
         reached = table.step
         while reference.step < reached:
             advance(reference)
-        for name in ("rows", "first", "second"):
-            assert (table._store.arrays[name] == reference._store.arrays[name]).all(), name
+        assert (table._store.records == reference._store.records).all()
         table.close()
     print("whole", rounds, reached)
 """
@@ -286,9 +285,9 @@ def test_a_damaged_or_other_folder_is_named(tmp_path, damage):
     if damage == "meta":
         (path / "meta.json").write_text("{")
     elif damage == "rows":
-        os.truncate(path / "rows.npy", 100)
+        os.truncate(path / "records.npy", 100)
     elif damage == "missing":
-        (path / "first.npy").unlink()
+        (path / "records.npy").unlink()
     elif damage == "sizes":
         count = 4
     else:
@@ -298,23 +297,67 @@ def test_a_damaged_or_other_folder_is_named(tmp_path, damage):
     assert str(path) in str(error.value)
 
 
-def test_a_full_disk_changes_no_row(tmp_path, monkeypatch):
-    embedding = stepped(Embedding(10, 4, tmp_path / "t", "adam", FIRST), 1)
-    embedding.flush()
-    before = embedding.rows(range(10))
+ON_A_FULL_DISK = """
+    import sys
+    import numpy as np
+    from ascend_fixes.host import Embedding, FileError, Table
 
-    class Full:
-        def tell(self):
-            return 0
+    folder, free = sys.argv[1], int(sys.argv[2])
+    words = Table(["old"])
+    words.save(folder + "/words.npz")
+    small = Embedding(500, 64, folder + "/small", "adam")
+    small.save(folder + "/small.npz")
+    small.flush()
+    before = small.rows(range(500))
+    small._take_gradient(np.arange(10), np.ones((10, 64), np.float32))
+    assert small.update()
+    after = small.rows(range(500))
+    told = []
 
-        def write(self, data):
-            raise OSError(28, "No space left on device")
+    def full(action):
+        try:
+            action()
+        except FileError as error:
+            told.append(str(error))
 
-    monkeypatch.setattr(embedding._store, "_journal", Full())
-    embedding._take_gradient(np.arange(3), np.ones((3, 4), np.float32))
-    with pytest.raises(FileError, match="No space left on device; the rows are unchanged"):
-        embedding.update()
-    assert (embedding.rows(range(10)) == before).all() and embedding.step == 1
+    full(lambda: Embedding(free, 64, folder + "/large"))
+    full(lambda: Table([str(number) for number in range(free)]).save(folder + "/words.npz"))
+    open(folder + "/ballast", "wb", 0).write(bytes(free))
+    small._take_gradient(np.arange(500), np.ones((500, 64), np.float32))
+    full(small.update)
+    assert (small.rows(range(500)) == after).all() and small.step == 1
+    full(lambda: small.save(folder + "/small.npz"))
+    small.close()
+    again = Embedding(500, 64, folder + "/small", "adam")
+    assert (again.rows(range(500)) == before).all() and again.step == 0
+    again.load(folder + "/small.npz")
+    assert Table.load(folder + "/words.npz").keys(0) == "old"
+    print("\\n".join(told))
+"""
+
+
+def full_disk(folder, size):
+    """The beginning of a command that runs with a folder of so many free bytes."""
+    mount = f'mount -t tmpfs -o size={size} none {folder} && exec "$@"'
+    for unshare in (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"]):
+        command = [*unshare, "sh", "-c", mount, "sh"]
+        if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
+            return command
+    # Where nothing can be mounted: no file may grow beyond half of that.
+    return ["sh", "-c", f'ulimit -f {size // 1024}; exec "$@"', "sh"]
+
+
+def test_on_a_full_disk_every_write_says_so_and_what_was_there_stays(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = 1_300_000
+    command = [*full_disk(disk, size), sys.executable, "-c", textwrap.dedent(ON_A_FULL_DISK), str(disk), str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100)
+    told = done.stdout.splitlines()
+    assert done.returncode == 0 and len(told) == 4, done.stderr[-2000:]
+    assert told[0].startswith(f"cannot write {disk}/large/records.npy: ") and "free space" in told[0]
+    assert "what it held is unchanged" in told[1] and "what it held is unchanged" in told[3]
+    assert "the rows are unchanged" in told[2]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ascend_fixes.shapes import Buckets, bucketed, graphs
 TOLERANCE = {np.float32: 1e-5, np.float16: 1e-2}
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def shared(dtype, axis):
     """One cell for each precision and axis, so that few graphs are compiled."""
     ms.set_seed(1)

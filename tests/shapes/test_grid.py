@@ -118,3 +118,17 @@ def test_wrong_use_is_one_clear_line(call, said):
 def test_the_error_names_lengths_largest_size_and_remedy():
     with pytest.raises(LengthError, match=r"lengths 5 x 5 are over every bucket; the largest is \(8, 4\): fit"):
         Grid([(4, 4), (8, 4)])(5, 5)
+
+
+@pytest.mark.parametrize("epochs, fewest, most", [(0.001, 1, 1), (1000, 6, 6)])
+def test_plan_buys_as_many_sizes_as_pay_for_themselves(epochs, fewest, most):
+    pairs = corpus(2000)
+
+    def seconds(grid):
+        return epochs * sum(a * b * 1e-4 for a, b in (grid(*map(int, pair)) for pair in pairs)) + 3.0 * len(grid)
+
+    grid = Grid.plan(pairs, lambda a, b: a * b * 1e-4, 3.0, epochs, max_sizes=6)
+    assert fewest <= len(grid) <= most
+    assert all(seconds(grid) <= seconds(Grid.fit(pairs, k)) * (1 + 1e-9) for k in range(1, 7))
+    with pytest.raises(SizesError, match="max_sizes=0: no run to plan for"):
+        Grid.plan(pairs, lambda a, b: 1.0, 3.0, max_sizes=0)
