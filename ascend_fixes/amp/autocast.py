@@ -30,7 +30,9 @@ class Autocast(nn.Cell):
     Parameters, their names and checkpoints are those of ``cell``, the network as the caller gave it.
     """
 
-    def __init__(self, cell: nn.Cell, inner: nn.Cell, strategy: Any, inputs: Any = None, output: Any = None, policy: Any = None) -> None:
+    def __init__(
+        self, cell: nn.Cell, inner: nn.Cell, strategy: Any, inputs: Any = None, output: Any = None, policy: Any = None
+    ) -> None:
         super().__init__(auto_prefix=False)
         object.__setattr__(self, "wrapped", cell)
         object.__setattr__(self, "policy", policy)
@@ -136,6 +138,7 @@ def _with_exceptions(cell: nn.Cell, policy: Policy) -> nn.Cell:
     for selector in (*policy.full_cells, *policy.low_cells):
         if not any(selector.matches(path, inner) for path, inner in found):
             known = [path for path, _ in found if path] + [type(inner).__name__ for _, inner in found]
+            known += _mindspore.operator_names()
             raise UnknownTargetError(
                 f"the policy names {str(selector)!r}, which is no operator and no path or class of a cell in "
                 f"{type(cell).__name__}{nearest(str(selector), known)}"

@@ -80,6 +80,7 @@ class LossScaler:
         self.backoff = float(backoff)
         self.growth_interval = int(growth_interval)
         self.hysteresis = int(hysteresis)
+        self.settings_are_final = False  # set by a `TrainStep`, whose graph they are part of
         self.loss_scale = _parameter("loss_scale", initial, mindspore.float32)
         self.good_steps = _parameter("good_steps", 0, mindspore.int32)
         self.bad_steps = _parameter("bad_steps", 0, mindspore.int32)
@@ -163,12 +164,11 @@ class LossScaler:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned, exactly.
+        """Take over what `state_dict` returned, exactly: the state, and the settings where the state has them.
 
         Raises:
             ScalerStateError: a field is missing or unknown, a number is out of range, or a setting differs from this
-            scaler's
-                (`from_state_dict` makes a scaler with the saved settings). Nothing is changed.
+                scaler's and a `TrainStep` has been made with it, which has compiled the settings. Nothing is changed.
         """
         missing = sorted({"scale", *_COUNTERS} - set(state))
         unknown = sorted(set(state) - {"scale", *_COUNTERS, *_SETTINGS})
@@ -177,18 +177,25 @@ class LossScaler:
                 f"state: {', '.join(missing or unknown)} {'missing' if missing else 'unknown'}; pass what "
                 f"state_dict() returned"
             )
-        for name in _SETTINGS:
-            if name in state and state[name] != getattr(self, name):
+        settings = {name: state.get(name, getattr(self, name)) for name in _SETTINGS}
+        for name, value in settings.items():
+            if self.settings_are_final and value != getattr(self, name):
                 raise ScalerStateError(
-                    f"state: saved with {name}={state[name]!r}, but this scaler has {name}={getattr(self, name)!r}; "
-                    "make it with LossScaler.from_state_dict(state), or leave the settings out of the state"
+                    f"state: saved with {name}={value!r}, but this scaler has {name}={getattr(self, name)!r}, and a "
+                    "TrainStep holds it; load the state before, or use LossScaler.from_state_dict(state)"
                 )
-        scale = state["scale"]
-        if not _is_number(scale) or not self.minimum <= scale <= self.maximum:
-            raise ScalerStateError(f"state: scale={scale!r} is not within {self.minimum:g} to {self.maximum:g}")
+        try:
+            _check(**settings)
+        except ScalerError as error:
+            raise ScalerStateError(f"state: {error}") from None
+        scale, minimum, maximum = state["scale"], settings["minimum"], settings["maximum"]
+        if not _is_number(scale) or not minimum <= scale <= maximum:
+            raise ScalerStateError(f"state: scale={scale!r} is not within {minimum:g} to {maximum:g}")
         for name in _COUNTERS:
             if isinstance(state[name], bool) or not isinstance(state[name], (int, np.integer)) or state[name] < 0:
                 raise ScalerStateError(f"state: {name}={state[name]!r} is no count; pass what state_dict() returned")
+        for name, value in settings.items():
+            setattr(self, name, type(getattr(self, name))(value))
         self.loss_scale.set_data(Tensor(scale, mindspore.float32))
         for name in _COUNTERS:
             getattr(self, name).set_data(Tensor(int(state[name]), mindspore.int32))

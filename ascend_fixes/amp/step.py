@@ -29,7 +29,7 @@ from ascend_fixes.amp.scaler import LossScaler, StuckScaleError
 
 __all__ = ["StepResult", "TrainStep"]
 
-CHECK_EVERY = 100  # calls between two looks, from the host, at whether the run is stuck
+CHECK_EVERY = 20  # calls between two looks, from the host, at whether the run is stuck
 LARGE = 4096  # elements; below, one kernel more costs more than it saves
 STUCK_AFTER = 10  # overflows in a row, at a scale that cannot back off, after which no scale will help
 
@@ -125,6 +125,7 @@ class TrainStep(nn.Cell):
         # for the loss itself, -1 for one at the limit of some rank or call only, -2 for none so far.
         self.step_culprit = _counter("step_culprit", -2)
         self.ranks = Tensor(list(range(1, len(self.weights) + 3)), mindspore.int32)
+        scaler.settings_are_final = True
         self.sums = None
         if accumulate > 1:
             self.sums = self.weights.clone(prefix="step_sum", init="zeros")
@@ -142,7 +143,7 @@ class TrainStep(nn.Cell):
         return result
 
     def check(self) -> None:
-        """Look whether the run is stuck. Every 100th call does; it waits for the device.
+        """Look whether the run is stuck. Every 20th call does; it waits for the device.
 
         Raises:
             StuckScaleError: ten or more overflows in a row at a scale that cannot back off.

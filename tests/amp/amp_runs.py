@@ -1,8 +1,8 @@
 """Runs in processes of their own: one that is killed and resumed, two ranks, and one with graph-kernel fusion on.
 
-    python amp_runs.py train FOLDER STEPS     resumes from FOLDER, saves after every step, prints "STEP n" and "STATE ..."
-    python amp_runs.py rank FOLDER            one of two ranks under msrun
-    python amp_runs.py fused FOLDER
+python amp_runs.py train FOLDER STEPS     resumes from FOLDER, saves after every step, prints "STEP n" and "STATE ..."
+python amp_runs.py rank FOLDER            one of two ranks under msrun
+python amp_runs.py fused FOLDER
 """
 
 from __future__ import annotations

@@ -129,8 +129,9 @@ def test_state_round_trip_continues_exactly(scaler, before, after):
     for finite in before:
         scaler.update(Tensor(finite))
     state = scaler.state_dict()
-    twin = LossScaler.from_state_dict(state)
-    assert twin.state_dict() == state
+    twin, other = LossScaler.from_state_dict(state), LossScaler()
+    other.load_state_dict(state)
+    assert twin.state_dict() == other.state_dict() == state
     for finite in after:
         scaler.update(Tensor(finite))
         twin.update(Tensor(finite))
@@ -147,8 +148,17 @@ def test_every_field_is_restored_from_values_off_its_default():
     assert LossScaler.from_state_dict(state).state_dict() == state
 
 
+def test_settings_that_cannot_work_are_refused_in_a_state_too():
+    scaler = LossScaler()
+    before = scaler.state_dict()
+    with pytest.raises(ScalerStateError, match="growth"):
+        scaler.load_state_dict({**before, "growth": 0.5})
+    assert scaler.state_dict() == before
+
+
 def test_two_fields_without_settings_are_enough_for_neither_but_named():
     scaler = LossScaler()
+    scaler.settings_are_final = True
     before = scaler.state_dict()
     for state, text in (
         ({"scale": 4.0, "good_steps": 1}, "bad_steps, stuck_steps missing"),
