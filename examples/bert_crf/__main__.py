@@ -33,7 +33,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def _epochs(options: Mapping[str, Any]) -> int:
     if options["pretrained"]:
         return 4
-    return 20 if options["data"] else 5
+    return 20 if options["data"] else 4
 
 
 def _check(options: Mapping[str, Any]) -> None:

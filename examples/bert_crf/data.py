@@ -156,28 +156,27 @@ def _nearest(tag: str, known: Sequence[str]) -> str:
 _CLAUSES = (
     "{person} said that the {noun} was late",
     "a friend of {person} saw the {noun}",
-    "we met {person} at the {noun}",
+    "we met {person} yesterday",
     "they asked {person} to wait",
     "many people live in {place}",
     "the road to {place} was closed",
     "it rained in {place} for a week",
-    "she moved from {place} to {place} last year",
+    "she moved to {place} last year",
     "shares of {company} fell again",
     "{company} hired new workers",
     "he works for {company} since spring",
-    "the board of {company} agreed to buy {company}",
+    "the board of {company} agreed",
     "she reads {work} every night",
     "the author of {work} won a prize",
     "everybody talks about the film {work} now",
-    "the {noun} of the {noun} broke",
-    "nobody likes a {noun} in the rain",
-    "my {noun} is better than your {noun}",
+    "the {noun} broke",
+    "nobody likes the {noun} in the rain",
 )
 _JOINTS = (", and", ", but", "because", "while", ";", ", so")
 _TYPES = ("person", "place", "company", "work")
 
 
-def built_in(train: int = 2000, validation: int = 300, test: int = 500, seed: int = 0) -> Corpus:
+def built_in(train: int = 4000, validation: int = 300, test: int = 500, seed: int = 0) -> Corpus:
     """Generated sentences with names of four types.
 
     Names have one or two invented words, no word of a name or noun occurs in two parts of the corpus, and all are
@@ -187,11 +186,11 @@ def built_in(train: int = 2000, validation: int = 300, test: int = 500, seed: in
     random = generator(seed, Stream.DATA)
     syllables = [f"{consonant}{vowel}" for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     invented: dict[str, None] = {}
-    while len(invented) < 6000:
-        invented["".join(random.choice(syllables, int(random.integers(2, 4))))] = None
+    while len(invented) < 4500:
+        invented["".join(random.choice(syllables, 2))] = None
     words = np.array(list(invented))
     counts = {"train": train, "validation": validation, "test": test}
-    shares = {"train": words[:3000], "validation": words[3000:4000], "test": words[4000:]}
+    shares = {"train": words[:2500], "validation": words[2500:3500], "test": words[3500:]}
     parts = {part: tuple(_sentence(random, shares[part]) for _ in range(count)) for part, count in counts.items()}
     return _corpus("built-in", parts)
 

@@ -41,16 +41,16 @@ __all__ = ["MODULE", "Setting", "encoded", "learning_rates", "prepare", "train"]
 
 MODULE = "examples.bert_crf.train"
 
-BATCH = 32
+BATCH, SMALL_BATCH = 32, 16  # sentences a step, fine-tuning and from random weights
 EVALUATION_BATCH = 64
 DROPOUT = 0.1
 WARM_UP = 0.1  # the share of the steps in which the learning rate rises; after it, it falls to zero
 # Learning rates at their height: of the encoder, from pre-trained or from random weights, and of what is on top.
-FINE_TUNING, FROM_SCRATCH, ON_TOP = 1e-4, 1e-3, 5e-3
+FINE_TUNING, FROM_SCRATCH, ON_TOP = 1e-4, 3e-3, 5e-3
 SMALL = {"width": 64, "layers": 2, "heads": 4, "inner": 128}  # the encoder that starts from random weights
 
 # What a batch costs, in seconds on two CPU cores; the number of padded sizes is weighed with it.
-STEP_SECONDS, FLOPS, COMPILE_SECONDS, COMPILE_SECONDS_PER_LAYER = 0.02, 3e10, 4.0, 1.5
+STEP_SECONDS, VALUE_SECONDS, COMPILE_SECONDS, COMPILE_SECONDS_PER_LAYER = 0.02, 4e-7, 4.0, 1.5
 
 _RAGGED: dict[str, Any] = {
     "ids": {0: "sentences", 1: "pieces"},
@@ -76,6 +76,11 @@ class Setting:
     model: Model
     arrays: Mapping[str, np.ndarray]
     parts: Mapping[str, data.Encoded]
+
+    @property
+    def batch(self) -> int:
+        """Sentences per step."""
+        return BATCH if self.arrays else SMALL_BATCH
 
     @property
     def longest(self) -> tuple[int, int]:
@@ -161,12 +166,11 @@ def _buckets(setting: Setting, request: Mapping[str, Any]) -> shapes.Buckets:
     longest, _ = setting.longest
     if "shapes" not in request["fixes"]:
         return shapes.Buckets([longest])
-    model = setting.model.sizes
-    weights = model.layers * (4 * model.width**2 + 2 * model.width * model.inner)
-    widest_of_batches = np.sort(setting.parts["train"].sizes)[BATCH - 1 :: BATCH]
+    model, batch = setting.model.sizes, setting.batch
+    widest_of_batches = np.sort(setting.parts["train"].sizes)[batch - 1 :: batch]
     return shapes.Buckets.plan(
         [*widest_of_batches, longest],
-        step_cost=lambda pieces: STEP_SECONDS + 6 * weights * BATCH * pieces / FLOPS,
+        step_cost=lambda pieces: STEP_SECONDS + VALUE_SECONDS * model.layers * model.width * batch * pieces,
         compile_cost=COMPILE_SECONDS + COMPILE_SECONDS_PER_LAYER * model.layers,
         epochs=request["epochs"],
         multiple_of=4,
@@ -187,7 +191,7 @@ class _Trainer:
         assign(self.network, setting.arrays, "encoder.")
         if safe:
             fusion.safe(self.network)
-        steps = request["epochs"] * math.ceil(len(setting.parts["train"]) / BATCH)
+        steps = request["epochs"] * math.ceil(len(setting.parts["train"]) / setting.batch)
         self.optimizer = _optimizer(self.network, FINE_TUNING if setting.arrays else FROM_SCRATCH, steps)
         self.scaler: Optional[amp.LossScaler] = None
         loss = Loss(self.network)
@@ -202,7 +206,7 @@ class _Trainer:
             self._step = nn.TrainOneStepCell(loss, self.optimizer)
             self._network = self.network
         if self.bucketing:
-            self._step = self._bucketed(self._step, _RAGGED_TRAINING, BATCH)
+            self._step = self._bucketed(self._step, _RAGGED_TRAINING, setting.batch)
             self._network = self._bucketed(self._network, _RAGGED, EVALUATION_BATCH, _OUTPUTS)
 
     def _bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
@@ -227,7 +231,7 @@ class _Trainer:
         """(epoch, number, sentence numbers) of every batch of an epoch, in an order that the epoch decides."""
         random = generator(self.seed, Stream.ORDER, epoch)
         every = np.arange(len(self.setting.parts["train"]))
-        return [(epoch, i, chunk) for i, chunk in enumerate(chunks(every, self._widths("train"), BATCH, random))]
+        return [(epoch, i, chunk) for i, chunk in enumerate(chunks(every, self._widths("train"), self.setting.batch, random))]
 
     def _collate(self, part: str, sentences: np.ndarray) -> data.Batch:
         encoded = self.setting.parts[part]
@@ -274,7 +278,7 @@ class _Trainer:
         """The share of the pieces computed in an epoch of training that are padding."""
         widths, padded = self._widths("train"), 0
         for _, _, chunk in self.batches(0):
-            padded += (BATCH if self.bucketing else len(chunk)) * int(widths[chunk].max())
+            padded += (self.setting.batch if self.bucketing else len(chunk)) * int(widths[chunk].max())
         return 1 - float(self.setting.parts["train"].sizes.sum()) / padded
 
 

@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional
 from examples.common import command_line, report, variants
 from examples.common.errors import ExampleError
 
-__all__ = ["Example", "main"]
+__all__ = ["Example", "finite", "main", "run_variant", "settled"]
 
 Options = dict[str, Any]
 _INTERRUPTED = 130
@@ -46,12 +46,12 @@ def main(example: Example, arguments: Optional[Sequence[str]]) -> int:
     """Run the command line; returns the exit status: 0 if all variants finished, 1 if not, 2 for wrong use."""
     command = f"python -m examples.{example.name}"
     try:
-        options = _options(example, arguments)
+        options = settled(example, arguments)
         example.check(options)
         if not options["resume"]:
             command_line.remember(options)
         try:
-            rows = [_run(example, options, variant) for variant in command_line.variants(options)]
+            rows = [run_variant(example, options, variant) for variant in command_line.variants(options)]
         except KeyboardInterrupt:
             print(f"\ninterrupted; go on with: {command} --resume {options['output']}", file=sys.stderr)
             return _INTERRUPTED
@@ -63,7 +63,8 @@ def main(example: Example, arguments: Optional[Sequence[str]]) -> int:
     return 0 if all(row["status"] == "finished" for row in rows) else 1
 
 
-def _options(example: Example, arguments: Optional[Sequence[str]]) -> Options:
+def settled(example: Example, arguments: Optional[Sequence[str]]) -> Options:
+    """The options of a run: what the arguments say, and defaults."""
     given = vars(example.parser.parse_args(arguments))
     options = command_line.settle(given, dict.fromkeys(given) | {"seed": 0, "fused": "off"})
     data = Path(options["data"]).name if options["data"] else "built-in"
@@ -73,7 +74,8 @@ def _options(example: Example, arguments: Optional[Sequence[str]]) -> Options:
     return options
 
 
-def _run(example: Example, options: Options, variant: command_line.Variant) -> dict[str, Any]:
+def run_variant(example: Example, options: Options, variant: command_line.Variant) -> dict[str, Any]:
+    """Run one variant in a process of its own; its options and its results."""
     paths = {name: _absolute(options[name]) for name in ("data", *example.paths)}
     output = Path(options["output"])
     request = {
@@ -103,17 +105,17 @@ def _finish(example: Example, options: Options, rows: Sequence[dict[str, Any]]) 
     output = Path(options["output"])
     name = Path(options["data"]).name if options["data"] else "built-in data"
     report.figure(rows, output / "figure.png", f"{example.title} on {name}, {options['epochs']} epochs")
-    results = _finite(rows)
+    results = finite(rows)
     for path in filter(None, (output / "results.json", options["json"])):
         variants.write_json(Path(path), results)
     (output / "table.md").write_text(report.markdown(rows), encoding="utf-8")
     print(f"\n{report.table(rows)}\n\ntable, figure and results: {output}")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """JSON has no NaN and no infinity: they become null."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
-__all__ = ["COLUMNS", "figure", "markdown", "table"]
+__all__ = ["COLUMNS", "METRIC", "figure", "markdown", "metric", "table"]
 
 Row = Mapping[str, Any]
 
@@ -15,7 +15,8 @@ def _number(form: str) -> Callable[[Any], str]:
     return lambda value: "-" if value is None else format(value, form)
 
 
-# heading, key of the result, how it is shown
+# heading, key of the result, how it is shown; METRIC stands for what the example is judged by
+METRIC = "metric"
 COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("variant", "variant", str),
     ("graphs compiled", "graphs", _number("d")),
@@ -23,15 +24,22 @@ COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("s per epoch", "epoch_seconds", _number(".2f")),
     ("overflowed steps", "overflowed", str),
     ("padded share", "padded_share", _number(".1%")),
-    ("test accuracy", "test_accuracy", _number(".2%")),
+    (METRIC, METRIC, _number(".2%")),
     ("peak memory, GB", "peak_memory_gb", _number(".2f")),
 )
 
 
+def metric(rows: Sequence[Row]) -> str:
+    """The key of what the rows are judged by: a result names it under "metric", for example "test_accuracy"."""
+    return next((row[METRIC] for row in rows if row.get(METRIC)), "test_metric")
+
+
 def _cells(rows: Sequence[Row]) -> list[list[str]]:
-    cells = [[heading for heading, _, _ in COLUMNS]]
+    judged = metric(rows)
+    cells = [[judged.replace("_", " ") if heading == METRIC else heading for heading, _, _ in COLUMNS]]
     for row in rows:
-        cells.append([show(row[key]) if row.get(key) is not None else "-" for _, key, show in COLUMNS])
+        values = [(row.get(judged if key == METRIC else key), show) for _, key, show in COLUMNS]
+        cells.append(["-" if value is None else show(value) for value, show in values])
     return cells
 
 
@@ -61,7 +69,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def figure(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Draw training loss and validation accuracy over wall time, and the padded share, as a PNG at ``path``."""
+    """Draw training loss and the validation metric over wall time, and the padded share, as a PNG at ``path``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -69,19 +77,19 @@ def figure(rows: Sequence[Row], path: Path, title: str) -> None:
     drawing = Figure(figsize=(11, 3.6), layout="constrained")
     FigureCanvasAgg(drawing)
     drawing.suptitle(title)
-    loss, accuracy, padding = drawing.subplots(1, 3)
+    loss, quality, padding = drawing.subplots(1, 3)
     for number, row in enumerate(finished):
         seconds = [epoch["elapsed"] for epoch in row["history"]]
         style = {"color": f"C{number}", "marker": "o", "markersize": 3}
         loss.plot(seconds, [epoch["loss"] for epoch in row["history"]], label=row["variant"], **style)
-        accuracy.plot(seconds, [100 * epoch["validation"] for epoch in row["history"]], **style)
+        quality.plot(seconds, [100 * epoch["validation"] for epoch in row["history"]], **style)
         padding.barh(row["variant"], 100 * row["padded_share"], color=f"C{number}")
-    for axes, label in ((loss, "training loss"), (accuracy, "validation accuracy, %")):
+    for axes, label in ((loss, "training loss"), (quality, f"validation {metric(rows).removeprefix('test_')}, %")):
         axes.set(xlabel="wall time with compilation, s", ylabel=label, xlim=(0, None))
         axes.grid(alpha=0.3)
     if finished:
         loss.legend(frameon=False)
-    padding.set(xlabel="padded share of all nodes, %", xlim=(0, 100))
+    padding.set(xlabel="padded share, %", xlim=(0, 100))
     padding.invert_yaxis()
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=130)

@@ -11,11 +11,16 @@ from typing import Any, Optional
 from examples.common import command_line, comparison
 from examples.texting import data, vectors
 
-__all__ = ["main"]
+__all__ = ["example", "main"]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit status."""
+    return comparison.main(example(), arguments)
+
+
+def example() -> comparison.Example:
+    """What the shared code has to know."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.texting",
         description="Train TextING (Zhang et al. 2020) as a newcomer to MindSpore writes it, then with the fixes.",
@@ -25,7 +30,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     add("--embeddings", metavar="FILE", help="start from these word vectors (GloVe's text format)")
     add("--width", type=command_line.positive, metavar="N", help="how wide they are (default: as in FILE, or 300)")
     own = {"paths": ("embeddings",), "settings": ("width",)}
-    return comparison.main(comparison.Example("texting", "TextING", parser, _epochs, _check, **own), arguments)
+    return comparison.Example("texting", "TextING", parser, _epochs, _check, **own)
 
 
 def _epochs(options: Mapping[str, Any]) -> int:

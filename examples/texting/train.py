@@ -128,6 +128,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
         **training.summary(progress),
         "graphs": trainer.graphs,
         "padded_share": trainer.padded_share(parts["train"]),
+        "metric": "test_accuracy",
         "test_accuracy": accuracy,
         "documents": {part: len(numbers) for part, numbers in parts.items()},
         "sizes": list(documents.buckets),

@@ -156,7 +156,7 @@ def test_dropout_meets_its_rate_and_keeps_the_mean(rate):
 
 ROWS = [
     {"variant": "plain float32", "status": "finished", "graphs": 5, "wall_seconds": 12.34, "epoch_seconds": 6.17,
-     "overflowed": 0, "padded_share": 0.75, "test_accuracy": 0.912, "peak_memory_gb": 1.2,
+     "overflowed": 0, "padded_share": 0.75, "metric": "test_accuracy", "test_accuracy": 0.912, "peak_memory_gb": 1.2,
      "history": [{"loss": 0.7, "validation": 0.5, "elapsed": 6.0}, {"loss": 0.4, "validation": 0.9, "elapsed": 12.3}]},
     {"variant": "plain float16", "status": "crashed: TypeError: no kernel"},
 ]  # fmt: skip

@@ -1,0 +1,266 @@
+"""Train one variant of RNNSearch: plainly, as a newcomer to MindSpore writes it, or with families of fixes.
+
+Each family changes one thing:
+
+* **shapes**: batches hold pairs of similar lengths and are padded to one of a few sizes of source x target
+  (`shapes.Grid`, `shapes.bucketed`); plainly, every pair is padded to the longest source and target.
+* **amp**: the step is an `amp.TrainStep` with an `amp.LossScaler`, in float16 under an `amp.Policy`; plainly,
+  float16 is the cell's ``to_float``.
+* **fusion**: GRU, softmax and the decoder's cell are those of `ascend_fixes.fusion`; plainly MindSpore's,
+  and -1e9 added to masked scores.
+* **host**: translations come from `host.beam_search`; plainly, as in the published ports, from the best token at
+  every step.
+
+Run by `examples.common.variants`, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+import ascend_fixes
+from ascend_fixes import amp, fusion, shapes
+from examples.common import training, variants
+from examples.common.randomness import Stream, dropout, generator
+from examples.rnnsearch import data
+from examples.rnnsearch.model import Loss, RNNSearch, Sizes
+from examples.rnnsearch.translate import BEAM, Translator, decode
+
+__all__ = ["MODULE", "train"]
+
+MODULE = "examples.rnnsearch.train"
+
+# For generated dates, and for a real corpus.
+SMALL, LARGE = Sizes(32, 64, 32, 32), Sizes(256, 256, 256, 256)
+PIECES = {"small": 330, "large": 8000}
+BATCH = {"small": 100, "large": 64}
+LEARNING_RATE = {"small": 0.005, "large": 0.001}
+DROPOUT = {"small": 0.0, "large": 0.3}
+LONGEST = 50  # tokens; longer training pairs are left out, as in the paper
+LANGUAGES = {"source": "en", "target": "de", "test": "test*"}
+AVERAGE = 0.5  # what is evaluated is a running average of the weights (Polyak and Juditsky 1992)
+
+# What a size costs, in seconds on two CPU cores, by source and target tokens; the number of sizes is weighed with it.
+STEP_SECONDS = {"small": (0.01, 0.0035, 0.0025), "large": (0.1, 0.02, 0.016)}
+COMPILE_SECONDS = (3.0, 0.4, 0.25)
+MOST_SIZES = 8
+
+_RAGGED = {
+    "source": {0: "pairs", 1: "source"},
+    "source_mask": {0: "pairs", 1: "source"},
+    "before": {0: "pairs", 1: "target"},
+    "target": {0: "pairs", 1: "target"},
+    "weights": {0: "pairs", 1: "target"},
+    "keep_source": {0: "pairs", 1: "source"},
+    "keep_target": {0: "pairs", 1: "target"},
+    "keep_output": {0: "pairs", 1: "target"},
+}
+
+
+def corpus_of(options: Mapping[str, Any]) -> data.Corpus:
+    """The corpus that the options name."""
+    if not options["data"]:
+        return data.built_in(seed=options["seed"])
+    names = (options[name] or default for name, default in LANGUAGES.items())
+    return data.read_folder(Path(options["data"]), *names)
+
+
+def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]:
+    """Train the variant that ``request`` describes, with its checkpoint in ``folder``, and return its results."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    if request["fused"]:
+        ms.set_context(enable_graph_kernel=True)
+    if request["fixes"]:
+        ascend_fixes.patch(*request["fixes"])
+    corpus = corpus_of(request)
+    trainer = _Trainer(corpus, request, folder)
+    task = training.Task(
+        settings={
+            **{name: request[name] for name in ("fixes", "precision", "fused", "seed")},
+            "corpus": corpus.digest(),
+            "sizes": asdict(trainer.sizes),
+        },
+        batches=lambda epoch: trainer.batches("train", epoch),
+        step=trainer.step,
+        validate=lambda: (trainer.quality("validation"), trainer.loss("validation")),
+        parameters=trainer.network.trainable_params(),
+        slots=trainer.slots,
+        scaler=trainer.scaler,
+        average=AVERAGE,
+        by_loss=True,
+    )
+    progress = training.train(task, request["epochs"], folder / "checkpoint.npz", resume, request["variant"])
+    return {
+        **training.summary(progress),
+        "graphs": trainer.graphs,
+        "padded_share": trainer.padded_share(),
+        "metric": f"test_{trainer.metric}",
+        f"test_{trainer.metric}": trainer.quality("test"),
+        "pairs": {part: len(encoded) for part, encoded in trainer.parts.items()},
+        "dropped": trainer.parts["train"].dropped,
+        "sizes": [list(size) for size in trainer.grid],
+    }
+
+
+class _Trainer:
+    """One variant's compiled step and evaluation, and the batches they take."""
+
+    def __init__(self, corpus: data.Corpus, request: Mapping[str, Any], folder: Path) -> None:
+        self.corpus, self.seed = corpus, request["seed"]
+        self.scale = "large" if request["data"] else "small"
+        self.sizes = LARGE if request["data"] else SMALL
+        self.bucketing = "shapes" in request["fixes"]
+        self.batch = BATCH[self.scale]
+        pieces = {side: data.tokenizer(getattr(corpus.parts["train"], side), PIECES[self.scale]) for side in _SIDES}
+        for side, tokenizer in pieces.items():
+            tokenizer.save(str(folder / f"{side}.json"))
+        self.target_pieces = pieces["target"]
+        self.parts = {
+            part: data.encode(pairs, pieces["source"], pieces["target"], LONGEST if part == "train" else None)
+            for part, pairs in corpus.parts.items()
+        }
+        self.grid = self._grid(request["epochs"])
+        words = [pieces[side].get_vocab_size() for side in _SIDES]
+        safe = "fusion" in request["fixes"]
+        self.network = RNNSearch(*words, generator(self.seed, Stream.WEIGHTS), self.sizes, safe)
+        if safe:
+            fusion.safe(self.network)
+        self.optimizer = nn.Adam(self.network.trainable_params(), LEARNING_RATE[self.scale])
+        self._build(request)
+        sources = sorted({source for source, _ in self.grid})
+        longest = max(int(encoded.lengths[:, 0].max()) for encoded in self.parts.values())
+        widths = shapes.Buckets([*sources, longest] if self.bucketing else [longest])
+        beam = BEAM if "host" in request["fixes"] else 1
+        most = int(self.parts["train"].lengths[:, 1].max()) + 10
+        self.translator = Translator(self._forward, widths, beam, most)
+
+    def _grid(self, epochs: int) -> shapes.Grid:
+        """The padded sizes with which this training is soonest over; without the family, only the longest's."""
+        lengths = np.concatenate([self.parts[part].lengths for part in ("train", "validation")])
+        everything = [tuple(lengths.max(0))]
+        if not self.bucketing:
+            return shapes.Grid(everything)
+        fixed, source, target = STEP_SECONDS[self.scale]
+        start, per_source, per_target = COMPILE_SECONDS
+
+        def cost(first: int, second: int) -> float:
+            return epochs * (fixed + source * first + target * second) / self.batch
+
+        def total(grid: shapes.Grid) -> float:
+            compiling = sum(start + per_source * first + per_target * second for first, second in grid)
+            return compiling + sum(cost(*grid(*pair)) for pair in lengths)
+
+        grids = [shapes.Grid.fit([*map(tuple, lengths)], k, cost) for k in range(1, MOST_SIZES + 1)]
+        return min(grids, key=total)
+
+    def _build(self, request: Mapping[str, Any]) -> None:
+        half = request["precision"] == "float16"
+        loss, plain_loss = Loss(self.network), Loss(self.network, smoothing=0.0)
+        self._forward: Any = self.network
+        self.scaler: Optional[amp.LossScaler] = None
+        if "amp" in request["fixes"]:
+            self.scaler = amp.LossScaler() if half else amp.LossScaler.off()
+            policy = amp.Policy("params=float32,compute=float16,output=float32") if half else None
+            self._step = amp.TrainStep(loss, self.optimizer, self.scaler, policy=policy)
+        else:
+            if half:
+                self.network.to_float(ms.float16)
+            self._step = nn.TrainOneStepCell(loss, self.optimizer)
+        self._loss = plain_loss
+        if self.bucketing:
+            buckets = {"pairs": shapes.Buckets([self.batch]), ("source", "target"): self.grid}
+            self._step, self._loss = (
+                shapes.bucketed(cell, axes=_RAGGED, buckets=buckets) for cell in (self._step, plain_loss)
+            )
+
+    @property
+    def metric(self) -> str:
+        """What translations are judged by: "exact" for dates, "bleu" for a real corpus."""
+        return "exact" if self.scale == "small" else "bleu"
+
+    @property
+    def slots(self) -> list[ms.Parameter]:
+        """The optimizer's own parameters."""
+        own = {id(parameter) for parameter in self.optimizer.parameters}
+        return [parameter for parameter in self.optimizer.get_parameters() if id(parameter) not in own]
+
+    @property
+    def graphs(self) -> int:
+        """How many graphs were compiled so far."""
+        return sum(len(shapes.graphs(cell)) for cell in (self._step, self._loss))
+
+    def batches(self, part: str, epoch: int) -> list[tuple[int, int, np.ndarray]]:
+        """(epoch, number, pair numbers) of every batch of an epoch, in an order that the epoch decides."""
+        random = generator(self.seed, Stream.ORDER, epoch)
+        found = data.batches(self.parts[part].lengths, self.grid, self.batch, random)
+        return [(epoch, number, pairs) for number, pairs in enumerate(found)]
+
+    def _inputs(self, part: str, pairs: np.ndarray) -> list[np.ndarray]:
+        encoded = self.parts[part]
+        widths = (None, None) if self.bucketing else self.grid.sizes[-1]
+        source, source_mask = data.collate([encoded.source[i] for i in pairs], widths[0])
+        target, weights = data.collate([encoded.target[i] for i in pairs], widths[1])
+        before = np.concatenate([np.full((len(pairs), 1), data.START, np.int32), target[:, :-1]], 1)
+        return [source, source_mask, before, target, weights]
+
+    def _keep(self, random: np.random.Generator, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        rate = DROPOUT[self.scale]
+        source, target = inputs[0].shape, inputs[2].shape
+        shapes_ = ((*source, self.sizes.embedding), (*target, self.sizes.embedding), (*target, self.sizes.maxout))
+        return [dropout(random, shape, rate) for shape in shapes_] if rate else []
+
+    def step(self, batch: tuple[int, int, np.ndarray]) -> training.Step:
+        """Train on one of the `batches`."""
+        epoch, number, pairs = batch
+        inputs = self._inputs("train", pairs)
+        keep = self._keep(generator(self.seed, Stream.DROPOUT, epoch, number), inputs)
+        result = self._step(*map(Tensor, (*inputs, *keep)))
+        if self.scaler is None:
+            loss = float(result)
+            return training.Step(loss, overflowed=not math.isfinite(loss))
+        result = amp.StepResult(*result)  # a step inside a bucketed cell returns its fields as a tuple
+        return training.Step(float(result.loss), overflowed=not bool(result.finite))
+
+    def loss(self, part: str) -> float:
+        """Mean cross entropy per token, without label smoothing."""
+        total, tokens = 0.0, 0.0
+        for pairs in data.batches(self.parts[part].lengths, self.grid, self.batch):
+            inputs = self._inputs(part, pairs)
+            weight = float(inputs[4].sum())
+            total += weight * float(self._loss(*map(Tensor, inputs)))
+            tokens += weight
+        return total / tokens
+
+    def quality(self, part: str) -> float:
+        """The share of sentences translated exactly, or BLEU by sacreBLEU's defaults over 100."""
+        found = decode(self.target_pieces, self.translator(self.parts[part].source))
+        right = self.corpus.parts[part].target
+        if self.metric == "exact":
+            return float(np.mean([one == other for one, other in zip(found, right)]))
+        import sacrebleu
+
+        return sacrebleu.corpus_bleu(found, [list(right)]).score / 100
+
+    def padded_share(self) -> float:
+        """The share of the tokens computed in an epoch of training, on both sides, that are padding."""
+        lengths = self.parts["train"].lengths
+        padded = 0
+        for _, _, pairs in self.batches("train", 0):
+            size = self.grid(*lengths[pairs].max(0))
+            padded += (self.batch if self.bucketing else len(pairs)) * sum(size)
+        return 1 - float(lengths.sum()) / padded
+
+
+_SIDES = ("source", "target")
+
+
+if __name__ == "__main__":
+    variants.answer(train)

@@ -1,0 +1,116 @@
+"""The comparison of the examples: what it runs, how it judges, what it writes."""
+
+import json
+
+import pytest
+from example_support import run
+
+from examples import compare
+
+MODULE = "examples.compare"
+
+
+def row(cell, losses=(2.0, 1.0), **changes):
+    against = next(each.against for each in compare.CELLS if each.name == cell)
+    history = [{"loss": loss, "validation_loss": loss, "elapsed": 10.0 * n} for n, loss in enumerate(losses, 1)]
+    values = dict(
+        model="texting", cell=cell, against=against, fixes=[], status="finished", losses=list(losses), history=history,
+        graphs=1, padded_share=0.5, overflowed=0, metric="test_accuracy", test_accuracy=0.9, wall_seconds=20.0,
+        peak_memory_gb=1.0, sizes=[8],
+    )  # fmt: skip
+    return {**values, **changes}
+
+
+def judged(*rows):
+    compare.judge(rows)
+    return compare.verdicts(rows)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    "losses, expected",
+    [((1.0, NAN), "NaN from step 2"), ((NAN, NAN), "NaN from step 1"), ((NAN, 1.0), "finished"), ((), "finished")],
+)
+def test_a_run_is_lost_where_its_losses_stay_lost(losses, expected):
+    assert compare.outcome(row("plain", losses)) == expected
+
+
+def test_a_crash_is_told_as_it_was():
+    assert compare.outcome({"status": "crashed: TypeError: no kernel"}) == "crashed: TypeError: no kernel"
+
+
+@pytest.mark.parametrize("target, seconds", [(2.0, 10.0), (1.5, 15.0), (1.0, 20.0), (0.5, None), (3.0, 10.0)])
+def test_time_to_a_loss_is_read_between_epochs(target, seconds):
+    assert compare.seconds_to(row("plain"), target) == seconds
+
+
+def test_a_run_without_losses_reaches_none():
+    assert compare.seconds_to({"status": "crashed"}, 1.0) is None
+    assert compare.seconds_to(row("plain", (NAN, NAN)), 1.0) is None
+
+
+def test_verdicts_tell_hits_cures_and_fixes_that_do_not_help():
+    found = judged(
+        row("plain"),
+        row("shapes", (1.5, 0.5), padded_share=0.1),
+        row("host"),
+        row("plain, fused", (2.0, 1.1)),
+        row("fusion, fused", (2.0, 1.0)),
+        row("plain, float16", (2.0, NAN)),
+        row("amp, float16"),
+    )
+    assert found["shapes"]["texting"] == "padding 50% -> 10%; plain's loss 1.33 times as soon"
+    assert found["host"]["texting"] == "no difference"
+    assert found["fusion"]["texting"] == "hit (losses off by 1e-01 -> 0e+00); cured"
+    assert found["amp"]["texting"] == "hit (NaN from step 2); cured"
+
+
+def test_verdicts_admit_what_was_not_cured_and_what_did_not_hit():
+    found = judged(
+        row("plain"),
+        row("shapes", (3.0, 2.5)),
+        row("host", test_accuracy=0.8),
+        row("plain, fused"),
+        row("fusion, fused"),
+        row("plain, float16"),
+        row("amp, float16", status="crashed: RuntimeError: x"),
+    )
+    assert found["shapes"]["texting"].endswith("plain's loss is not reached")
+    assert found["host"]["texting"] == "accuracy 90.00% -> 80.00%"
+    assert found["fusion"]["texting"].startswith("not hit")
+    assert found["amp"]["texting"] == "not cured: crashed: RuntimeError: x"
+
+
+def test_losses_over_other_batches_are_not_compared():
+    assert compare.drift(row("all", sizes=[4]), row("plain")) is None
+    assert compare.drift(row("all", (2.0, 1.0, 1.0)), row("plain")) is None
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--models", "texting,bert"], "there is no 'bert'; choose from"),
+        (["--families", "shape"], "did you mean shapes?"),
+        (["--full"], "--data and --full go together"),
+    ],
+)
+def test_wrong_use_is_one_line_and_changes_nothing(tmp_path, arguments, message):
+    done = run(tmp_path, MODULE, *arguments)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_cells_run_and_a_second_run_keeps_them(tmp_path):
+    arguments = ("--models", "texting", "--families", "host", "--epochs", "1", "--output", "out")
+    done = run(tmp_path, MODULE, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [each["cell"] for each in results["rows"]] == ["plain", "host"]
+    assert results["matrix"] == {"host": {"texting": "no difference"}}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<svg") == 1 and "<script" not in page and 'src="http' not in page
+    again = run(tmp_path, MODULE, *arguments, "--resume")
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results and again.returncode == 0

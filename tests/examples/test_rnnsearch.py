@@ -1,0 +1,64 @@
+"""The command line of RNNSearch, run as a person runs it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from example_support import ROOT, run
+
+pytest.importorskip("tokenizers", reason="needs the extra: pip install 'ascend_fixes[examples]'")
+
+from examples.rnnsearch import data
+
+MODULE = "examples.rnnsearch"
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """A few dates as files."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for part, pairs in data.built_in(90, 20, 20).parts.items():
+        name = {"validation": "val"}.get(part, part)
+        (folder / f"{name}.xx").write_text("\n".join(pairs.source) + "\n")
+        (folder / f"{name}.yy").write_text("\n".join(pairs.target) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--data", "nowhere"], "--data nowhere: no such folder"),
+        (["--data", "corpus"], "no train.en or train.en.gz; train files are there for xx, yy"),
+        (["--fixes", "hosts"], "did you mean host?"),
+    ],
+)
+def test_wrong_use_is_one_line_and_changes_nothing(tmp_path, corpus, arguments, message):
+    before = sorted(tmp_path.rglob("*"))
+    done = run(tmp_path, MODULE, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr and done.stderr.count("\n") == 1 and not done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def translate(folder, text, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", f"{MODULE}.translate", *map(str, arguments)],
+        input=text, text=True, capture_output=True, cwd=folder, env={"PYTHONPATH": str(ROOT), "GLOG_v": "3"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_variants_train_and_the_fixed_one_translates(tmp_path, corpus):
+    pytest.importorskip("sacrebleu", reason="needs the extra: pip install 'ascend_fixes[examples]'")
+    where = ("--data", "corpus", "--source", "xx", "--target", "yy")
+    done = run(tmp_path, MODULE, *where, "--epochs", "1", "--fixes", "all", "--output", "out")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert row["status"] == "finished" and row["steps"] == len(row["losses"]) and row["overflowed"] == 0
+    assert row["metric"] == "test_bleu" and 0 <= row["test_bleu"] <= 1 and 0 < row["padded_share"] < 1
+    done = translate(tmp_path, "the 3rd of March 1998\n\n5.6.2001\n", "out/fixed-float32")
+    assert done.returncode == 0 and done.stdout.count("\n") == 3, done.stderr
+    done = translate(tmp_path, "x\n", "corpus")
+    assert done.returncode == 2 and "no such checkpoint" in done.stderr and "Traceback" not in done.stderr
