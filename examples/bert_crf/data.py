@@ -115,7 +115,9 @@ def _read(path: Path) -> tuple[Sentence, ...]:
         raise DataError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 (byte {error.start:,}); convert it first") from None
-    sentences, words, tags = [], [], []
+    sentences: list[Sentence] = []
+    words: list[str] = []
+    tags: list[str] = []
     lines = text.removeprefix("\ufeff").split("\n")
     for number, line in enumerate([*lines, ""], start=1):
         if not line.strip(" \t\r\ufeff"):  # WNUT17's development file has a line that is a byte order mark

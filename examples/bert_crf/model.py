@@ -109,7 +109,8 @@ class BertCRF(nn.Cell):
     Args:
         sizes: of the encoder.
         num_tags: the number of tags.
-        random: where the initial weights come from, with a deviation that suits narrow encoders; places start as sinusoids (Vaswani et al. 2017), from which neighbours are soon found.
+        random: where the initial weights come from, with a deviation that suits narrow encoders; places start
+            as sinusoids (Vaswani et al. 2017), from which neighbours are soon found.
         safe: use the layers of `ascend_fixes.fusion`.
     """
 

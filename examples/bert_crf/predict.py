@@ -74,7 +74,9 @@ class Predictor:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m examples.bert_crf.predict", description="Find names in a sentence.")
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.bert_crf.predict", description="Find names in a sentence."
+    )
     parser.add_argument("run", help="output folder of python -m examples.bert_crf")
     parser.add_argument("text", nargs="*", help="the sentence (default: sentences from standard input, one a line)")
     given = parser.parse_args(arguments)

@@ -37,7 +37,7 @@ from examples.common.batches import chunks
 from examples.common.pretrained import Bert, Sizes, assign, locate, read_bert
 from examples.common.randomness import Stream, dropout, generator
 
-__all__ = ["MODULE", "Setting", "encoded", "learning_rates", "prepare", "train"]
+__all__ = ["MODULE", "Setting", "encoded", "learning_rates", "plan", "prepare", "train"]
 
 MODULE = "examples.bert_crf.train"
 
@@ -163,7 +163,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
     }
 
 
-def _buckets(setting: Setting, request: Mapping[str, Any]) -> shapes.Buckets:
+def plan(setting: Setting, request: Mapping[str, Any]) -> shapes.Buckets:
     """The padded sizes with which this training is soonest over; without the family, only the longest sentence's."""
     longest, _ = setting.longest
     if "shapes" not in request["fixes"]:
@@ -186,7 +186,7 @@ class _Trainer:
         self.setting = setting
         self.seed, fixes = request["seed"], request["fixes"]
         self.bucketing, self.on_host = "shapes" in fixes, "host" in fixes
-        self.buckets = _buckets(setting, request)
+        self.buckets = plan(setting, request)
         safe, half = "fusion" in fixes, request["precision"] == "float16"
         random = generator(self.seed, Stream.WEIGHTS)
         self.network = BertCRF(setting.model.sizes, len(setting.corpus.tags), random, safe)
@@ -233,7 +233,10 @@ class _Trainer:
         """(epoch, number, sentence numbers) of every batch of an epoch, in an order that the epoch decides."""
         random = generator(self.seed, Stream.ORDER, epoch)
         every = np.arange(len(self.setting.parts["train"]))
-        return [(epoch, i, chunk) for i, chunk in enumerate(chunks(every, self._widths("train"), self.setting.batch, random))]
+        return [
+            (epoch, i, chunk)
+            for i, chunk in enumerate(chunks(every, self._widths("train"), self.setting.batch, random))
+        ]
 
     def _collate(self, part: str, sentences: np.ndarray) -> data.Batch:
         encoded = self.setting.parts[part]

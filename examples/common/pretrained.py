@@ -197,9 +197,7 @@ def read_arrays(
                     raise CheckpointError(f"{path}: has no {candidates[0]}; is it a checkpoint of another model?")
                 found_shape, kind = tuple(file.get_slice(key).get_shape()), file.get_slice(key).get_dtype()
                 if found_shape != shapes[name]:
-                    raise CheckpointError(
-                        f"{path}: {key} is of shape {found_shape}, {_CONFIG} asks for {shapes[name]}"
-                    )
+                    raise CheckpointError(f"{path}: {key} is of shape {found_shape}, {_CONFIG} asks for {shapes[name]}")
                 if kind not in ("F32", "F16"):
                     raise CheckpointError(f"{path}: {key} is of type {kind}; save the checkpoint in float32")
                 arrays[name] = file.get_tensor(key).astype(np.float32)

@@ -78,7 +78,7 @@ def write_bert(folder: Path, places: int = 24) -> Path:
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
     shapes = {f"embeddings.{name}_embeddings.weight": (rows, 8)
               for name, rows in (("word", len(vocabulary)), ("position", places), ("token_type", 2))}  # fmt: skip
-    norms, layers = ["embeddings.LayerNorm"], []
+    norms, layers, layer = ["embeddings.LayerNorm"], [], "encoder.layer.0"
     layers += [(f"{layer}.attention.self.{name}", 8, 8) for name in ("query", "key", "value")]
     layers += [(f"{layer}.attention.output.dense", 8, 8), (f"{layer}.intermediate.dense", 12, 8)]
     layers += [(f"{layer}.output.dense", 8, 12)]

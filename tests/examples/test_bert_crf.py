@@ -14,8 +14,9 @@ from example_support import ROOT, run, start, write_bert, write_conll
 
 from examples.common import checkpoint
 
-for package in ("tokenizers", "safetensors", "seqeval"):
-    pytest.importorskip(package, reason="needs the extra: pip install 'ascend_fixes[examples]'")
+pytest.importorskip("tokenizers", reason="needs the extra: pip install 'ascend_fixes[examples]'")
+pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_fixes[examples]'")
+pytest.importorskip("seqeval", reason="needs the extra: pip install 'ascend_fixes[examples]'")
 
 from examples.bert_crf import predict
 from examples.bert_crf.__main__ import main
@@ -106,8 +107,8 @@ def test_typed_text_is_split_into_words():
 @pytest.mark.slow
 def test_fixed_variants_train_predict_and_agree(tmp_path, corpus, bert):
     common = ("--data", "corpus", "--pretrained", "bert", "--epochs", "2", "--fixes", "all")
-    for precision in ("float32", "float16"):
-        done = run(tmp_path, MODULE, *common, "--precision", precision, "--output", precision)
+    for precision, fused in (("float32", "off"), ("float16", "on")):
+        done = run(tmp_path, MODULE, *common, "--precision", precision, "--fused", fused, "--output", precision)
         assert done.returncode == 0, done.stdout + done.stderr
     (full,), (half,) = results(tmp_path / "float32"), results(tmp_path / "float16")
     for row in (full, half):

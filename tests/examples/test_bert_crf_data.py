@@ -68,10 +68,19 @@ def replace(path, old, new):
         (lambda f: (f / "train.conll").write_bytes("é\tO\n".encode("latin-1")), "train.conll: not UTF-8 (byte 0)"),
         (lambda f: (f / "train.conll").write_bytes("a\tO\n".encode("utf-16")), "train.conll: not UTF-8 (byte 0)"),
         (lambda f: replace(f / "train.conll", "went\tO", "went"), "line 2: expected a word and its tag, got 'went'"),
-        (lambda f: replace(f / "train.conll", "B-person", "B_person"), "none of the BIO scheme; did you mean 'B-person'"),
+        (
+            lambda f: replace(f / "train.conll", "B-person", "B_person"),
+            "none of the BIO scheme; did you mean 'B-person'",
+        ),
         (lambda f: replace(f / "train.conll", "B-person", "S-person"), "scheme IOBES or BILOU; convert it to BIO"),
-        (lambda f: replace(f / "train.conll", "went\tO", "went\to"), "tag 'o' is none of the BIO scheme; did you mean 'O'"),
-        (lambda f: replace(f / "test.conll", "B-person", "B-persn"), "does not occur in training; did you mean 'B-person'"),
+        (
+            lambda f: replace(f / "train.conll", "went\tO", "went\to"),
+            "tag 'o' is none of the BIO scheme; did you mean 'O'",
+        ),
+        (
+            lambda f: replace(f / "test.conll", "B-person", "B-persn"),
+            "does not occur in training; did you mean 'B-person'",
+        ),
         (lambda f: (f / "train.conll").write_text("a\tO"), "every tag is O"),
     ],
 )
@@ -180,7 +189,11 @@ def test_collated_arrays_hold_the_sentences_and_zeros(texts, extra):
         size, words = encoded.sizes[number], encoded.words[number]
         assert batch.ids[row].tolist() == encoded.pieces[number].tolist() + [0] * (batch.ids.shape[1] - size)
         assert batch.mask[row].tolist() == [1.0] * size + [0.0] * (batch.ids.shape[1] - size)
-        assert batch.firsts[row, words:].tolist() == batch.tags[row, words:].tolist() == [0] * (len(batch.tags[row]) - words)
+        assert (
+            batch.firsts[row, words:].tolist()
+            == batch.tags[row, words:].tolist()
+            == [0] * (len(batch.tags[row]) - words)
+        )
         firsts = batch.firsts[row, :words]
         for first, word in zip(firsts, texts[number]):
             assert batch.ids[row, first] == PIECES.split([word])[word][0]
