@@ -37,7 +37,7 @@ def example() -> comparison.Example:
 def _epochs(options: Mapping[str, Any]) -> int:
     if options["pretrained"]:
         return 4
-    return 20 if options["data"] else 4
+    return 20 if options["data"] else 3
 
 
 def _check(options: Mapping[str, Any]) -> None:

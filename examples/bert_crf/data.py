@@ -178,12 +178,12 @@ _JOINTS = (", and", ", but", "because", "while", ";", ", so")
 _TYPES = ("person", "place", "company", "work")
 
 
-def built_in(train: int = 4000, validation: int = 300, test: int = 500, seed: int = 0) -> Corpus:
+def built_in(train: int = 5000, validation: int = 300, test: int = 500, seed: int = 0) -> Corpus:
     """Generated sentences with names of four types.
 
     Names have one or two invented words, no word of a name or noun occurs in two parts of the corpus, and all are
     spelt alike: which of them are names, of what type, and where they end is in the sentence around
-    them. Sentences have one to four clauses, so that padding to the longest is expensive.
+    them. Sentences have one to three clauses, so that padding to the longest is expensive.
     """
     random = generator(seed, Stream.DATA)
     syllables = [f"{consonant}{vowel}" for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
@@ -198,7 +198,7 @@ def built_in(train: int = 4000, validation: int = 300, test: int = 500, seed: in
 
 
 def _sentence(random: np.random.Generator, invented: np.ndarray) -> Sentence:
-    clauses = 1 + int(random.binomial(3, 0.15))
+    clauses = 1 + int(random.binomial(2, 0.25))
     words: list[str] = []
     tags: list[str] = []
     for number in range(clauses):

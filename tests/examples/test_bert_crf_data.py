@@ -101,7 +101,7 @@ def built_in():
 
 def test_built_in_corpus_is_seeded(built_in):
     assert built_in.digest() == data.built_in().digest() != data.built_in(seed=1).digest()
-    assert len(built_in.tags) == 9 and [len(built_in.parts[part]) for part in data.PARTS] == [4000, 300, 500]
+    assert len(built_in.tags) == 9 and [len(built_in.parts[part]) for part in data.PARTS] == [5000, 300, 500]
 
 
 def test_names_of_the_test_sentences_never_occur_in_training(built_in):
