@@ -29,7 +29,8 @@ class Example:
         parser: the shared options (`command_line.add_arguments`) and its own.
         epochs: how many, from the options, where ``--epochs`` is not given.
         check: raises an `ExampleError` for input that cannot be used, before anything is written.
-        paths, settings: names of its own options, which are passed on to the training; a path is made absolute.
+        paths, settings: names of its own options, which are passed on to the training; a path that exists is made
+            absolute.
     """
 
     name: str
@@ -75,7 +76,7 @@ def settled(example: Example, arguments: Optional[Sequence[str]]) -> Options:
 
 def run_variant(example: Example, options: Options, variant: command_line.Variant) -> dict[str, Any]:
     """Run one variant in a process of its own; its options and its results."""
-    paths = {name: options[name] and str(Path(options[name]).resolve()) for name in ("data", *example.paths)}
+    paths = {name: _absolute(options[name]) for name in ("data", *example.paths)}
     output = Path(options["output"])
     request = {
         **paths,
@@ -93,6 +94,11 @@ def run_variant(example: Example, options: Options, variant: command_line.Varian
     # What is published names files as the user did, and not where they lie on this machine.
     given = {name: options[name] for name in paths}
     return {**{name: value for name, value in request.items() if name != "cache"}, **given, **result}
+
+
+def _absolute(path: Optional[str]) -> Optional[str]:
+    """The training runs in another folder; what names no file there is left as it is."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
 
 
 def _finish(example: Example, options: Options, rows: Sequence[dict[str, Any]]) -> None:

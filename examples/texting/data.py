@@ -15,6 +15,7 @@ from typing import Optional
 
 import numpy as np
 
+from examples.common.batches import chunks
 from examples.common.errors import DataError
 from examples.common.randomness import Stream, generator
 from examples.texting.graphs import Graphs
@@ -177,25 +178,6 @@ def split(corpus: Corpus, seed: int, validation: float = 0.1) -> dict[str, np.nd
     train = generator(seed, Stream.SPLIT).permutation(np.flatnonzero(corpus.is_train))
     held_out = max(1, int(validation * len(train)))
     return {"train": train[held_out:], "validation": train[:held_out], "test": np.flatnonzero(~corpus.is_train)}
-
-
-def chunks(
-    documents: np.ndarray, widths: np.ndarray, size: int, random: Optional[np.random.Generator] = None
-) -> list[np.ndarray]:
-    """Batches of ``size`` document numbers that are padded to similar widths; the last one of all may be smaller.
-
-    Args:
-        documents: the numbers of the documents to batch.
-        widths: the padded width of every document of the corpus. Documents of one width are
-            batched together; what does not fill a batch moves up to the next width.
-        size: documents per batch.
-        random: shuffles the documents of one width, and then the batches; None keeps the order.
-    """
-    if random is not None:
-        documents = random.permutation(documents)
-    documents = documents[np.argsort(widths[documents], kind="stable")]
-    batches = [documents[start : start + size] for start in range(0, len(documents), size)]
-    return batches if random is None else [batches[i] for i in random.permutation(len(batches))]
 
 
 def collate(

@@ -1,0 +1,77 @@
+"""What a finished run leaves for prediction: sizes, tags and vocabulary in ``model.json``, weights in the checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from examples.bert_crf.wordpiece import WordPieces
+from examples.common import checkpoint
+from examples.common.errors import CheckpointError
+from examples.common.files import write_atomically
+from examples.common.pretrained import Sizes
+
+__all__ = ["Model", "load"]
+
+_FILE, _CHECKPOINT = "model.json", "checkpoint.npz"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a network is built from and fed with.
+
+    Attributes:
+        sizes: of the encoder.
+        tags: all tags; ids are positions.
+        wordpieces: how words are split.
+    """
+
+    sizes: Sizes
+    tags: tuple[str, ...]
+    wordpieces: WordPieces
+
+    def _description(self) -> str:
+        pieces = {"vocabulary": self.wordpieces.vocabulary, "lowercase": self.wordpieces.lowercase}
+        return json.dumps({"sizes": asdict(self.sizes), "tags": self.tags, **pieces}, ensure_ascii=False)
+
+    def digest(self) -> str:
+        """A hash of all of it."""
+        return hashlib.sha256(self._description().encode()).hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json``."""
+        write_atomically(folder / _FILE, lambda file: file.write(self._description().encode()))
+
+
+def load(folder: Path) -> tuple[Model, dict[str, np.ndarray]]:
+    """The model of a run, and its best parameters by name.
+
+    Args:
+        folder: of one variant, or of a run; of its variants that with the fixes in float32 is preferred.
+
+    Raises:
+        CheckpointError: there is no run, none of its variants has come to the end of an epoch, or a file is damaged.
+    """
+    folder = _variant(folder)
+    try:
+        stored = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+        wordpieces = WordPieces(tuple(stored["vocabulary"]), bool(stored["lowercase"]))
+        model = Model(Sizes(**stored["sizes"]), tuple(stored["tags"]), wordpieces)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / _FILE}: damaged ({type(error).__name__})") from None
+    arrays = checkpoint.load(folder / _CHECKPOINT).arrays
+    best = {name[len("best/") :]: value for name, value in arrays.items() if name.startswith("best/")}
+    if not best:
+        raise CheckpointError(f"{folder}: no epoch was finished; go on with --resume")
+    return model, best
+
+
+def _variant(folder: Path) -> Path:
+    found = [path.parent for path in (*folder.glob(_FILE), *folder.glob(f"*/{_FILE}"))]
+    if not found:
+        raise CheckpointError(f"{folder}: holds no run (no {_FILE})")
+    return min(found, key=lambda path: (not path.name.startswith("fixed"), not path.name.endswith("float32"), path))

@@ -1,0 +1,305 @@
+"""Train one variant of BERT-CRF: plainly, as a newcomer to MindSpore writes it, or with families of fixes.
+
+Each family changes one thing:
+
+* **shapes**: batches hold sentences of similar size and are padded to one of a few sizes (`shapes.bucketed`);
+  plainly, every sentence is padded to the longest of the corpus.
+* **host**: the best tags are found by `host.viterbi`; plainly, by Python loops.
+* **fusion**: the layers are those of `fusion`, `fusion.CRF` in place of a loop over the steps, and with the graph kernel
+  on, `fusion.safe` keeps out of it what it gets wrong.
+* **amp**: the step is an `amp.TrainStep` with an `amp.LossScaler`, in float16 under an `amp.Policy`; plainly, float16 is
+  the cell's ``to_float``, in which the added -1e9 is minus infinity.
+
+Run by `examples.common.variants`, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+import ascend_fixes
+from ascend_fixes import amp, fusion, shapes
+from examples.bert_crf import data
+from examples.bert_crf.decoding import Transitions, best_tags, best_tags_looping, entity_f1
+from examples.bert_crf.model import BertCRF, LoopCRF, Loss
+from examples.bert_crf.saved import Model
+from examples.bert_crf.wordpiece import WordPieces, learn
+from examples.common import training, variants
+from examples.common.batches import chunks
+from examples.common.pretrained import Bert, Sizes, assign, locate, read_bert
+from examples.common.randomness import Stream, dropout, generator
+
+__all__ = ["MODULE", "Setting", "encoded", "learning_rates", "plan", "prepare", "train"]
+
+MODULE = "examples.bert_crf.train"
+
+BATCH, SMALL_BATCH = 32, 16  # sentences a step, fine-tuning and from random weights
+EVALUATION_BATCH = 64
+DROPOUT = 0.1
+SCALE = 1024  # of the loss in float16, to start with: it sums over words, and 65536 would cost the first steps
+WARM_UP = 0.1  # the share of the steps in which the learning rate rises; after it, it falls to zero
+# Learning rates at their height: of the encoder, from pre-trained or from random weights, and of what is on top.
+FINE_TUNING, FROM_SCRATCH, ON_TOP = 1e-4, 3e-3, 5e-3
+SMALL = {"width": 64, "layers": 2, "heads": 4, "inner": 128}  # the encoder that starts from random weights
+
+# What a batch costs, in seconds on two CPU cores; the number of padded sizes is weighed with it.
+STEP_SECONDS, VALUE_SECONDS, COMPILE_SECONDS, COMPILE_SECONDS_PER_LAYER = 0.02, 4e-7, 4.0, 1.5
+
+_RAGGED: dict[str, Any] = {
+    "ids": {0: "sentences", 1: "pieces"},
+    "mask": {0: "sentences", 1: "pieces"},
+    "firsts": {0: "sentences", 1: "pieces"},  # words are padded to as many as there are pieces: one axis, few graphs
+    "lengths": {0: "sentences"},
+    "tags": {0: "sentences", 1: "pieces"},
+}
+_RAGGED_TRAINING: dict[str, Any] = {
+    **_RAGGED,
+    "weights": {0: "sentences"},
+    "keep_hidden": {1: "sentences", 2: "pieces"},
+    "keep_weights": {1: "sentences", 3: "pieces", 4: "pieces"},
+}
+_OUTPUTS = {0: {0: "sentences", 1: "pieces"}, 1: {0: "sentences"}}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained, on what: everything but the variant."""
+
+    corpus: data.Corpus
+    model: Model
+    arrays: Mapping[str, np.ndarray]
+    parts: Mapping[str, data.Encoded]
+
+    @property
+    def batch(self) -> int:
+        """Sentences per step."""
+        return BATCH if self.arrays else SMALL_BATCH
+
+    @property
+    def longest(self) -> tuple[int, int]:
+        """The most pieces, and the most words, that a sentence has."""
+        every = self.parts.values()
+        return max(int(part.sizes.max()) for part in every), max(int(part.words.max()) for part in every)
+
+
+def prepare(given: Optional[str], pretrained: Optional[str], seed: int) -> Setting:
+    """Read or generate the corpus, read or choose the model, and split all words.
+
+    Args:
+        given: the corpus folder; None for the built-in corpus.
+        pretrained: the checkpoint, see `examples.common.pretrained.locate`; None starts from random weights.
+        seed: of the built-in corpus.
+
+    Raises:
+        DataError, CheckpointError, UsageError: input that cannot be used.
+    """
+    corpus = data.read_folder(Path(given)) if given else data.built_in(seed=seed)
+    bert = read_bert(locate(pretrained)) if pretrained else None
+    wordpieces = WordPieces(bert.vocabulary, bert.lowercase) if bert else _learnt(corpus)
+    parts = encoded(corpus, wordpieces, bert)
+    longest = max(int(part.sizes.max()) for part in parts.values())
+    sizes = bert.sizes if bert else Sizes(len(wordpieces.vocabulary), places=max(128, longest), **SMALL)
+    return Setting(corpus, Model(sizes, corpus.tags, wordpieces), bert.arrays if bert else {}, parts)
+
+
+def _learnt(corpus: data.Corpus) -> WordPieces:
+    return WordPieces(learn(word for sentence in corpus.parts["train"] for word in sentence.words))
+
+
+def encoded(corpus: data.Corpus, wordpieces: WordPieces, bert: Optional[Bert]) -> dict[str, data.Encoded]:
+    """The parts of the corpus in pieces; `DataError` for a sentence that has more than the model has places."""
+    places = bert.sizes.places if bert else None
+    return {part: data.encode(corpus.parts[part], wordpieces, corpus.tags, places) for part in data.PARTS}
+
+
+def learning_rates(height: float, steps: int) -> list[float]:
+    """Up from zero in the first tenth of the steps, down to zero in the others (Devlin et al. 2019, appendix A.2)."""
+    rising = max(1, int(WARM_UP * steps))
+    return [height * min((step + 1) / rising, (steps - step) / max(1, steps - rising)) for step in range(steps)]
+
+
+def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]:
+    """Train the variant that ``request`` describes, with its checkpoint in ``folder``, and return its results."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    if request["fused"]:
+        ms.set_context(enable_graph_kernel=True)
+    if request["fixes"]:
+        ascend_fixes.patch(*request["fixes"])
+    setting = prepare(request["data"], request["pretrained"], request["seed"])
+    setting.model.save(folder)
+    trainer = _Trainer(setting, request)
+    task = training.Task(
+        settings={
+            **{name: request[name] for name in ("fixes", "precision", "fused", "seed", "epochs")},
+            "corpus": setting.corpus.digest(),
+            "model": setting.model.digest(),
+        },
+        batches=trainer.batches,
+        step=trainer.step,
+        validate=lambda: trainer.evaluate("validation"),
+        parameters=trainer.network.trainable_params(),
+        slots=trainer.slots,
+        scaler=trainer.scaler,
+    )
+    progress = training.train(task, request["epochs"], folder / "checkpoint.npz", resume, request["variant"])
+    f1, _ = trainer.evaluate("test")
+    return {
+        **training.summary(progress),
+        "graphs": trainer.graphs,
+        "padded_share": trainer.padded_share(),
+        "metric": "test_f1",
+        "test_f1": f1,
+        "sentences": {part: len(encoded) for part, encoded in setting.parts.items()},
+        "sizes": list(trainer.buckets),
+        "model": asdict(setting.model.sizes),
+    }
+
+
+def plan(setting: Setting, request: Mapping[str, Any]) -> shapes.Buckets:
+    """The padded sizes with which this training is soonest over; without the family, only the longest sentence's."""
+    longest, _ = setting.longest
+    if "shapes" not in request["fixes"]:
+        return shapes.Buckets([longest])
+    model, batch = setting.model.sizes, setting.batch
+    widest_of_batches = np.sort(setting.parts["train"].sizes)[batch - 1 :: batch]
+    return shapes.Buckets.plan(
+        [*widest_of_batches, longest],
+        step_cost=lambda pieces: STEP_SECONDS + VALUE_SECONDS * model.layers * model.width * batch * pieces,
+        compile_cost=COMPILE_SECONDS + COMPILE_SECONDS_PER_LAYER * model.layers,
+        epochs=request["epochs"],
+        multiple_of=4,
+    )
+
+
+class _Trainer:
+    """One variant's network, compiled step and evaluation, and the batches they take."""
+
+    def __init__(self, setting: Setting, request: Mapping[str, Any]) -> None:
+        self.setting = setting
+        self.seed, fixes = request["seed"], request["fixes"]
+        self.bucketing, self.on_host = "shapes" in fixes, "host" in fixes
+        self.buckets = plan(setting, request)
+        safe, half = "fusion" in fixes, request["precision"] == "float16"
+        random = generator(self.seed, Stream.WEIGHTS)
+        self.network = BertCRF(setting.model.sizes, len(setting.corpus.tags), random, safe)
+        assign(self.network, setting.arrays, "encoder.")
+        if safe:
+            fusion.safe(self.network)
+        steps = request["epochs"] * math.ceil(len(setting.parts["train"]) / setting.batch)
+        self.optimizer = _optimizer(self.network, FINE_TUNING if setting.arrays else FROM_SCRATCH, steps)
+        self.scaler: Optional[amp.LossScaler] = None
+        loss = Loss(self.network)
+        if "amp" in fixes:
+            self.scaler = amp.LossScaler(SCALE) if half else amp.LossScaler.off()
+            policy = _policy(safe) if half else None
+            self._step = amp.TrainStep(loss, self.optimizer, self.scaler, policy=policy)
+            self._network = amp.autocast(self.network, policy) if half else self.network
+        else:
+            if half:
+                self.network.to_float(ms.float16)
+            self._step = nn.TrainOneStepCell(loss, self.optimizer)
+            self._network = self.network
+        if self.bucketing:
+            self._step = self._bucketed(self._step, _RAGGED_TRAINING, setting.batch)
+            self._network = self._bucketed(self._network, _RAGGED, EVALUATION_BATCH, _OUTPUTS)
+
+    def _bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
+        buckets = {"sentences": shapes.Buckets([batch]), "pieces": self.buckets}
+        return shapes.bucketed(cell, axes=axes, buckets=buckets, outputs=outputs)
+
+    @property
+    def slots(self) -> list[ms.Parameter]:
+        """The optimizer's own parameters."""
+        own = {id(parameter) for parameter in self.optimizer.parameters}
+        return [parameter for parameter in self.optimizer.get_parameters() if id(parameter) not in own]
+
+    @property
+    def graphs(self) -> int:
+        """How many graphs were compiled so far."""
+        return len(shapes.graphs(self._step)) + len(shapes.graphs(self._network))
+
+    def _widths(self, part: str) -> np.ndarray:
+        return self.buckets.assign(self.setting.parts[part].sizes)
+
+    def batches(self, epoch: int) -> list[tuple[int, int, np.ndarray]]:
+        """(epoch, number, sentence numbers) of every batch of an epoch, in an order that the epoch decides."""
+        random = generator(self.seed, Stream.ORDER, epoch)
+        every = np.arange(len(self.setting.parts["train"]))
+        return [
+            (epoch, i, chunk)
+            for i, chunk in enumerate(chunks(every, self._widths("train"), self.setting.batch, random))
+        ]
+
+    def _collate(self, part: str, sentences: np.ndarray) -> data.Batch:
+        encoded = self.setting.parts[part]
+        if not self.bucketing:
+            return data.collate(encoded, sentences, *self.setting.longest)
+        longest = int(encoded.sizes[sentences].max())
+        return data.collate(encoded, sentences, longest, longest)
+
+    def step(self, batch: tuple[int, int, np.ndarray]) -> training.Step:
+        """Train on one of the `batches`."""
+        epoch, number, sentences = batch
+        random, sizes = generator(self.seed, Stream.DROPOUT, epoch, number), self.setting.model.sizes
+        arrays = self._collate("train", sentences)
+        count, pieces = arrays.ids.shape
+        keep_hidden = dropout(random, (2 * sizes.layers + 2, count, pieces, sizes.width), DROPOUT)
+        keep_weights = dropout(random, (sizes.layers, count, sizes.heads, pieces, pieces), DROPOUT)
+        inputs = (*astuple(arrays), np.ones(count, np.float32), keep_hidden, keep_weights)
+        result = self._step(*map(Tensor, inputs))
+        if self.scaler is None:
+            loss = float(result)
+            return training.Step(loss, overflowed=not math.isfinite(loss))
+        result = amp.StepResult(*result)  # a step inside a bucketed cell returns its fields as a tuple
+        return training.Step(float(result.loss), overflowed=not bool(result.finite))
+
+    def evaluate(self, part: str) -> tuple[float, float]:
+        """Entity F1 and mean negative log-likelihood of a part of the corpus."""
+        encoded, sentences = self.setting.parts[part], self.setting.corpus.parts[part]
+        crf, names = self.network.crf, self.setting.corpus.tags
+        transitions = Transitions(*(p.asnumpy() for p in (crf.transitions, crf.start, crf.end)))
+        decode = best_tags if self.on_host else best_tags_looping
+        true: list[Sequence[str]] = []
+        found: list[Sequence[str]] = []
+        loss = 0.0
+        for chunk in chunks(np.arange(len(encoded)), self._widths(part), EVALUATION_BATCH):
+            arrays = self._collate(part, chunk)
+            emissions, losses = self._network(*map(Tensor, astuple(arrays)))
+            loss += float(losses.asnumpy().astype(np.float64).sum())
+            tags = decode(emissions.asnumpy().astype(np.float32), transitions, arrays.lengths)
+            found += [[names[tag] for tag in sentence] for sentence in tags]
+            true += [sentences[number].tags for number in chunk]
+        return entity_f1(true, found), loss / len(encoded)
+
+    def padded_share(self) -> float:
+        """The share of the pieces computed in an epoch of training that are padding."""
+        widths, padded = self._widths("train"), 0
+        for _, _, chunk in self.batches(0):
+            padded += (self.setting.batch if self.bucketing else len(chunk)) * int(widths[chunk].max())
+        return 1 - float(self.setting.parts["train"].sizes.sum()) / padded
+
+
+def _policy(safe: bool) -> amp.Policy:
+    """float16 but for the two cells of the plain model that leave its range: the added -1e9 and the loop of the CRF."""
+    plain = ("_AddedMask", LoopCRF)
+    return amp.Policy("params=float32,compute=float16,output=float32", fp32=() if safe else plain)
+
+
+def _optimizer(network: BertCRF, height: float, steps: int) -> nn.Optimizer:
+    """Adam (Kingma and Ba 2015), faster for what lies on top of the encoder."""
+    encoder = network.encoder.trainable_params()
+    top = [*network.classify.trainable_params(), *network.crf.trainable_params()]
+    rates = learning_rates(height, steps), learning_rates(ON_TOP, steps)
+    return nn.Adam([{"params": encoder, "lr": rates[0]}, {"params": top, "lr": rates[1]}])
+
+
+if __name__ == "__main__":
+    variants.answer(train)
