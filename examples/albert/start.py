@@ -18,7 +18,7 @@ from examples.common.errors import DataError, UsageError
 
 __all__ = ["Start", "start"]
 
-SMALL = {"embedding": 64, "width": 64, "layers": 2, "heads": 4, "inner": 256}
+SMALL = {"embedding": 64, "width": 64, "layers": 2, "heads": 4, "inner": 128}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ Each family changes one thing:
   plainly, every window is padded to the longest.
 * **amp**: padding is masked finitely, and the step is an `amp.TrainStep` with an `amp.LossScaler`, in float16
   under an `amp.Policy`; plainly, -1e9 is added, and float16 is the cell's ``to_float``.
-* **fusion**: softmax, GELU and layer normalisation are those of `ascend_fixes.fusion`, and with the graph kernel on,
-  attention is kept out of it.
+* **fusion**: softmax, GELU and layer normalisation are those of `ascend_fixes.fusion`, and `fusion.safe` keeps
+  attention out of the graph kernel.
 * **host**: texts are cut into windows on the host in every variant; nothing is left to change.
 
 Run by `examples.common.variants`, in a process of its own.
@@ -26,7 +26,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 import ascend_fixes
-from ascend_fixes import amp, fusion, shapes
+from ascend_fixes import amp, shapes
 from examples.albert import data, scoring
 from examples.albert.answers import Answers
 from examples.albert.model import Albert, SpanLoss
@@ -167,8 +167,6 @@ class Trainer(Runner):
         self.scaler: Optional[amp.LossScaler] = None
         loss = SpanLoss(network, finite_masks="amp" in fixes)
         running: nn.Cell = network
-        if "fusion" in fixes:
-            fusion.safe(network)
         if "amp" in fixes:
             self.scaler = amp.LossScaler() if half else amp.LossScaler.off()
             policy = amp.Policy("params=float32,compute=float16,output=float32") if half else None
