@@ -1,7 +1,7 @@
 """Built-in data: generated passages about several things, and questions that name one of them.
 
-A passage says of every thing what it looked like and where it was seen, such as ``Anna saw a dark red castle in New
-York last year.`` A question asks for one of the two. The other things have a look and a place as well, so
+A passage says of every thing what it looked like and where it was seen: ``Anna saw a dark red castle in New York last
+year.`` A question asks for one of the two: ``dark red castle`` or ``New York``. The other things have a look and a place as well, so
 that the kind of question alone does not tell the answer; it has to be read where the passage speaks of the
 thing. Some questions name a thing that the passage does not know: they have no answer.
 """
@@ -22,7 +22,7 @@ _SHADES = "dark light pale".split()
 _PLACES = "Oslo,Rome,Lima,Cairo,Delhi,New York,Hong Kong,Cape Town".split(",")
 _TAILS = ("last year", "in the evening", "on a cold morning", "long ago")
 _FILLERS = ("It rained all day.", "Nobody knew the reason.", "The winter was long.")
-_QUESTIONS = ("Which colour was the {}?", "Where was the {}?")
+_QUESTIONS = ("Which {} was that?", "Where was the {}?")
 
 SENTENCES, SPREAD, MOST = 2, 0.7, 10  # median number of things, deviation of its logarithm, the most
 UNANSWERABLE = 0.1
@@ -53,9 +53,9 @@ def _passage(random: np.random.Generator, things: list[str]) -> tuple[str, dict[
             text += f"{random.choice(_FILLERS)} "
         shade = f"{random.choice(_SHADES)} " if random.random() < 0.4 else ""
         text += f"{random.choice(_PEOPLE)} saw a "
-        colour = Answer(f"{shade}{random.choice(_COLOURS)}", len(text))
-        text += f"{colour.text} {thing} in "
+        look = Answer(f"{shade}{random.choice(_COLOURS)} {thing}", len(text))
+        text += f"{look.text} in "
         place = Answer(str(random.choice(_PLACES)), len(text))
         text += f"{place.text} {random.choice(_TAILS)}. "
-        answers[thing] = colour, place
+        answers[thing] = look, place
     return text.rstrip(), answers

@@ -84,7 +84,7 @@ class Albert(nn.Cell):
 def places(length: int, width: int) -> np.ndarray:
     """The sinusoids of Vaswani et al. 2017, (length, width) float32, with unit variance.
 
-    Wave lengths go up to 600 places instead of 60,000: nearer places differ more.
+    Wave lengths go up to 600 places instead of 60,000: near places differ more.
     """
     rates = 100.0 ** -(np.arange(width) // 2 * 2 / width)
     angles = np.arange(length)[:, None] * rates + np.pi / 2 * (np.arange(width) % 2)
@@ -92,18 +92,37 @@ def places(length: int, width: int) -> np.ndarray:
 
 
 def _initialise(network: Albert, config: Config, random: np.random.Generator) -> None:
-    """Normal weights, and places as sinusoids.
+    """Weights with which a small model, trained from nothing on little, soon begins to compare words.
 
-    A small model that is trained from nothing learns to look at neighbouring words only with great patience
-    when places start as noise; in sinusoids a step to the side is a rotation. For the same reason the deviation
-    fits the width (Glorot and Bengio 2010) instead of being BERT's 0.02, which suits a width of 2,500.
+    Attention that is random at first takes thousands of steps to find that a word of the passage is one of the question,
+    and that another stands beside it. Therefore (Trockman and Kolter 2023, https://arxiv.org/abs/2305.09828) queries and
+    keys of every other head start as the identity, like attending to like; words start in the first half of a vector and
+    places, as sinusoids, in the second, so that some of these heads compare words and others look nearby.
     """
     initialise(network, random, config.width**-0.5)
-    tables = network.embeddings
-    for table in (tables.words, tables.segments):
-        values = random.normal(0.0, 0.5, table.embedding_table.shape)
-        table.embedding_table.set_data(Tensor(values.astype(np.float32)))
-    tables.places.embedding_table.set_data(Tensor(np.float32(0.7) * places(config.length, config.embedding)))
+    half = config.embedding // 2
+    words = random.normal(0.0, 1.0, (config.words, config.embedding))
+    words[:, half:] *= 0.1
+    table = np.zeros((config.length, config.embedding))
+    table[:, half:] = places(config.length, config.embedding - half)
+    segments = random.normal(0.0, 1.0, (config.segments, config.embedding))
+    alike = np.arange(config.width) // (config.width // config.heads) % 2 == 0
+    attention = network.block.attention
+    _set(network.embeddings.words.embedding_table, words)
+    _set(network.embeddings.places.embedding_table, table)
+    _set(network.embeddings.segments.embedding_table, segments)
+    _set(network.widen.weight, _near_identity(random, config.width, config.embedding))
+    for weight in (attention.query.weight, attention.key.weight):
+        identity = 1.4 * _near_identity(random, config.width, config.width)
+        _set(weight, np.where(alike[:, None], identity, weight.asnumpy()))
+
+
+def _near_identity(random: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    return np.eye(rows, columns) + random.normal(0.0, 0.02, (rows, columns))
+
+
+def _set(parameter: ms.Parameter, value: np.ndarray) -> None:
+    parameter.set_data(Tensor(value.astype(np.float32)))
 
 
 class SpanLoss(nn.Cell):

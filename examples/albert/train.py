@@ -45,7 +45,7 @@ MODULE = "examples.albert.train"
 
 BATCH = 16
 EPOCHS = 6
-LEARNING_RATE, PRETRAINED_LEARNING_RATE = 0.003, 3e-5
+LEARNING_RATE, PRETRAINED_LEARNING_RATE = 0.001, 3e-5
 _TRAINING = ("train", "validation")
 WARM_UP = 0.1  # the share of the steps in which the learning rate rises; then it falls to zero, both linearly
 

@@ -146,18 +146,18 @@ def test_reads_the_real_files():
 # --- built-in data -----------------------------------------------------------------------------
 
 
-def test_built_in_data_is_seeded_and_cannot_be_answered_by_name_or_kind_alone():
+def test_built_in_data_is_seeded_and_has_rivals_for_every_answer():
     corpus, again, other = (built_in.corpus(400, 100, seed) for seed in (1, 1, 2))
     assert corpus.digest() == again.digest() != other.digest()
-    unanswerable = sum(not question.answers for question in corpus.train)
-    assert 10 < unanswerable < 80
-    rivals = 0
+    assert 15 < sum(not question.answers for question in corpus.train) < 80
     for question in corpus.train:
+        thing = question.text.split()[1] if question.text.startswith("Which") else question.text.split()[-1][:-1]
+        assert (thing in question.passage) == bool(question.answers)
+        assert question.passage.count(" saw a ") > 1  # another thing has a look and a place as well
         for answer in question.answers:
             assert question.passage[answer.start :].startswith(answer.text)
-            name = next(word for word in question.text.split() if word.istitle() and word in question.passage)
-            rivals += question.passage.count(name) > 1
-    assert rivals > 150  # the person has other facts too
+            sentence = question.passage[: answer.start].count(".")
+            assert thing in question.passage.split(".")[sentence]
     train, tests = {q.passage for q in corpus.train}, {q.passage for q in corpus.tests["generated"]}
     assert not train & tests
 
