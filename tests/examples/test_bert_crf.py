@@ -14,9 +14,9 @@ from example_support import ROOT, run, start, write_bert, write_conll
 
 from examples.common import checkpoint
 
-pytest.importorskip("tokenizers", reason="needs the extra: pip install 'ascend_fixes[examples]'")
-pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_fixes[examples]'")
-pytest.importorskip("seqeval", reason="needs the extra: pip install 'ascend_fixes[examples]'")
+pytest.importorskip("tokenizers", reason="needs the extra: pip install 'ascend_fixes[ner]'")
+pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_fixes[ner]'")
+pytest.importorskip("seqeval", reason="needs the extra: pip install 'ascend_fixes[ner]'")
 
 from examples.bert_crf import predict
 from examples.bert_crf.__main__ import main

@@ -118,7 +118,7 @@ def test_names_are_read_from_tags():
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.sampled_from(["O", "B-x", "I-x", "B-y", "I-y"]), min_size=1, max_size=8), st.randoms())
 def test_f1_counts_the_names_that_names_reads(tags, random):
-    pytest.importorskip("seqeval", reason="needs the extra: pip install 'ascend_fixes[examples]'")
+    pytest.importorskip("seqeval", reason="needs the extra: pip install 'ascend_fixes[ner]'")
     found = [random.choice([tag, "O", "B-x", "I-y"]) for tag in tags]
     true, ours = set(names(tags)), set(names(found))
     expected = 2 * len(true & ours) / max(1, len(true) + len(ours))
