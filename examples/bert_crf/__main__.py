@@ -9,7 +9,6 @@ from typing import Any, Optional
 
 from examples.bert_crf import train
 from examples.common import command_line, comparison
-from examples.common.pretrained import optional
 
 __all__ = ["example", "main"]
 
@@ -41,7 +40,6 @@ def _epochs(options: Mapping[str, Any]) -> int:
 
 
 def _check(options: Mapping[str, Any]) -> None:
-    optional("seqeval.metrics", "entity F1")
     train.prepare(options["data"], options["pretrained"], options["seed"])
 
 

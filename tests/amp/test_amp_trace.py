@@ -9,10 +9,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 from amp_cells import Injected
-from benchmarks import amp_models
 from mindspore import Tensor
 
 from ascend_fixes.amp import Policy, autocast, saturating, trace_overflow
+from benchmarks import amp_models
 
 SOURCE = Path(amp_models.__file__).read_text().splitlines()
 

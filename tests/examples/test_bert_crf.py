@@ -14,9 +14,8 @@ from example_support import ROOT, run, start, write_bert, write_conll
 
 from examples.common import checkpoint
 
-pytest.importorskip("tokenizers", reason="needs the extra: pip install 'ascend_fixes[ner]'")
-pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_fixes[ner]'")
-pytest.importorskip("seqeval", reason="needs the extra: pip install 'ascend_fixes[ner]'")
+pytest.importorskip("tokenizers", reason="needs the extra: pip install 'ascend_fixes[examples]'")
+pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_fixes[examples]'")
 
 from examples.bert_crf import predict
 from examples.bert_crf.__main__ import main

@@ -115,11 +115,19 @@ def test_names_are_read_from_tags():
     assert names(tags) == [Name("x", 0, 2), Name("y", 3, 5), Name("y", 5, 6), Name("x", 6, 7), Name("x", 7, 8)]
 
 
+A_TAG = st.sampled_from(["O", "B-x", "I-x", "B-y", "I-y"])
+
+
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.sampled_from(["O", "B-x", "I-x", "B-y", "I-y"]), min_size=1, max_size=8), st.randoms())
-def test_f1_counts_the_names_that_names_reads(tags, random):
-    pytest.importorskip("seqeval", reason="needs the extra: pip install 'ascend_fixes[ner]'")
-    found = [random.choice([tag, "O", "B-x", "I-y"]) for tag in tags]
-    true, ours = set(names(tags)), set(names(found))
-    expected = 2 * len(true & ours) / max(1, len(true) + len(ours))
-    assert entity_f1([tags], [found]) == pytest.approx(expected)
+@given(st.lists(st.lists(st.tuples(A_TAG, A_TAG), min_size=1, max_size=8), min_size=1, max_size=4))
+def test_f1_is_seqevals(sentences):
+    seqeval = pytest.importorskip("seqeval.metrics", reason="needs seqeval, which comes as source only")
+    true, found = ([[pair[side] for pair in sentence] for sentence in sentences] for side in (0, 1))
+    assert entity_f1(true, found) == pytest.approx(seqeval.f1_score(true, found, zero_division=0))
+
+
+def test_f1_counts_whole_names():
+    true = [["B-x", "I-x", "O"], ["B-y", "O", "O"]]
+    assert entity_f1(true, true) == 1.0
+    assert entity_f1(true, [["B-x", "O", "O"], ["B-y", "O", "O"]]) == 0.5  # half a name is none
+    assert entity_f1(true, [["O"] * 3] * 2) == entity_f1([["O"]], [["O"]]) == 0.0
