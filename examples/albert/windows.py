@@ -76,14 +76,17 @@ def encode(questions: Sequence[Question], vocabulary: Vocabulary) -> tuple[list[
     """The pieces of every question and of its passage; a passage of several questions is encoded once.
 
     Raises:
-        DataError: a question or a passage has no piece at all.
+        DataError: a question or a passage is empty.
     """
     passages = list(dict.fromkeys(question.passage for question in questions))
     encoded = dict(zip(passages, vocabulary.encode(passages)))
     texts = vocabulary.encode(question.text for question in questions)
-    for question, text in zip(questions, texts):
-        for kind, pieces in (("question", text), ("passage", encoded[question.passage])):
-            if not len(pieces):
+    for question, pieces in zip(questions, texts):
+        for kind, text, own in (
+            ("question", question.text, pieces),
+            ("passage", question.passage, encoded[question.passage]),
+        ):
+            if not text.strip() or not len(own):
                 raise DataError(f"question {question.id}: the {kind} is empty")
     return texts, [encoded[question.passage] for question in questions]
 
