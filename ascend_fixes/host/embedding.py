@@ -101,7 +101,11 @@ class Embedding(nn.Cell):
         most = self._most
         self._pull = host_operator(
             self._rows_of,
-            [lambda ids, anchor: (min(*ids, most), dim), lambda ids, anchor: ids, lambda ids, anchor: (min(*ids, most),)],
+            [
+                lambda ids, anchor: (min(*ids, most), dim),
+                lambda ids, anchor: ids,
+                lambda ids, anchor: (min(*ids, most),),
+            ],
             [mindspore.float32, mindspore.int32, mindspore.int64],
             _backward(self._take_gradient, self._ranks),
         )
@@ -335,7 +339,9 @@ def _optimizer(name: str, options: dict[str, float]) -> Optimizer:
 def _is_finite(gradient: np.ndarray) -> bool:
     flat = gradient.reshape(-1)
     with np.errstate(all="ignore"):
-        return bool(np.isfinite(np.dot(flat, flat)) or np.isfinite(flat).all())  # squares may overflow where these do not
+        return bool(
+            np.isfinite(np.dot(flat, flat)) or np.isfinite(flat).all()
+        )  # squares may overflow where these do not
 
 
 def _summed(pending: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
