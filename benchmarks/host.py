@@ -1,13 +1,15 @@
 """The figures of `ascend_fixes.host` against what they replace.
 
-    python -m benchmarks.host [--keys 1000000] [--rows 5000000] [--steps 50] [--only table,embedding,...] [--json FILE]
+    python -m benchmarks.host [--only table,embedding,...] [--json FILE] [--steps 50]
 
-Parts: ``table`` (look-ups a second, a growth curve over the number of keys), ``embedding`` (seconds a
-step and peak resident memory against `nn.EmbeddingLookup` with `nn.LazyAdam`, and mapped from a file),
-``static`` (seconds a call of the operators of fixed size in a graph against MindSpore's own and
-`numpy.unique`), ``decoding`` (Viterbi against a Python loop, beam search a step) and ``feed`` (items a
-second). Each embedding runs in a process of its own, so that its peak memory is its own. Times are wall
-time on whatever else the machine does; run it alone.
+Parts: ``table`` (look-ups a second over growing numbers of keys), ``embedding`` (steps a second and peak
+resident memory at 5 million rows of 64, against `nn.EmbeddingLookup` with `nn.LazyAdam`, and mapped from a file),
+``limited`` (the mapped table in a control group that may use half as much memory as the table takes), ``growth``
+(steps a second from 10^4 to 10^7 rows), ``static`` (seconds a call of the operators of fixed size in a graph
+against MindSpore's own and `numpy.unique`), ``decoding`` (Viterbi against a Python loop, beam search a step)
+and ``feed`` (items a second). Each embedding runs in a process of its own, so that its peak memory is its own.
+Times are wall time; run it alone. With ``--json`` the parts that were run take the place of those that the file
+held, and a table is written beside it.
 """
 
 from __future__ import annotations
@@ -20,13 +22,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Callable
+from pathlib import Path
+from typing import Any, Callable, Optional
 
 import numpy as np
 
 from benchmarks import host_table
 
-DIM, BATCH = 64, 2048
+DIM, BATCH, ROWS = 64, 2048, 5_000_000
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+DENSE = "nn.EmbeddingLookup CPU + LazyAdam"
+KINDS = (DENSE, "host.Embedding", "host.Embedding, mapped")
+GROUPS = Path("/sys/fs/cgroup/memory")  # control groups of version 1
 
 
 def seconds(call: Callable[[], Any], times: int) -> float:
@@ -42,8 +49,7 @@ def seconds(call: Callable[[], Any], times: int) -> float:
 
 def table(options: argparse.Namespace) -> dict[str, Any]:
     """Million look-ups a second, for growing numbers of keys."""
-    sizes = [size for size in (10_000, 100_000, 1_000_000, 10_000_000) if size <= options.keys] or [options.keys]
-    return {f"{size} keys": host_table.measure(size) for size in sizes}
+    return {f"{size} keys": host_table.measure(size) for size in SIZES}
 
 
 # --- embedding -----------------------------------------------------------------------------------
@@ -51,13 +57,39 @@ def table(options: argparse.Namespace) -> dict[str, Any]:
 
 def embedding(options: argparse.Namespace) -> dict[str, Any]:
     """Each kind in a process of its own."""
-    found = {}
-    for kind in ("nn.EmbeddingLookup CPU + LazyAdam", "host.Embedding", "host.Embedding, mapped"):
-        command = [sys.executable, "-m", "benchmarks.host", "--child", kind]
-        command += ["--rows", str(options.rows), "--steps", str(options.steps)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[kind] = json.loads(done.stdout.strip().splitlines()[-1])
+    return {kind: _in_a_process(kind, ROWS, options.steps) for kind in KINDS}
+
+
+def growth(options: argparse.Namespace) -> dict[str, Any]:
+    """Steps a second and memory by the number of rows."""
+    return {f"{rows} rows": {kind: _in_a_process(kind, rows, 30) for kind in KINDS[:2]} for rows in SIZES}
+
+
+def limited(options: argparse.Namespace) -> dict[str, Any]:
+    """A mapped table twice as large as the memory that its process may use, files included."""
+    limit = 3 * 4 * ROWS * DIM // 2
+    group = GROUPS / "ascend_fixes_host"
+    try:
+        group.mkdir(exist_ok=True)
+        (group / "memory.limit_in_bytes").write_text(str(limit))
+    except OSError as error:
+        return {"not run": f"no control group could be made: {error}"}
+    found = _in_a_process(KINDS[2], ROWS, options.steps, group)
+    found["memory limit GB"] = limit / 1e9
+    found["peak in the group GB"] = int((group / "memory.max_usage_in_bytes").read_text()) / 1e9
+    group.rmdir()
     return found
+
+
+def _in_a_process(kind: str, rows: int, steps: int, group: Optional[Path] = None) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.host", "--child", kind, "--rows", str(rows), "--steps", str(steps)]
+
+    def join() -> None:
+        if group is not None:
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+
+    done = subprocess.run(command, capture_output=True, text=True, check=True, preexec_fn=join)
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def embedding_child(kind: str, rows: int, steps: int) -> dict[str, Any]:
@@ -77,23 +109,26 @@ def embedding_child(kind: str, rows: int, steps: int) -> dict[str, Any]:
             self.look_up = look_up
 
         def construct(self, ids: Tensor) -> Tensor:
-            return (self.look_up(ids) ** 2).sum()
+            rows = self.look_up(ids)
+            return (rows * rows).sum()
 
     folder = tempfile.TemporaryDirectory()
-    if kind.startswith("nn."):
+    start = time.perf_counter()
+    if kind == DENSE:
         look_up: Any = nn.EmbeddingLookup(rows, DIM, target="CPU")
     else:
         look_up = Embedding(rows, DIM, os.path.join(folder.name, "t") if "mapped" in kind else None)
     net = Net(look_up)
-    optimizer = nn.LazyAdam(net.trainable_params()) if kind.startswith("nn.") else nn.SGD(net.trainable_params(), 0.0)
-    if kind.startswith("nn."):
+    optimizer = nn.LazyAdam(net.trainable_params()) if kind == DENSE else nn.SGD(net.trainable_params(), 0.0)
+    built = time.perf_counter() - start
+    if kind == DENSE:
         optimizer.target = "CPU"
     cell = nn.TrainOneStepCell(net, optimizer).set_train()
     random = np.random.default_rng(0)
 
     def step() -> None:
         cell(Tensor(random.integers(0, rows, BATCH), mindspore.int32)).asnumpy()
-        if not kind.startswith("nn."):
+        if kind != DENSE:
             look_up.update()
 
     taken = seconds(step, steps)
@@ -107,9 +142,9 @@ def embedding_child(kind: str, rows: int, steps: int) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     table_bytes = 3 * 4 * rows * DIM  # rows and Adam's two moments
     return {
-        "rows": rows, "seconds a step": taken, "steps a second": 1 / taken, "seconds a flush": flush,
-        "peak resident GB": peak / 1e6, "of that before the table": before / 1e6,
-        "over rows and state": (peak - before) * 1024 / table_bytes,
+        "rows": rows, "seconds a step": taken, "steps a second": 1 / taken, "seconds to build": built,
+        "seconds a flush": flush, "peak resident GB": peak * 1024 / 1e9, "of that before the table GB": before * 1024 / 1e9,
+        "rows and state GB": table_bytes / 1e9, "over rows and state": (peak - before) * 1024 / table_bytes,
     }  # fmt: skip
 
 
@@ -219,17 +254,38 @@ def feed(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-PARTS = {"table": table, "embedding": embedding, "static": static, "decoding": decoding, "feed": feed}
+PARTS = {
+    "table": table, "embedding": embedding, "limited": limited, "growth": growth,
+    "static": static, "decoding": decoding, "feed": feed,
+}  # fmt: skip
+
+
+def as_table(found: dict[str, Any]) -> str:
+    """The figures as Markdown: one line each, by their path in the JSON."""
+    lines = ["| what | figure |", "|---|---|"]
+
+    def walk(part: Any, path: tuple[str, ...]) -> None:
+        if isinstance(part, dict):
+            for name, value in part.items():
+                walk(value, (*path, name))
+        else:
+            lines.append(
+                f"| {': '.join(path)} | {part:.4g} |"
+                if isinstance(part, (int, float))
+                else f"| {': '.join(path)} | {part} |"
+            )
+
+    walk(found, ())
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keys", type=int, default=1_000_000)
-    parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--only", default=",".join(PARTS))
-    parser.add_argument("--json", help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="also write the figures here, and a table beside it")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, default=ROWS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         print(json.dumps(embedding_child(options.child, options.rows, options.steps)))
@@ -237,11 +293,16 @@ def main() -> None:
     unknown = set(options.only.split(",")) - set(PARTS)
     if unknown:
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    found = {name: PARTS[name](options) for name in options.only.split(",")}
-    print(json.dumps(found, indent=1))
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as stream:
-            json.dump(found, stream, indent=1)
+    found: dict[str, Any] = {}
+    for name in options.only.split(","):
+        found[name] = PARTS[name](options)
+        print(json.dumps({name: found[name]}, indent=1), flush=True)
+        if options.json:
+            before = json.loads(options.json.read_text()) if options.json.exists() else {}
+            merged = {**before, name: found[name]}
+            whole = {part: merged[part] for part in PARTS if part in merged}
+            options.json.write_text(json.dumps(whole, indent=1) + "\n")
+            options.json.with_suffix(".md").write_text(as_table(whole))
 
 
 if __name__ == "__main__":

@@ -82,8 +82,11 @@ def write_arrays(path: PathLike, kind: str, arrays: dict[str, np.ndarray]) -> No
     Raises:
         FileError: as `replacing`.
     """
-    with replacing(path) as stream:
-        np.savez(stream, format=np.array(kind), **arrays)
+    # numpy.savez leaves a half-open archive behind when the disk is full, which complains when it is collected.
+    with replacing(path) as stream, zipfile.ZipFile(stream, "w") as archive:
+        for name, array in {"format": np.array(kind), **arrays}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
+                np.lib.format.write_array(part, np.asarray(array), allow_pickle=False)
 
 
 def read_arrays(path: PathLike, kind: str, names: tuple[str, ...] = ()) -> dict[str, np.ndarray]:

@@ -11,6 +11,8 @@ of any width, and a whole array is hashed a column at a time.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 __all__ = ["hash_integers", "hash_strings"]
@@ -32,15 +34,14 @@ def hash_integers(words: np.ndarray) -> np.ndarray:
 def hash_strings(points: np.ndarray) -> np.ndarray:
     """The hashes, uint64 of shape (rows,), of strings given as uint32 code points (rows, width), zeros at the end."""
     rows, width = points.shape
-    sums = np.zeros(rows, np.uint64)
+    sums = np.empty(rows, np.uint64)
     factors = _factors(width)
     for start in range(0, rows, _BLOCK):
-        block, part = points[start : start + _BLOCK], sums[start : start + _BLOCK]
-        for column, factor in enumerate(factors):
-            part += block[:, column] * factor
+        np.dot(points[start : start + _BLOCK].astype(np.uint64), factors, out=sums[start : start + _BLOCK])
     return hash_integers(sums)
 
 
+@functools.cache
 def _factors(width: int) -> np.ndarray:
     """The odd words that the first ``width`` code points are multiplied by; a longer row of them starts with these."""
     return hash_integers(np.arange(1, width + 1, dtype=np.uint64) * np.uint64(_GOLDEN)) | np.uint64(1)

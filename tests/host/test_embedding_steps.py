@@ -94,7 +94,7 @@ def test_gradients_are_accumulated():
     embedding, _, step = build(accumulate=2)
     assert not embedding.follow(step(*batch([[1, 2, 2]])), 2)
     assert embedding.follow(step(*batch([[3, 1, 0]])), 2)
-    whole, net, once = build()
+    whole, _, once = build()
     ids = [[1, 2, 2, 3, 1, 0]]
     assert whole.follow(once(*batch(ids, 0.5)))
     np.testing.assert_allclose(embedding.rows(range(10)), whole.rows(range(10)), atol=1e-6)
