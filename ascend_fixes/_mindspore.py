@@ -485,7 +485,9 @@ def auto_cast_lists() -> tuple[frozenset[str], frozenset[str]]:
     """The operators that MindSpore's own level "auto" computes in half precision, and in float32."""
     from mindspore.train import amp
 
-    names = [frozenset(entry.__name__ for entry in entries) for entries in (amp.AMP_AUTO_WHITE_LIST, amp.AMP_AUTO_BLACK_LIST)]
+    names = [
+        frozenset(entry.__name__ for entry in entries) for entries in (amp.AMP_AUTO_WHITE_LIST, amp.AMP_AUTO_BLACK_LIST)
+    ]
     return names[0], names[1]
 
 

@@ -30,7 +30,9 @@ class Autocast(nn.Cell):
     Parameters, their names and checkpoints are those of ``cell``, the network as the caller gave it.
     """
 
-    def __init__(self, cell: nn.Cell, inner: nn.Cell, strategy: Any, inputs: Any = None, output: Any = None, policy: Any = None) -> None:
+    def __init__(
+        self, cell: nn.Cell, inner: nn.Cell, strategy: Any, inputs: Any = None, output: Any = None, policy: Any = None
+    ) -> None:
         super().__init__(auto_prefix=False)
         object.__setattr__(self, "wrapped", cell)
         object.__setattr__(self, "policy", policy)

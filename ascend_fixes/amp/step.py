@@ -20,7 +20,6 @@ import mindspore
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.communication import get_group_size
 
-from ascend_fixes import _mindspore
 from ascend_fixes.amp.autocast import autocast
 from ascend_fixes.amp.gradients import dense, values, with_values
 from ascend_fixes.amp.policy import Policy

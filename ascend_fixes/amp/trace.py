@@ -12,6 +12,7 @@ import os
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Callable, Optional
 
 import mindspore
@@ -31,7 +32,14 @@ __all__ = ["OverflowReport", "trace_overflow"]
 _FLOATS = (mindspore.float16, mindspore.bfloat16, mindspore.float32)
 _SYMBOLS = {"MatMult": "MatMul", "Mult": "Mul", "Mod": "FloorMod"}
 _SYMBOLS.update({name: name for name in ("Add", "Sub", "Div", "Pow", "FloorDiv")})
-_METHODS = {"astype": "Cast", "to": "Cast", "mean": "ReduceMean", "sum": "ReduceSum", "dot": "MatMul", "square": "Square"}
+_METHODS = {
+    "astype": "Cast",
+    "to": "Cast",
+    "mean": "ReduceMean",
+    "sum": "ReduceSum",
+    "dot": "MatMul",
+    "square": "Square",
+}
 
 
 @dataclass(frozen=True)
@@ -84,9 +92,7 @@ class OverflowReport:
         return "\n".join([*lines, f"  {self.advice}"])
 
 
-def trace_overflow(
-    cell: nn.Cell, *inputs: Any, policy: Optional[Policy] = None, scale: float = 1.0
-) -> OverflowReport:
+def trace_overflow(cell: nn.Cell, *inputs: Any, policy: Optional[Policy] = None, scale: float = 1.0) -> OverflowReport:
     """Run ``cell`` and its gradient on one batch and name the first operation whose result or gradient is not finite.
 
     Results of float16 at its limit, 65504, count as well: that is how a saturating device shows an overflow. A
@@ -267,7 +273,7 @@ def _encloses(outer: _Event, inner: _Event) -> bool:
 
 
 def _is_platform(file: str) -> bool:
-    return file.startswith(os.path.dirname(mindspore.__file__) + os.sep)
+    return file.startswith(str(Path(nn.__file__).parents[1]) + os.sep)
 
 
 def _place(site: sites.Site) -> str:

@@ -179,7 +179,6 @@ class HalfSum(nn.Cell):
         return (self.dense(x).astype(ms.float32) * self.factor).sum()
 
 
-
 class SparseTable(nn.Cell):
     """A table with sparse gradients; ``factors`` (4) multiplies the gradient's columns."""
 

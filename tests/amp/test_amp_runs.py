@@ -81,7 +81,9 @@ def test_two_ranks_skip_together_and_stay_equal(tmp_path):
         *(sys.executable, "-m", "mindspore.parallel.cluster.run", "--worker_num=2", "--local_worker_num=2"),
         *(f"--master_port={port}", "--log_dir=ranks", "--join=True", SCRIPT, "rank", str(tmp_path)),
     ]
-    run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False)
+    run = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
+    )
     logs = [file.read_text(errors="replace") for file in sorted((tmp_path / "ranks").glob("worker_*.log"))]
     answers = [found[-1] for found in (re.findall(r"^ANSWER (.*)$", log, re.MULTILINE) for log in logs) if found]
     assert len(answers) == 2, (run.stderr or run.stdout)[-500:]

@@ -99,7 +99,11 @@ def test_a_step_notices_what_a_check_for_infinities_passes():
 def test_with_accumulation_one_saturated_call_drops_the_window():
     net = HalfSum()
     step = TrainStep(
-        saturating(net), nn.SGD(net.trainable_params(), 1e-3), LossScaler(2.0**28, maximum=2.0**28), Policy(), accumulate=2
+        saturating(net),
+        nn.SGD(net.trainable_params(), 1e-3),
+        LossScaler(2.0**28, maximum=2.0**28),
+        Policy(),
+        accumulate=2,
     )
     before = net.dense.weight.asnumpy().copy()
     for _ in range(2):

@@ -9,10 +9,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 from amp_cells import Injected
-from benchmarks import amp_models
 from mindspore import Tensor
 
 from ascend_fixes.amp import Policy, autocast, saturating, trace_overflow
+from benchmarks import amp_models
 
 SOURCE = Path(amp_models.__file__).read_text().splitlines()
 
@@ -44,9 +44,7 @@ def advised(report) -> Policy:
         ("tagger", "inner.weight", "inner", "self.inner(self.embedding"),
         ("graph", "gates.1.weight", "gates.1", "self.gates[1](both)"),
         ("tagger", "transitions", "", "self.transitions) * chosen"),
-        pytest.param(
-            "translation", "decoder.weight_ih_l0", "decoder.rnn", "self.decoder(", marks=pytest.mark.slow
-        ),
+        pytest.param("translation", "decoder.weight_ih_l0", "decoder.rnn", "self.decoder(", marks=pytest.mark.slow),
     ],
 )
 def test_names_the_planted_forward_overflow(model, weight, cell, line):
