@@ -2,8 +2,8 @@
 
     python -m benchmarks.amp_operators > docs/amp_operators.md
 
-MindSpore's lists are those of `auto_mixed_precision(net, "auto")` of the installed version. apex has no operators of MindSpore's; its
-entries (apex/amp/lists: functional_overrides, torch_overrides, tensor_overrides) are matched by name, below.
+MindSpore's lists are those of `auto_mixed_precision(net, "auto")` of the installed version. apex has no operators of
+MindSpore's; its entries (apex/amp/lists: functional_overrides, torch_overrides, tensor_overrides) are matched by name, below.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, ClassVar, Optional
 
 import mindspore
 import numpy as np
@@ -312,7 +312,7 @@ def _traced(self: Any, method: str, number: int, callee: Any, *args: Any, **kwar
 class _Edit(sites.Edit):
     """``a * f(b)`` becomes ``self.traced_call("construct", 1, lambda x, y: x * y, a, self.traced_call(..., f, b))``."""
 
-    methods = {"traced_call": _traced}
+    methods: ClassVar[dict] = {"traced_call": _traced}
 
     def around(self, node: ast.expr) -> ast.expr:
         number = ast.Constant(self.site(node))
