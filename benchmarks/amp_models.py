@@ -129,7 +129,9 @@ def batches(name: str, seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
             adjacency = near * mask[:, None] * mask[:, :, None]
             arrays = (ids, adjacency / np.maximum(adjacency.sum(-1, keepdims=True), 1), mask[..., None], label)
         yield tuple(
-            Tensor(array.astype(np.float32 if (array.dtype.kind == "f" and array.ndim > 2) or array is mask else np.int32))
+            Tensor(
+                array.astype(np.float32 if (array.dtype.kind == "f" and array.ndim > 2) or array is mask else np.int32)
+            )
             for array in arrays
         )
 

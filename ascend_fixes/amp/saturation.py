@@ -8,7 +8,7 @@ any machine, whether a training step notices; it is no statement about a device.
 from __future__ import annotations
 
 import ast
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import mindspore
 from mindspore import Tensor, nn, ops
@@ -52,9 +52,9 @@ def saturating(cell: nn.Cell) -> Saturating:
 
     Applied after each call and each arithmetic operation in the methods of ``cell`` and of the cells in it, to results and
     to the gradients that come back to them. A function that is called counts as one operation; what overflows
-    and comes back into range inside it is not seen. Gradients are held in range where they reach a result; the gradient of a parameter
-    itself may still be infinite, where the device has 65504: `TrainStep` takes both for an overflow. `TrainStep` around the result takes a gradient of 65504 for an
-    overflow, as on the device. Combine as ``autocast(saturating(cell), policy)`` or ``TrainStep(saturating(cell),
+    and comes back into range inside it is not seen. Gradients are held in range where they reach a result; the gradient of
+    a parameter itself may still be infinite, where the device has 65504. `TrainStep` around the result takes both for an
+    overflow. Combine as ``autocast(saturating(cell), policy)`` or ``TrainStep(saturating(cell),
     ..., policy=policy)``. Slower than the cell; for tests.
 
     ``cell`` is not changed: the emulation works on copies, which share its parameters.
@@ -107,7 +107,7 @@ def _prepare(cell: nn.Cell, path: str) -> dict[str, Any]:
 class _Edit(sites.Edit):
     """``a * f(b)`` becomes ``self.saturated(a * self.saturated(f(b)))``."""
 
-    methods = {"saturated": saturated}
+    methods: ClassVar[dict] = {"saturated": saturated}
 
     def around(self, node: ast.expr) -> ast.expr:
         return self.call("saturated", node)

@@ -17,7 +17,7 @@ import textwrap
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, ClassVar, Optional
 
 from mindspore import nn
 
@@ -43,7 +43,7 @@ class Site:
 class Edit(ast.NodeTransformer):
     """Rewrites one method. Subclasses say how in `around`, and which ``methods`` the copies get."""
 
-    methods: dict[str, Callable] = {}
+    methods: ClassVar[dict[str, Callable]] = {}
 
     def __init__(self, name: str, owner: str, file: str, first_line: int) -> None:
         self.name, self.owner, self.file, self.first_line = name, owner, file, first_line

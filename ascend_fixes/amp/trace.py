@@ -12,7 +12,8 @@ import os
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from pathlib import Path
+from typing import Any, Callable, ClassVar, Optional
 
 import mindspore
 import numpy as np
@@ -272,7 +273,7 @@ def _encloses(outer: _Event, inner: _Event) -> bool:
 
 
 def _is_platform(file: str) -> bool:
-    return file.startswith(os.path.dirname(mindspore.__file__) + os.sep)
+    return file.startswith(str(Path(nn.__file__).parents[1]) + os.sep)
 
 
 def _place(site: sites.Site) -> str:
@@ -311,7 +312,7 @@ def _traced(self: Any, method: str, number: int, callee: Any, *args: Any, **kwar
 class _Edit(sites.Edit):
     """``a * f(b)`` becomes ``self.traced_call("construct", 1, lambda x, y: x * y, a, self.traced_call(..., f, b))``."""
 
-    methods = {"traced_call": _traced}
+    methods: ClassVar[dict] = {"traced_call": _traced}
 
     def around(self, node: ast.expr) -> ast.expr:
         number = ast.Constant(self.site(node))
