@@ -16,7 +16,7 @@ import argparse
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 
@@ -36,20 +36,23 @@ GROWTH = (1, 10, 100)
 class Costs:
     """Measured seconds by kind of graph ("static", "dynamic", "torch") and size; see `shapes_costs`.
 
-    ``warmed`` is what warming and loading some graphs took, over compiling them one after the other.
+    ``warmed`` is what warming and loading some graphs took, over compiling them one after the other; None where that
+    was not measured.
     """
 
     net: str
     found: dict[str, Any]
-    warmed: float
+    warmed: Optional[float]
 
     @classmethod
     def load(cls, path: str, net: str) -> Costs:
         """Of one net; what `shapes_cache` found about warming lies beside them."""
         with open(path, encoding="utf-8") as stream:
-            costs = cls(net, json.load(stream)[net], 1.0)
+            costs = cls(net, json.load(stream)[net], None)
         with open(path.replace("shapes_costs", "shapes_cache"), encoding="utf-8") as stream:
-            cache = json.load(stream)[net]
+            cache = json.load(stream).get(net)
+        if cache is None:
+            return costs
         seconds = cache["warmed"]["warming"] + sum(cache["warmed"]["compiling"])
         return replace(costs, warmed=seconds / sum(costs.compiling("static", parsed(n)) for n in cache["sizes"]))
 
@@ -110,7 +113,7 @@ def replay(corpus: Corpus, kind: str, sizes: Any, costs: Costs) -> Replay:
     shapes = [next(iter(found))] if kind == "dynamic" else list(found)
     compiling = sum(costs.compiling(graph, size) for size, _ in shapes) if kind != "torch" else 0.0
     return Replay(
-        compiling * (costs.warmed if kind == "warmed" else 1.0),
+        compiling * ((costs.warmed or 1.0) if kind == "warmed" else 1.0),
         sum(count * costs.step(graph, size, rows) for (size, rows), count in found.items()),
         0 if kind == "torch" else len(shapes),
         len(corpus.lengths) - held,
@@ -140,14 +143,18 @@ def compared(corpus: Corpus, costs: Costs, epochs: int) -> dict[str, Any]:
     found: dict[str, Any] = {"sizes": list(ours.sizes)}
     for kind in ALTERNATIVES:
         graph = kind if kind in ("dynamic", "torch") else "static"
-        if not costs.runs(graph):
-            found[kind] = None  # there is no such graph: it does not compile
+        if not costs.runs(graph) or (kind == "warmed" and costs.warmed is None):
+            found[kind] = None  # there is no such graph, or nothing is known about it
             continue
         one = replay(corpus, kind, ours if kind in OURS else spaced(corpus, len(ours)), costs)
         found[kind] = {"seconds": one.cold(epochs), "compiling": one.compiling, "graphs": one.graphs, "lost": one.lost}
     found["best native"] = min((kind for kind in NATIVE if found[kind]), key=lambda kind: found[kind]["seconds"])
-    found["times faster"] = {kind: found[found["best native"]]["seconds"] / found[kind]["seconds"] for kind in OURS}
-    found["times faster than native"] = {kind: found["native"]["seconds"] / found[kind]["seconds"] for kind in OURS}
+    found["times faster"] = {
+        kind: found[found["best native"]]["seconds"] / found[kind]["seconds"] for kind in OURS if found[kind]
+    }
+    found["times faster than native"] = {
+        kind: found["native"]["seconds"] / found[kind]["seconds"] for kind in OURS if found[kind]
+    }
     oracle = epochs * replay(corpus, "per shape", None, costs).epoch
     found["oracle"] = {"seconds": oracle, "graphs": found["per shape"]["graphs"]}
     found["oracle times faster"] = found[found["best native"]]["seconds"] / oracle

@@ -14,6 +14,7 @@ import pytest
 from mindspore import Tensor, nn
 from shapes_cells import Pooled, Same, Scorer, pooled_step
 
+import ascend_fixes
 from ascend_fixes import _mindspore
 from ascend_fixes.cures import patched
 from ascend_fixes.shapes import CompileCache, CompileCacheError
@@ -26,10 +27,15 @@ PER_LENGTH = 3  # graphs that a run compiles and stores for each length; one mor
 
 def start(folder, lengths, *more, cwd, script=RUN):
     command = [sys.executable, script, str(folder), ",".join(map(str, lengths)), *more]
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(RUN)}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment()
     )
+
+
+def environment():
+    """That of a process that imports what is tested here, and the modules beside this one."""
+    package = os.path.dirname(os.path.dirname(ascend_fixes.__file__))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([os.path.dirname(RUN), package])}
 
 
 def finish(process):
@@ -138,9 +144,8 @@ def test_a_graph_that_mindspore_cut_short_is_not_stored(cold, tmp_path):
     code += "resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000)); sys.argv = sys.argv[1:]; "
     code += "runpy.run_path(sys.argv[0], run_name='__main__')"
     command = [sys.executable, "-c", code, RUN, str(tmp_path / "store"), "5"]
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(RUN)}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment()
     )
     found = finish(process)
     assert found["counts"]["stored"] == PER_LENGTH - 1
