@@ -1,4 +1,4 @@
-"""For users' own tests: ragged batches to try a cell on, and the assertion that padding does not change it.
+"""For users' own tests: ragged batches, and assertions that padding, fusion and float16 do no harm to a cell.
 
     from ascend_fixes.testing import assert_padding_equivalent, ragged_batches
     from hypothesis import given, strategies as st
@@ -8,22 +8,29 @@
         assert_padding_equivalent(encoder, batch, axes={"ids": 1, "mask": 1}, pad={"mask": 0})
 
 A failure shrinks to the smallest batch that shows it, and names the sub-cell where the
-padding gets in. Needs hypothesis (the extra ``test``).
+padding gets in. `assert_fusion_equivalent(cell, *inputs)` and `assert_finite_in_float16(cell, *inputs)` compile and
+run the cell in the test's own process. Needs hypothesis (the extra ``test``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional, Union
 
+import mindspore
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from mindspore import nn
 
+from ascend_fixes.amp import Policy, autocast
+from ascend_fixes.fusion.comparison import REPETITIONS, evaluate, tolerance, worst
+from ascend_fixes.fusion.compiler import require_compiler
+from ascend_fixes.fusion.workspace import tidily
 from ascend_fixes.shapes import PaddingReport, check_padding
 
-__all__ = ["assert_padding_equivalent", "ragged_batches"]
+__all__ = ["assert_finite_in_float16", "assert_fusion_equivalent", "assert_padding_equivalent", "ragged_batches"]
 
 
 @st.composite
@@ -98,3 +105,101 @@ def assert_padding_equivalent(
 def _numbers(spec: Any) -> tuple[int, ...]:
     """The axes in an int, several ints, or a mapping from them to names."""
     return (spec,) if isinstance(spec, int) else tuple(spec)
+
+
+# --- fusion -------------------------------------------------------------------------------------
+
+
+def assert_fusion_equivalent(cell: nn.Cell, *inputs: Any, grad: bool = True, rtol: Optional[float] = None) -> None:
+    """Fail, naming the output or gradient, if graph-kernel fusion changes what ``cell`` computes.
+
+    The cell is compiled and run unfused and fused, twice each, in graph mode in this process; guards, safe cells and
+    patches in force take part. The context and the cell's parameters end as they were. Errors that a rounding error of
+    the inputs explains do not count, as in `ascend_fixes.fusion.bisect`.
+
+    Args:
+        cell, inputs: what to run.
+        grad: compare the gradients by inputs and parameters as well; False for a cell that updates its
+            parameters, such as a training step: then the updates are compared.
+        rtol: the largest error that counts as right, relative to the array's largest value; by default 1e-3,
+            and 2e-2 where an array is float16.
+
+    Raises:
+        AssertionError: the fused cell is off by more, or does not run.
+        MissingCompilerError: fusion's compiler cannot be imported.
+    """
+    require_compiler()
+    with _fusion(False):
+        plain = evaluate(cell, inputs, grad=grad, nearby=True)[1]
+    remedy = "fusion.bisect finds the operators to leave out, fusion.safe leaves them out"
+    try:
+        with _fusion(True):
+            fused = evaluate(cell, inputs, grad=grad, nearby=False)[1]
+    except (RuntimeError, ValueError, TypeError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise AssertionError(f"fused, {type(cell).__name__} does not run: {first}; {remedy}") from error
+    reference, *again = (plain[run] for run in REPETITIONS)
+    bound = tolerance(reference) if rtol is None else rtol
+    unsteady, name = worst(reference, [], again)
+    if unsteady > bound:
+        raise AssertionError(
+            f"{name} of {type(cell).__name__} differs from run to run without fusion, by {unsteady:.2g}; "
+            "switch dropout off with set_train(False)"
+        )
+    off, name = worst(reference, [plain["up"], plain["down"]], [fused[run] for run in REPETITIONS])
+    if not off <= bound:
+        raise AssertionError(
+            f"fused, {name} of {type(cell).__name__} is off by {off:.2g} of its largest value (allowed: "
+            f"{bound:.2g}); {remedy}"
+        )
+
+
+def assert_finite_in_float16(
+    cell: nn.Cell, *inputs: Any, grad: bool = True, fused: bool = False, policy: Optional[Policy] = None
+) -> None:
+    """Fail, naming them, if outputs or gradients of ``cell`` in float16 are infinite or NaN.
+
+    A cell with float16 parameters runs as it is, any other under `ascend_fixes.amp.autocast`. What is not
+    finite in the cell as it is, in float32, is not counted.
+
+    Args:
+        cell, inputs: what to run, in graph mode in this process; context and parameters end as they were.
+        grad: look at the gradients by inputs and parameters as well.
+        fused: with graph-kernel fusion.
+        policy: of the autocast; by default ``Policy()``.
+
+    Raises:
+        AssertionError: with the names of the arrays and how many of their elements are not finite.
+        MissingCompilerError: ``fused``, and fusion's compiler cannot be imported.
+    """
+    if fused:
+        require_compiler()
+    lowered = any(parameter.dtype == mindspore.float16 for parameter in cell.get_parameters())
+    with _fusion(False):
+        plain = {} if lowered else evaluate(cell, inputs, grad=grad, nearby=False)[1][REPETITIONS[0]]
+    with _fusion(fused):
+        subject = cell if lowered else autocast(cell, policy)
+        half = evaluate(subject, inputs, grad=grad, nearby=False)[1]
+    lost = {}
+    for run in REPETITIONS:
+        for name, value in half[run].items():
+            count = int((~np.isfinite(value) & np.isfinite(plain.get(name, 0.0))).sum())
+            if count:
+                lost[name] = f"{name} ({count} of {value.size})"
+    if lost:
+        raise AssertionError(
+            f"{'fused, ' if fused else ''}in float16, {type(cell).__name__} gives infinity or NaN in: "
+            f"{', '.join(lost.values())}; amp.Policy(fp32=[...]) keeps operators and cells in float32"
+        )
+
+
+@contextlib.contextmanager
+def _fusion(on: bool) -> Iterator[None]:
+    """Graph mode, fused or not, without litter; the context is put back."""
+    before = {name: mindspore.get_context(name) for name in ("mode", "enable_graph_kernel")}
+    mindspore.set_context(mode=mindspore.GRAPH_MODE, enable_graph_kernel=on)
+    try:
+        with tidily():
+            yield
+    finally:
+        mindspore.set_context(**before)

@@ -1,19 +1,29 @@
-"""What guarding costs, what fusion brings, and how compile times of GRU and CRF grow with the length.
+"""Fusion as it is, fusion under `patch("fusion")`, and no fusion: drift, step times, and compile times of GRU and CRF.
 
-    python -m benchmarks.fusion [--steps 30] [--layers 4] [--lengths 16,32,64,128,256]
-                                [--only step,compile,drift] [--json FILE]
+    python -m benchmarks.fusion [--only train,cures,compile,bisect] [--steps 32] [--rounds 2]
+                                [--models bert,rnnsearch] [--lengths 16,32,64,128,256] [--json FILE]
 
-Parts: ``step`` (seconds of a training step of stacked attention blocks, unfused, fused and fused with the
-safe guard), ``drift`` (the largest difference of loss and parameters from the unfused run after those
-steps), ``compile`` (seconds to compile the gradient of `fusion.GRU` and `fusion.CRF`). Times are wall time on
-whatever else the machine does; run it alone. Every variant runs in a process of its own, with an empty
-folder for compiled kernels, so the first compilation is a cold one.
+Parts:
+
+* ``train``: the models of `benchmarks.fusion_model` are trained for so many steps unfused, fused and fused with the
+  cures. Drift is the largest difference from the unfused run: of a loss, and of a parameter over the parameter's
+  largest value (NaN: infinite). ``nudged`` is a control: unfused, from weights that differ by 1e-7 of their
+  value; drift as large as its own is rounding and no defect. Step times are medians of all steps but the first, the
+  smaller of the rounds, which take turns.
+* ``cures``: a BERT training step under other flags that give the right gradient for F1.
+* ``compile``: seconds to compile and run once the gradient of `fusion.GRU`, `mindspore.nn.GRU` and `fusion.CRF`,
+  unfused, and the median seconds of the runs after it.
+* ``bisect``: what `fusion.bisect` finds, in how many compilations and seconds.
+
+Every run is a process of its own with an empty folder for compiled kernels. Times are wall time on whatever else
+the machine does; run it alone. ``--json`` adds to what the file holds, so the parts may be run one by one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -24,43 +34,64 @@ from typing import Any
 
 import numpy as np
 
-PARTS = ("step", "drift", "compile")
-VARIANTS = ("unfused", "fused", "fused, safe")
+PARTS = ("train", "cures", "compile", "bisect")
+VARIANTS = ("unfused", "nudged", "fused", "patched")
+FLAGS = {
+    "no Transpose": "--disable_cluster_ops=Transpose",
+    "no Reshape": "--disable_cluster_ops=Reshape",
+    "opt_level 1": "--opt_level=1",
+}
+SEARCHES = {
+    "attention": ("benchmarks.fusion_searches:attention", {}),
+    "BERT loss": ("benchmarks.fusion_searches:bert_loss", {}),
+    "BERT training step": ("benchmarks.fusion_searches:bert_step", {"grad": False}),
+    "healthy": ("benchmarks.fusion_searches:healthy", {}),
+    "two guilty": ("benchmarks.fusion_searches:two_guilty", {"rtol": 1e-5}),
+    "float16 GRU": ("benchmarks.fusion_searches:float16_gru", {}),
+    "lowered casts": ("benchmarks.fusion_searches:lowered_casts", {}),
+}
 
 
-def train(variant: str, layers: int, steps: int) -> dict[str, Any]:
-    """Losses, the last parameters and the median seconds of a step of one variant."""
-    import mindspore as ms
-    from mindspore import Tensor, nn
-
-    import ascend_fixes
-    from benchmarks.fusion_model import Blocks, TrainStep
-
-    ms.set_device("CPU")
-    ms.set_context(mode=ms.GRAPH_MODE, enable_graph_kernel=variant != "unfused")
-    if variant == "fused, safe":
-        ascend_fixes.patch("fusion")
-    ms.set_seed(0)
-    net = Blocks(layers)
-    step = TrainStep(net, nn.SGD(net.trainable_params(), 1e-2))
-    rng = np.random.default_rng(0)
-    x, y = (Tensor(rng.standard_normal((16, 24, 64)).astype(np.float32)) for _ in range(2))
-    start = time.perf_counter()
-    losses = [float(step(x, y))]
-    compiled = time.perf_counter() - start
-    taken = []
-    for _ in range(steps - 1):
-        start = time.perf_counter()
-        losses.append(float(step(x, y)))
-        taken.append(time.perf_counter() - start)
-    weights = {parameter.name: parameter.asnumpy().tolist() for parameter in net.trainable_params()}
-    return {"compile": compiled, "step": float(np.median(taken)), "losses": losses, "weights": weights}
+# --- in a process of its own ---------------------------------------------------------------------
 
 
-def compile_seconds(layer: str, length: int) -> float:
-    """Seconds to compile and run the gradient of a layer once, unfused."""
+def train(model: str, variant: str, steps: int, weights: str) -> dict[str, Any]:
+    """Losses and step times of one run; the last parameters go to the file ``weights``."""
     import mindspore as ms
     from mindspore import Tensor
+
+    import ascend_fixes
+    from benchmarks.fusion_model import MODELS
+
+    ms.set_device("CPU")
+    ms.set_context(mode=ms.GRAPH_MODE, enable_graph_kernel=variant not in ("unfused", "nudged"))
+    if variant in FLAGS:
+        os.environ["MS_DEV_GRAPH_KERNEL_FLAGS"] = FLAGS[variant]
+    if variant == "patched":
+        ascend_fixes.patch("fusion")
+    ms.set_seed(0)
+    np.random.seed(0)
+    step, inputs = MODELS[model]()
+    trained = step.optimizer.parameters
+    if variant == "nudged":
+        for parameter in trained:
+            value = parameter.asnumpy()
+            parameter.set_data(
+                Tensor((value * (1 + 1e-7 * np.cos(np.arange(value.size))).reshape(value.shape)).astype(value.dtype))
+            )
+    losses, seconds = [], []
+    for _ in range(steps):
+        start = time.perf_counter()
+        losses.append(float(step(*inputs)))
+        seconds.append(time.perf_counter() - start)
+    np.savez(weights, **{parameter.name: parameter.asnumpy() for parameter in trained})
+    return {"first": seconds[0], "step": float(np.median(seconds[1:])), "losses": losses}
+
+
+def compile_seconds(layer: str, length: int) -> dict[str, float]:
+    """Seconds to compile and run the gradient of a layer once, and to run it again, unfused."""
+    import mindspore as ms
+    from mindspore import Tensor, nn
 
     from ascend_fixes import fusion
     from benchmarks.fusion_model import Gradient
@@ -68,84 +99,156 @@ def compile_seconds(layer: str, length: int) -> float:
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
     rng = np.random.default_rng(0)
-    if layer == "GRU":
-        inputs = [rng.standard_normal((length, 8, 32)).astype(np.float32), np.zeros((1, 8, 64), np.float32)]
-        net: Any = fusion.GRU(32, 64)
-    else:
+    if layer == "CRF":
         inputs = [rng.standard_normal((8, length, 9)).astype(np.float32), np.zeros((8, length), np.int32)]
-        net = fusion.CRF(9)
+        net: Any = fusion.CRF(9)
+    else:
+        inputs = [rng.standard_normal((length, 8, 32)).astype(np.float32), np.zeros((1, 8, 64), np.float32)]
+        net = (fusion.GRU if layer == "GRU" else nn.GRU)(32, 64)
     gradient, tensors = Gradient(net), [Tensor(value) for value in inputs]
-    start = time.perf_counter()
-    gradient(*tensors)
-    return time.perf_counter() - start
+    seconds = []
+    for _ in range(11):
+        start = time.perf_counter()
+        gradient(*tensors)[0].asnumpy()
+        seconds.append(time.perf_counter() - start)
+    return {"compile": seconds[0], "run": float(np.median(seconds[1:]))}
 
 
-def in_process(*arguments: Any) -> Any:
-    """One measurement in a process and a folder of its own."""
+def search(factory: str, options: dict[str, Any]) -> dict[str, Any]:
+    """A search's report."""
+    from ascend_fixes import fusion
+
+    return json.loads(fusion.bisect(factory, **options).to_json())
+
+
+# --- the parts -----------------------------------------------------------------------------------
+
+
+def in_process(function: str, *arguments: Any) -> Any:
+    """One call of a function above in a process and a folder of its own."""
     root = str(Path(__file__).resolve().parent.parent)
     with tempfile.TemporaryDirectory() as folder:
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         env = {**os.environ, "PYTHONPATH": paths, "XDG_CACHE_HOME": folder}
-        command = [sys.executable, "-m", "benchmarks.fusion", "--child", *map(str, arguments)]
+        command = [sys.executable, "-m", "benchmarks.fusion", "--child", function, json.dumps(arguments)]
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(map(str, arguments))} failed: {done.stderr.strip()[-500:]}")
+        raise RuntimeError(f"{function}{arguments} failed: {done.stderr.strip()[-500:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def differences(run: dict[str, Any], reference: dict[str, Any]) -> dict[str, float]:
-    """How far a run has gone from the unfused one, relative to the largest value."""
-    losses, wanted = np.array(run["losses"]), np.array(reference["losses"])
-    parts = []
-    for name, value in reference["weights"].items():
-        exact = np.array(value)
-        parts.append(np.abs(np.array(run["weights"][name]) - exact).max() / max(np.abs(exact).max(), 1e-30))
-    return {"loss": float(np.max(np.abs(losses - wanted) / np.abs(wanted))), "parameters": float(max(parts))}
-
-
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Every part asked for."""
+def train_part(options: argparse.Namespace) -> dict[str, Any]:
+    """Drift and step times of every model."""
     found: dict[str, Any] = {}
-    if {"step", "drift"} & set(options.only):
-        runs = {variant: in_process("train", variant, options.layers, options.steps) for variant in VARIANTS}
-        if "step" in options.only:
-            found["step"] = {name: {"compile": run["compile"], "step": run["step"]} for name, run in runs.items()}
-        if "drift" in options.only:
-            found["drift"] = {name: differences(run, runs["unfused"]) for name, run in runs.items()}
-    if "compile" in options.only:
-        found["compile"] = {
-            layer: {f"length {length}": in_process("compile", layer, length) for length in options.lengths}
-            for layer in ("GRU", "CRF")
+    for model in options.models:
+        runs: dict[str, list[dict[str, Any]]] = {variant: [] for variant in VARIANTS}
+        weights = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for _ in range(options.rounds):
+                for variant in VARIANTS:
+                    path = f"{folder}/{variant}.npz"
+                    runs[variant].append(in_process("train", model, variant, options.steps, path))
+                    with np.load(path) as stored:
+                        weights[variant] = {name: stored[name].astype(np.float64) for name in stored.files}
+        found[model] = {
+            variant: {
+                "step": min(run["step"] for run in rounds),
+                "first": min(run["first"] for run in rounds),
+                "loss drift": drift(np.array(rounds[-1]["losses"]), np.array(runs["unfused"][-1]["losses"]), 1.0),
+                "parameter drift": max(
+                    drift(weights[variant][name], value, np.abs(value).max())
+                    for name, value in weights["unfused"].items()
+                ),
+                "last loss": rounds[-1]["losses"][-1],
+                "NaN": sum(int(np.isnan(value).sum()) for value in weights[variant].values()),
+            }
+            for variant, rounds in runs.items()
         }
     return found
 
 
+def drift(got: np.ndarray, wanted: np.ndarray, scale: float) -> float:
+    """The largest difference over ``scale``; infinite where there is NaN."""
+    largest = float(np.max(np.abs(got - wanted)) / max(scale, 1e-30))
+    return largest if math.isfinite(largest) else math.inf
+
+
+def cures_part(options: argparse.Namespace) -> dict[str, Any]:
+    """Step times under flags that cure F1."""
+    runs: dict[str, list[float]] = {name: [] for name in ("fused", *FLAGS)}
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(options.rounds):
+            for name, seconds in runs.items():
+                seconds.append(in_process("train", "bert", name, options.steps, f"{folder}/weights.npz")["step"])
+    return {"BERT step": {name: min(seconds) for name, seconds in runs.items()}}
+
+
+def compile_part(options: argparse.Namespace) -> dict[str, Any]:
+    """Compile and run times by length; `nn.GRU` only up to 128, as its graph grows."""
+    return {
+        layer: {
+            str(length): in_process("compile_seconds", layer, length)
+            for length in options.lengths
+            if layer != "nn.GRU" or length <= 128
+        }
+        for layer in ("GRU", "nn.GRU", "CRF")
+    }
+
+
+def bisect_part(options: argparse.Namespace) -> dict[str, Any]:
+    """The searches."""
+    return {name: in_process("search", *arguments) for name, arguments in SEARCHES.items()}
+
+
+# --- command line ----------------------------------------------------------------------------------
+
+
+def show(found: dict[str, Any], indent: str = "") -> None:
+    """Nested results as indented lines."""
+    for name, value in found.items():
+        if isinstance(value, dict) and any(isinstance(item, dict) for item in value.values()):
+            print(f"{indent}{name}")
+            show(value, indent + "  ")
+        elif isinstance(value, dict):
+            row = "   ".join(
+                f"{key} {item:.4g}" if isinstance(item, float) else f"{key} {item}" for key, item in value.items()
+            )
+            print(f"{indent}{name:20s} {row}")
+        else:
+            print(f"{indent}{name:20s} {value}")
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Part by part and model by model, the newer result."""
+    return {**old, **{part: {**old.get(part, {}), **rows} for part, rows in new.items()}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument(
-        "--lengths", type=lambda text: [int(part) for part in text.split(",")], default=[16, 32, 64, 128, 256]
-    )
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(PARTS))
+    names = {"type": lambda text: text.split(",")}
+    parser.add_argument("--only", default=list(PARTS), **names)
+    parser.add_argument("--models", default=["bert", "bert/Adam", "rnnsearch", "float16 GRU"], **names)
+    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--lengths", type=lambda text: [*map(int, text.split(","))], default=[16, 32, 64, 128, 256])
     parser.add_argument("--json")
-    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        kind, *rest = options.child
-        result = train(rest[0], *map(int, rest[1:])) if kind == "train" else compile_seconds(rest[0], int(rest[1]))
-        print(json.dumps(result))
+        function, arguments = options.child
+        print(json.dumps({f.__name__: f for f in (train, compile_seconds, search)}[function](*json.loads(arguments))))
         return
     unknown = set(options.only) - set(PARTS)
     if unknown:
         parser.error(f"--only takes {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
-    found = measure(options)
-    for part, rows in found.items():
-        print(f"\n{part}")
-        for name, row in rows.items():
-            print(f"  {name:14s}" + "   ".join(f"{key} {value:.4g}" for key, value in row.items()))
-    if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=2), encoding="utf-8")
+    parts = {"train": train_part, "cures": cures_part, "compile": compile_part, "bisect": bisect_part}
+    for part in options.only:
+        found = {part: parts[part](options)}
+        show(found)
+        if options.json:  # after every part: a run that is stopped keeps what it has
+            path = Path(options.json)
+            old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            path.write_text(json.dumps(merged(old, found), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,59 +1,78 @@
-"""The cells that `benchmarks.fusion` compiles: MindSpore reads their source, so they live in a module."""
+"""What `benchmarks.fusion` trains and compiles: MindSpore reads the source of cells, so they live in a module."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import mindspore
+import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
-from ascend_fixes.defects.f1_transpose_gradient import Attention
+from ascend_fixes.defects.f2_gru_nan import UnrolledGRU
+from benchmarks import shapes_bert
+from examples.rnnsearch.model import Loss, RNNSearch, Sizes
 
 
-class Block(nn.Cell):
-    """Attention and a GELU layer, each added to its input and normalised: ``(batch, length, 64)`` to the same."""
+def bert(batch: int = 16, length: int = 24, adam: bool = False) -> tuple[nn.Cell, tuple[Tensor, ...]]:
+    """A training step of the 4-layer BERT of the shapes benchmark, and its inputs: a batch of full rows."""
+    rng = np.random.default_rng(0)
+    loss = shapes_bert.Classifier()
+    _seed_weights(loss, rng)
+    weights = loss.trainable_params()
+    step = nn.TrainOneStepCell(loss, nn.Adam(weights, 1e-4) if adam else nn.Momentum(weights, 1e-2, 0.9)).set_train()
+    places = np.tile(np.arange(length, dtype=np.int32), (batch, 1))
+    return step, (
+        _ids(rng, shapes_bert.VOCABULARY, batch, length), Tensor(places), _ones(batch, length), _ids(rng, 8, batch),
+        _ones(batch),
+    )  # fmt: skip
+
+
+def rnnsearch(batch: int = 16, source: int = 12, target: int = 10) -> tuple[nn.Cell, tuple[Tensor, ...]]:
+    """A training step of RNNSearch as a newcomer writes it, with MindSpore's own GRU, and a batch of ragged rows."""
+    rng = np.random.default_rng(0)
+    network = RNNSearch(200, 200, rng, Sizes(32, 64, 32, 32), safe=False)
+    step = nn.TrainOneStepCell(Loss(network), nn.Momentum(network.trainable_params(), 0.1, 0.9)).set_train()
+    lengths = rng.integers(3, source + 1, batch)
+    mask = (np.arange(source) < lengths[:, None]).astype(np.float32)
+    words, before, after = _ids(rng, 200, batch, source), _ids(rng, 200, batch, target), _ids(rng, 200, batch, target)
+    return step, (words, Tensor(mask), before, after, _ones(batch, target))
+
+
+class LastState(nn.Cell):
+    """The mean square of the last state of a float16 GRU, float32: what there is to train."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.attention, self.norm = Attention(), nn.LayerNorm((64,))
-        self.wide, self.narrow, self.last = nn.Dense(64, 256), nn.Dense(256, 64), nn.LayerNorm((64,))
-
-    def construct(self, x: Tensor) -> Tensor:
-        x = self.norm(x + self.attention(x))
-        return self.last(x + self.narrow(ops.gelu(self.wide(x), approximate="tanh")))
-
-
-class Blocks(nn.Cell):
-    """A stack of blocks."""
-
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        self.blocks = nn.SequentialCell(*(Block() for _ in range(layers)))
-
-    def construct(self, x: Tensor) -> Tensor:
-        return self.blocks(x)
-
-
-class _Loss(nn.Cell):
-    def __init__(self, net: nn.Cell) -> None:
-        super().__init__()
-        self.net = net
+        super().__init__(auto_prefix=False)
+        self.gru = UnrolledGRU()
 
     def construct(self, x: Tensor, y: Tensor) -> Tensor:
-        difference = self.net(x) - y
+        difference = (self.gru(x) - y).astype(mindspore.float32)
         return (difference * difference).mean()
 
 
-class TrainStep(nn.Cell):
-    """One step of training on the mean square error; returns the loss."""
+def float16_gru(batch: int = 4, length: int = 10) -> tuple[nn.Cell, tuple[Tensor, ...]]:
+    """A training step of the unrolled float16 GRU of F2, and its inputs."""
+    rng = np.random.default_rng(2)
+    loss = LastState()
+    x, y = (Tensor(rng.standard_normal(shape).astype(np.float16)) for shape in ((batch, length, 16), (batch, 32)))
+    return nn.TrainOneStepCell(loss, nn.SGD(loss.trainable_params(), 0.1)).set_train(), (x, y)
 
-    def __init__(self, net: nn.Cell, optimizer: nn.Optimizer) -> None:
-        super().__init__()
-        self.loss, self.optimizer = _Loss(net), optimizer
-        self.weights, self.gradient = optimizer.parameters, ops.GradOperation(get_by_list=True)
 
-    def construct(self, x: Tensor, y: Tensor) -> Tensor:
-        loss = self.loss(x, y)
-        return ops.depend(loss, self.optimizer(self.gradient(self.loss, self.weights)(x, y)))
+MODELS = {"bert": bert, "bert/Adam": lambda: bert(adam=True), "rnnsearch": rnnsearch, "float16 GRU": float16_gru}
+
+
+def _seed_weights(network: nn.Cell, rng: np.random.Generator) -> None:
+    for parameter in network.trainable_params():
+        if len(parameter.shape) > 1:
+            parameter.set_data(Tensor((rng.standard_normal(parameter.shape) * 0.05).astype(np.float32)))
+
+
+def _ids(rng: np.random.Generator, count: int, *shape: int) -> Tensor:
+    return Tensor(rng.integers(1, count, shape).astype(np.int32))
+
+
+def _ones(*shape: int) -> Tensor:
+    return Tensor(np.ones(shape, np.float32))
 
 
 class _Sum(nn.Cell):

@@ -88,7 +88,7 @@ class _Recurrence(nn.Cell):
             x = ops.masked_fill(x, going <= 0, Tensor(0.0, x.dtype))  # what stands past the end may be anything
         shares = self.product(x.reshape(length * batch, width), w_ih.astype(x.dtype)).astype(mindspore.float32)
         bias = ops.zeros((gates,), mindspore.float32)
-        if b_ih is not None:
+        if b_ih is not None and b_hh is not None:
             shares, bias = shares + b_ih.astype(mindspore.float32), b_hh.astype(mindspore.float32)
         h = h_0.reshape(batch, self.hidden_size).astype(mindspore.float32)
         states = self.steps(shares.reshape(length, batch, gates), h, w_hh.astype(x.dtype), bias, going)

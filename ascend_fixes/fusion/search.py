@@ -6,11 +6,6 @@ makes the difference go away. The set is found by QuickXplain (Junker, "QuickXpl
 preferred explanations and relaxations for over-constrained problems", AAAI 2004)
 in about ``2 k log2(n / k)`` runs for k guilty ones among n; what is known bad is
 tried first. That every member is needed is checked in the end, member by member.
-
-Fusion may round differently, and rounding decides some results altogether: the sign of
-Adam's step where the gradient is zero but for noise. So the unfused cell is also run with
-its parameters and inputs moved by about a rounding error, up and down, and a difference
-counts only where it is larger than four times what that does.
 """
 
 from __future__ import annotations
@@ -27,11 +22,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
-import numpy as np
 from mindspore import nn
 
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.fusion.comparison import tolerance, worst
 from ascend_fixes.fusion.compiler import require_compiler
 from ascend_fixes.fusion.flags import merge, render
 from ascend_fixes.fusion.guarding import exclusions
@@ -39,9 +34,6 @@ from ascend_fixes.fusion.quirks import known_bad
 from ascend_fixes.fusion.trial import Trial, run
 
 __all__ = ["BisectError", "BisectReport", "bisect", "minimal"]
-
-_ROUNDING = 4.0  # how many times the effect of a moved input a difference may be and still count as rounding
-_TOLERANCES = {"float16": 2e-2, "float32": 1e-3, "float64": 1e-3}
 
 
 class BisectError(AscendFixesError, RuntimeError):
@@ -168,8 +160,7 @@ class _Search:
         self._reference = self._run(fused=False, nearby=True)
         if self._reference.failure:
             raise BisectError(f"the cell does not run without fusion: {self._reference.failure}")
-        arrays = self._reference.arrays[0]
-        self._rtol = rtol or max(_TOLERANCES.get(str(value.dtype), 0.0) for value in arrays.values())
+        self._rtol = rtol or tolerance(self._reference.arrays[0])
         unsteady, name = self._error(self._reference)
         if unsteady > self._rtol:
             raise BisectError(
@@ -223,29 +214,7 @@ class _Search:
         """The largest error over arrays and repetitions, and the array's name."""
         if trial.failure:
             return float("inf"), ""
-        reference = self._reference.arrays[0]
-        # A gradient that is truly zero is rounding noise: errors count from a hundredth of the largest of its kind.
-        scales: dict[str, float] = {}
-        for name, value in reference.items():
-            scales[name.split()[0]] = max(scales.get(name.split()[0], 0.0), _largest(value))
-        errors = [
-            (
-                _distance(got[name], value, self._slack(name))
-                / max(_largest(value), scales[name.split()[0]] / 100, 1e-30),
-                name,
-            )
-            for got in trial.arrays
-            for name, value in reference.items()
-            if name in got
-        ]
-        return max(errors) if all(reference.keys() == got.keys() for got in trial.arrays) else (float("inf"), "")
-
-    def _slack(self, name: str) -> np.ndarray:
-        """Element by element, how large a difference of an array may be put down to rounding."""
-        wanted = self._reference.arrays[0][name].astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            moved = [np.abs(near[name] - wanted) for near in self._reference.nearby if name in near]
-        return _ROUNDING * np.nan_to_num(np.max(moved, axis=0), nan=0.0, posinf=0.0) if moved else np.zeros_like(wanted)
+        return worst(self._reference.arrays[0], self._reference.nearby, trial.arrays)
 
     def _candidates(self, trial: Trial) -> tuple[str, ...]:
         """What was fused: the operators inside the kernels, and those that were expanded into them.
@@ -262,22 +231,6 @@ class _Search:
     def _cells(self, name: str) -> tuple[str, ...]:
         operator = name.partition(":")[2]
         return tuple(sorted({scope for kind, scope in self._reference.scopes if kind == operator}))
-
-
-def _largest(value: np.ndarray) -> float:
-    value = np.abs(value.astype(np.float64))
-    return float(np.max(value[np.isfinite(value)], initial=0.0))
-
-
-def _distance(got: np.ndarray, wanted: np.ndarray, slack: np.ndarray) -> float:
-    """The largest difference beyond the slack; infinite where one is NaN or infinite and the other is not the same."""
-    got, wanted = got.astype(np.float64), wanted.astype(np.float64)
-    if got.shape != wanted.shape:
-        return float("inf")
-    same = (got == wanted) | (np.isnan(got) & np.isnan(wanted))
-    with np.errstate(invalid="ignore"):
-        difference = np.where(same, 0.0, np.maximum(np.abs(got - wanted) - slack, 0.0))
-    return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0.0))
 
 
 # --- a process of its own ---------------------------------------------------------------------

@@ -20,18 +20,15 @@ from typing import Any
 
 import mindspore
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import nn
 
 from ascend_fixes import _mindspore
+from ascend_fixes.fusion.comparison import NEARBY, REPETITIONS, evaluate
 from ascend_fixes.fusion.guarding import guard
 
 __all__ = ["Trial", "run"]
 
 _KERNELS = "akg_kernel_meta"
-_REPETITIONS = 2  # wrong values that change from run to run are wrong in at least one of them
-# How far parameters and inputs are moved, up and down, to see which results rounding decides: some 100 units in the last
-# place of float32, one of float16.
-_NUDGES = {np.dtype(np.float16): 1e-3, np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-5}
 
 
 @dataclass(frozen=True)
@@ -52,45 +49,6 @@ class Trial:
     kernels: tuple[tuple[str, tuple[str, ...]], ...] = ()
     scopes: tuple[tuple[str, str], ...] = ()
     nearby: tuple[dict[str, np.ndarray], ...] = ()
-
-
-class _Mixed(nn.Cell):
-    """A scalar that depends on every element of every float output, each with a weight of its own."""
-
-    def __init__(self, net: nn.Cell) -> None:
-        super().__init__()
-        self.net = net
-
-    def construct(self, *inputs: Tensor) -> Tensor:
-        outputs = self.net(*inputs)
-        if isinstance(outputs, Tensor):
-            outputs = (outputs,)
-        total = Tensor(0.0, mindspore.float32)
-        for output in outputs:
-            if output.dtype in (mindspore.float16, mindspore.float32, mindspore.bfloat16):
-                total = total + (output.astype(mindspore.float32) * _weights(output.shape)).sum()
-        return total
-
-
-@ops.constexpr
-def _weights(shape: tuple[int, ...]) -> Tensor:
-    return Tensor(np.cos(np.arange(np.prod(shape, dtype=int)) * 1.7).reshape(shape).astype(np.float32))
-
-
-class _Differentiated(nn.Cell):
-    """Outputs and gradients by inputs and parameters, in one graph."""
-
-    def __init__(self, net: nn.Cell) -> None:
-        super().__init__()
-        self.net, self.mixed = net, _Mixed(net)
-        self.weights = mindspore.ParameterTuple(net.trainable_params())
-        self.by_inputs = ops.GradOperation(get_all=True)
-        self.by_both = ops.GradOperation(get_all=True, get_by_list=True)
-
-    def construct(self, *inputs: Tensor) -> Any:
-        if len(self.weights) == 0:
-            return self.net(*inputs), (self.by_inputs(self.mixed)(*inputs), ())
-        return self.net(*inputs), self.by_both(self.mixed, self.weights)(*inputs)
 
 
 def run(
@@ -138,62 +96,11 @@ def _in_child(
         os.chdir(folder)
         _mindspore.set_kernel_directory(str(folder))
     mindspore.set_context(mode=mindspore.GRAPH_MODE, enable_graph_kernel=fused)
-    trained = [parameter.name for parameter in cell.trainable_params()]  # the wrapper below adds to the names
-    parameters = dict(cell.parameters_dict())
-    values = {name: value.asnumpy().copy() for name, value in parameters.items()}
-    subject = _Differentiated(cell) if grad else cell
     with guard(*keep_out) if fused else contextlib.nullcontext():
-        for name, direction in {**dict.fromkeys(_repetitions(), 0), **(_NEARBY if nearby else {})}.items():
-            before = {key: _nudged(value, direction) for key, value in values.items()}
-            for key, parameter in parameters.items():
-                parameter.set_data(Tensor(before[key]))
-            moved = [_nudged_input(value, direction) for value in inputs]
-            outputs, gradients = subject(*moved) if grad else (subject(*moved), ((), ()))
-            arrays = _named(outputs, gradients, trained)
-            changes = {} if grad else _changes(parameters, before)
-            np.savez(folder / f"{name}.npz", **arrays, **changes)
+        subject, arrays = evaluate(cell, inputs, grad=grad, nearby=nearby)
+    for name, values in arrays.items():
+        np.savez(folder / f"{name}.npz", **values)
     (folder / "scopes.json").write_text(json.dumps(_mindspore.graph_scopes(subject)))
-
-
-_NEARBY = {"up": 1, "down": -1}
-
-
-def _repetitions() -> list[str]:
-    return [str(number) for number in range(_REPETITIONS)]
-
-
-def _nudged(value: np.ndarray, direction: int) -> np.ndarray:
-    """Every float moved by a rounding error, half of them up and half down; the other way with the other direction."""
-    if direction == 0 or value.dtype not in _NUDGES:
-        return value
-    signs = np.where(np.cos(np.arange(value.size) * 2.3) > 0, 1.0, -1.0).reshape(value.shape)
-    return (value * (1.0 + direction * _NUDGES[value.dtype] * signs)).astype(value.dtype)
-
-
-def _nudged_input(value: Any, direction: int) -> Any:
-    kept = direction == 0 or not isinstance(value, Tensor) or value.dtype == mindspore.bfloat16
-    return value if kept else Tensor(_nudged(value.asnumpy(), direction))
-
-
-def _named(outputs: Any, gradients: Any, trained: Sequence[str]) -> dict[str, np.ndarray]:
-    outputs = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    by_inputs, by_weights = gradients
-    arrays = {f"output {index}": _array(value) for index, value in enumerate(outputs)}
-    arrays.update({f"gradient of input {index}": _array(value) for index, value in enumerate(by_inputs)})
-    arrays.update({f"gradient of {name}": _array(value) for name, value in zip(trained, by_weights)})
-    return arrays
-
-
-def _changes(parameters: dict[str, mindspore.Parameter], before: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    moved = {name: value.asnumpy().astype(np.float64) - before[name] for name, value in parameters.items()}
-    return {f"change of {name}": change for name, change in moved.items() if change.any()}
-
-
-def _array(value: Any) -> np.ndarray:
-    if isinstance(value, Tensor):
-        value = value.float() if value.dtype == mindspore.bfloat16 else value
-        return value.asnumpy()
-    return np.asarray(value)
 
 
 def _wait(child: int, limit: float, folder: Path) -> str:
@@ -231,8 +138,8 @@ def _collect(folder: Path, failure: str) -> tuple[Any, ...]:
     if failure:
         return (), tuple(kernels), ()
     scopes = json.loads((folder / "scopes.json").read_text())
-    arrays = tuple(_stored(folder / f"{name}.npz") for name in _repetitions())
-    nearby = tuple(_stored(folder / f"{name}.npz") for name in _NEARBY if (folder / f"{name}.npz").exists())
+    arrays = tuple(_stored(folder / f"{name}.npz") for name in REPETITIONS)
+    nearby = tuple(_stored(folder / f"{name}.npz") for name in NEARBY if (folder / f"{name}.npz").exists())
     return arrays, tuple(kernels), tuple((operator, scope) for operator, scope in scopes), nearby
 
 

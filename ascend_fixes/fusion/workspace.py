@@ -25,7 +25,7 @@ import mindspore
 from ascend_fixes import _mindspore
 from ascend_fixes.patching import Replacement
 
-__all__ = ["cache_folder", "tidy_replacements"]
+__all__ = ["cache_folder", "tidily", "tidy_replacements"]
 
 _REPORTS = "MS_OM_PATH"  # the folder in which MindSpore makes rank_<n>/om
 _TRACE = "dsa_transfrom.log"
@@ -81,10 +81,17 @@ class _Elsewhere:
         return str(_scratch_folder())
 
 
+@contextlib.contextmanager
+def tidily() -> Iterator[None]:
+    """What is compiled inside leaves the working directory as it is."""
+    with _kernels_in_cache(), _reports_in_cache(), _without_trace():
+        yield
+
+
 def _tidy(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def compile_tidily(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _kernels_in_cache(), _reports_in_cache(), _without_trace():
+        with tidily():
             return original(self, *args, **kwargs)
 
     return compile_tidily

@@ -171,7 +171,7 @@ class _Source:
 
     def __init__(
         self, samples: Any, names: list[str], lengths: Any, buckets: Any, batch_size: Any, tokens_per_batch: Any,
-        shuffle_seed: Any, num_shards: int, shard_id: int, axes: Mapping, pad: Any, weight: str, overflow: str,
+        shuffle_seed: Any, num_shards: int, shard_id: int, axes: Optional[Mapping], pad: Any, weight: str, overflow: str,
         carry: bool,
     ):  # fmt: skip
         if (batch_size is None) == (tokens_per_batch is None):
