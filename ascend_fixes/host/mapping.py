@@ -53,7 +53,7 @@ class HostMap(nn.Cell):
         if permit_filter_value != 1 or evict_filter_value not in (None, 2**63 - 1):
             raise KeysError("permit_filter_value and evict_filter_value have no meaning on the host; leave them out")
         dtype = value_tensor.dtype if value_tensor is not None else value_dtype or mindspore.float32
-        shape = value_tensor.shape[1:] if value_tensor is not None else 1 if value_shape is None else value_shape
+        shape: Any = value_tensor.shape[1:] if value_tensor is not None else 1 if value_shape is None else value_shape
         shape = (shape,) if isinstance(shape, numbers.Number) else tuple(shape)
         self.key_dtype = key_tensor.dtype if key_tensor is not None else key_dtype or mindspore.int32
         self.value_dtype, self.value_shape, self.default_value = dtype, shape, default_value
