@@ -482,6 +482,90 @@ def aicpu_operators() -> frozenset[str]:
     return frozenset(path.stem.replace("_", "") for path in folder.glob("*.py") if not path.stem.startswith("__"))
 
 
+@functools.cache
+def documented_platforms() -> dict[str, frozenset[str]]:
+    """The backends that every operator's own docstring lists, ``{"Add": {"Ascend", "GPU", "CPU"}}``, where it lists any."""
+    from mindspore.ops import Primitive, auto_generate, operations
+
+    found = {}
+    for name, value in (item for module in (operations, auto_generate) for item in vars(module).items()):
+        if isinstance(value, type) and issubclass(value, Primitive):
+            listed = re.search(r"Supported Platforms:\s*\n(.*)", value.__doc__ or "")
+            if listed:
+                found[name] = frozenset(re.findall(r"Ascend|GPU|CPU", listed.group(1)))
+    return found
+
+
+@contextlib.contextmanager
+def tagged_for_host(names: Iterable[str]) -> Iterator[None]:
+    """Inside, what the functions of `mindspore.ops` build or hold of these operators is placed on the host.
+
+    A function holds its primitive in its module, or makes it while the graph is compiled. A graph goes on using the
+    very object that it found, so a tagged clone stands in the module meanwhile.
+    """
+    import sys
+
+    from mindspore.ops import Primitive
+
+    chosen = frozenset(names)
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith("mindspore.")]
+    held = [
+        (vars(module), name, value)
+        for module in modules
+        for name, value in list(vars(module).items())
+        if isinstance(value, Primitive) and value.name in chosen
+    ]
+    original = Primitive.__init__
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if self.name in chosen:
+            self.set_device("CPU")
+
+    try:
+        for space, name, value in held:
+            space[name] = value._clone()
+            space[name].set_device("CPU")
+        Primitive.__init__ = __init__
+        yield
+    finally:
+        Primitive.__init__ = original
+        for space, name, value in held:
+            space[name] = value
+
+
+def graph_transfers(cell: mindspore.nn.Cell) -> list[tuple[str, int]]:
+    """The operators of a cell's latest graph that are placed on the host: name, and bytes in and out of them in a run.
+
+    Shapes known only when run count as nothing.
+    """
+    from mindspore.train import anf_ir_pb2
+
+    model = anf_ir_pb2.ModelProto()
+    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(compiled_phases(cell)[-1], "anf_ir", False))
+    graph = model.graph
+    sizes = {parameter.name: _proto_bytes(anf_ir_pb2, parameter.type) for parameter in graph.parameters}
+    sizes.update((node.name, _proto_bytes(anf_ir_pb2, node.output_type)) for node in graph.node)
+    return [
+        (node.op_type, sizes[node.name] + sum(sizes.get(source.name, 0) for source in node.input))
+        for node in graph.node
+        if _proto_attributes(anf_ir_pb2, node).get("primitive_target") == "CPU"
+    ]
+
+
+def _proto_bytes(schema: Any, kind: Any) -> int:
+    """Bytes of the Tensors in a type."""
+    total = sum(_proto_bytes(schema, part) for part in kind.sequence_type.elem_types)
+    if kind.data_type == schema.DT_TENSOR:
+        bits = re.search(r"\d+$", schema.DataType.Name(kind.tensor_type.elem_type))
+        count = 1
+        for dim in kind.tensor_type.shape.dim:
+            count *= max(0, dim.size)
+        total += count * (int(bits.group()) // 8 if bits else 1)
+    return total
+
+
 # --- amp ----------------------------------------------------------------------------------------
 #
 # A cast strategy is what `auto_mixed_precision(net, "auto")` pushes around a network: names of operators whose float

@@ -7,7 +7,9 @@ from ascend_fixes.host.decoding import BeamResult, DecodingError, beam_search, v
 from ascend_fixes.host.embedding import Embedding, EmbeddingError
 from ascend_fixes.host.feeding import Feed, FeedError, FeedTimeoutError, feed
 from ascend_fixes.host.host_function import CallbackError, callback
+from ascend_fixes.host.mapping import HostMap
 from ascend_fixes.host.placement import Placement, place
+from ascend_fixes.host.sinking import SinkingWarning
 from ascend_fixes.host.splitting import InputsError, concat, stack
 from ascend_fixes.host.static import SizeError, masked_select, nonzero, top_k, unique, where
 from ascend_fixes.host.table import FrozenError, Table, UnknownKeyError
@@ -23,9 +25,11 @@ __all__ = [
     "FeedTimeoutError",
     "FileError",
     "FrozenError",
+    "HostMap",
     "InputsError",
     "KeysError",
     "Placement",
+    "SinkingWarning",
     "SizeError",
     "Table",
     "UnknownKeyError",

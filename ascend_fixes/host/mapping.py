@@ -9,6 +9,7 @@ array holds the rows. It has no gradient; rows that are trained belong in `host.
 from __future__ import annotations
 
 import functools
+import numbers
 from typing import Any, Callable, Optional
 
 import mindspore
@@ -52,8 +53,8 @@ class HostMap(nn.Cell):
         if permit_filter_value != 1 or evict_filter_value not in (None, 2**63 - 1):
             raise KeysError("permit_filter_value and evict_filter_value have no meaning on the host; leave them out")
         dtype = value_tensor.dtype if value_tensor is not None else value_dtype or mindspore.float32
-        shape = value_tensor.shape[1:] if value_tensor is not None else 1 if value_shape is None else value_shape
-        shape = tuple(np.atleast_1d(shape).tolist())
+        shape: Any = value_tensor.shape[1:] if value_tensor is not None else 1 if value_shape is None else value_shape
+        shape = (shape,) if isinstance(shape, numbers.Number) else tuple(shape)
         self.key_dtype = key_tensor.dtype if key_tensor is not None else key_dtype or mindspore.int32
         self.value_dtype, self.value_shape, self.default_value = dtype, shape, default_value
         self._held = _Rows(shape, mindspore.dtype_to_nptype(dtype), self._default)

@@ -1,21 +1,22 @@
 """Operators tagged to run on the host, inside a graph whose other operators run on the device.
 
 MindSpore places a primitive by its attribute ``primitive_target``, set by the public
-`Primitive.set_device`. `place` sets it on primitives that a cell holds as attributes.
-A function of `mindspore.ops` makes its primitive while the graph is compiled, so
-there is nothing to tag before: hold the primitive (``self.unique = ops.Unique()``).
+`Primitive.set_device`. `place` sets it on the primitives that a cell holds, and, while the
+cell is compiled, on those that the functions of `mindspore.ops` hold or make.
 
-By default it tags what has a data-dependent output shape or holds a resource, as far
-as the installed wheel lists it as an AICPU kernel of Ascend's: these run beside the
-device's own cores anyway, and are the ones that crash in users' reports (defect H3).
+What is placed by default comes from the installed wheel: operators whose output shape is
+data or that hold a resource, where the wheel lists them as AICPU kernels (these run
+beside the device's own cores anyway, and are the ones that crash in users' reports,
+defect H3); and operators whose own documentation lists CPU but not Ascend.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import dataclass, field
+from typing import Any, Optional
 
 from mindspore import nn, ops
 
@@ -25,8 +26,8 @@ from ascend_fixes.errors import UnknownNameError
 __all__ = ["Placement", "place"]
 
 _DATA_DEPENDENT = (
-    "Unique", "UniqueConsecutive", "UniqueWithPad", "NonZero", "MaskedSelect", "Where", "NonMaxSuppressionV3",
-    "NonMaxSuppressionWithOverlaps", "SparseGatherV2", "CTCGreedyDecoder", "ListDiff", "Coalesce",
+    "Unique", "UniqueConsecutive", "UniqueDim", "UniqueWithPad", "NonZero", "MaskedSelect", "Where",
+    "NonMaxSuppressionV3", "NonMaxSuppressionWithOverlaps", "SparseGatherV2", "CTCGreedyDecoder", "ListDiff", "Coalesce",
 )  # fmt: skip
 
 
@@ -35,21 +36,43 @@ class Placement:
     """What `place` tagged.
 
     Attributes:
-        placed: path of the attribute and name of the operator, ``("encoder.unique", "Unique")``.
+        placed: path of the attribute and name of the operator, ``("encoder.unique", "Unique")``, of primitives held.
+        operators: the operators that are placed wherever a function of `mindspore.ops` uses them.
+        cell: what was placed.
     """
 
     placed: tuple[tuple[str, str], ...]
+    operators: frozenset[str]
+    cell: nn.Cell = field(repr=False, compare=False)
+
+    def transfers(self) -> dict[str, int]:
+        """Bytes that each placed operator of the latest compiled graph brings to the host and back in every run."""
+        if not _mindspore.compiled_phases(self.cell):
+            return {}
+        found: dict[str, int] = {}
+        for operator, size in _mindspore.graph_transfers(self.cell):
+            found[operator] = found.get(operator, 0) + size
+        return found
 
     def __str__(self) -> str:
-        if not self.placed:
-            return "no primitive that the cell holds was placed; functions of mindspore.ops cannot be"
         lines = [f"{path}: {operator} runs on the host" for path, operator in self.placed]
-        cost = "each brings its inputs to the host and its outputs back in every step"
-        return "\n".join([*lines, f"{len(lines)} placed; {cost}"])
+        if not lines:
+            lines = ["the cell holds no primitive to place; functions of mindspore.ops are placed when it compiles"]
+        transfers = self.transfers()
+        for operator, size in transfers.items():
+            lines.append(f"{operator}: {size} bytes to the host and back in every run of the compiled graph")
+        if not transfers:
+            lines.append(
+                "each brings its inputs to the host and its outputs back in every step; call the cell to measure"
+            )
+        return "\n".join(lines)
 
 
 def place(cell: nn.Cell, operators: Optional[Sequence[str]] = None) -> Placement:
-    """Tag primitives of a cell and its sub-cells to run on the host; graphs compiled from now on obey.
+    """Tag operators of a cell and its sub-cells to run on the host; graphs compiled from now on obey.
+
+    Functions of `mindspore.ops` are tagged in the graphs of ``cell`` itself: place the cell that is called, a
+    training step for example, not one inside it.
 
     Args:
         cell: searched with all its sub-cells for attributes that are primitives.
@@ -60,10 +83,8 @@ def place(cell: nn.Cell, operators: Optional[Sequence[str]] = None) -> Placement
     """
     if isinstance(operators, str):
         raise UnknownNameError(f"operators must be a sequence of names, not the string {operators!r}")
-    if operators is None:
-        chosen = {name for name in _DATA_DEPENDENT if name.lower() in _mindspore.aicpu_operators()}
-    else:
-        chosen = set(operators)
+    chosen = _default() if operators is None else frozenset(operators)
+    if operators is not None:
         known = _mindspore.operator_names()
         for name in sorted(chosen - known):
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -74,7 +95,26 @@ def place(cell: nn.Cell, operators: Optional[Sequence[str]] = None) -> Placement
         if primitive.name in chosen:
             primitive.set_device("CPU")
             placed.append((path, primitive.name))
-    return Placement(tuple(sorted(placed)))
+    compile_ = cell.compile
+
+    @functools.wraps(compile_)
+    def compile_tagged(*args: Any, **kwargs: Any) -> Any:
+        if not _mindspore.would_compile(cell, args, kwargs):
+            return compile_(*args, **kwargs)
+        with _mindspore.tagged_for_host(chosen):
+            return compile_(*args, **kwargs)
+
+    object.__setattr__(cell, "compile", compile_tagged)
+    return Placement(tuple(sorted(placed)), chosen, cell)
+
+
+@functools.cache
+def _default() -> frozenset[str]:
+    """Operators without a kernel for the device's own cores, by the installed wheel."""
+    aicpu, platforms = _mindspore.aicpu_operators(), _mindspore.documented_platforms()
+    beside = {name for name in _DATA_DEPENDENT if name.lower() in aicpu}
+    without = {name for name, listed in platforms.items() if "CPU" in listed and "Ascend" not in listed}
+    return frozenset(beside | without)
 
 
 def _primitives(cell: nn.Cell) -> Iterator[tuple[str, ops.Primitive]]:

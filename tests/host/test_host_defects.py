@@ -58,9 +58,13 @@ def test_needs_a_device(id_, tmp_path):
 
 
 @pytest.mark.slow
-def test_embedding_lookup_is_cured(tmp_path):
-    present, text = probe("H1", "cured", tmp_path)
-    assert present is False and "largest error of rows and gradient 0" in text
+@pytest.mark.parametrize(
+    "id_, evidence",
+    [("H1", "largest error of rows and gradient 0"), ("H2", "rows of unknown keys 1 to 1")],
+)
+def test_cured_by_the_patch(id_, evidence, tmp_path):
+    present, text = probe(id_, "cured", tmp_path)
+    assert present is False and evidence in text
 
 
 @settings(max_examples=8)
