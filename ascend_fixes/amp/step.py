@@ -198,6 +198,7 @@ class TrainStep(nn.Cell):
         loss = ops.depend(loss, ops.stop_gradient(self.step_culprit))
         if self.sums is not None:
             loss = ops.depend(loss, self.sums)
+            loss = ops.depend(loss, self.scaler_state)
             loss = ops.depend(loss, ops.stop_gradient(self.step_calls))
             loss = ops.depend(loss, ops.stop_gradient(self.step_bad_calls))
         return loss
