@@ -77,6 +77,7 @@ class _Log:
     advice: str = ""
     warned: bool = False
     recording: bool = False
+    asked: tuple[tuple, dict] = ((), {})  # the arguments of the compilation that is being recorded
     callers: list[_Log] = field(default_factory=list)  # of the wrappers through which the cell is being called
 
     def __deepcopy__(self, memo: dict) -> _Log:
@@ -127,6 +128,7 @@ def watch(cell: nn.Cell) -> None:
     cell = compiling_cell(cell)
     if not isinstance(cell.__dict__.get("compile"), _InstanceCompile):
         object.__setattr__(cell, "compile", _InstanceCompile(cell))
+        object.__setattr__(cell, "check_names", _InstanceCheck(cell))
 
 
 @contextlib.contextmanager
@@ -173,7 +175,7 @@ def _record(compile: Callable[..., Any], cell: nn.Cell, args: tuple, kwargs: dic
     try:
         return _recorded_compile(compile, cell, log, args, kwargs, warn)
     finally:
-        log.recording = False
+        log.recording, log.asked = False, ((), {})
 
 
 class _InstanceCompile:
@@ -186,14 +188,26 @@ class _InstanceCompile:
         return _record(type(self.cell).compile, self.cell, args, kwargs, warn=False)
 
 
+class _InstanceCheck:
+    """The ``check_names`` of one watched cell: MindSpore calls it where a graph is missing, just before it compiles."""
+
+    def __init__(self, cell: nn.Cell):
+        self.cell = cell
+
+    def __call__(self) -> None:
+        log = _log_of(self.cell)
+        if log.recording:
+            for one in (log, *log.callers):
+                _hold(self.cell, one, *log.asked)
+        type(self.cell).check_names(self.cell)
+
+
 def _recorded_compile(
     compile: Callable[..., Any], cell: nn.Cell, log: _Log, args: tuple, kwargs: dict, warn: bool
 ) -> Any:
     # This runs at every step: little is looked at unless something compiles.
     before = len(cell.compile_cache)
-    for one in (log, *log.callers):
-        if one.limit is not None and before >= one.limit:
-            _hold(cell, one, args, kwargs)
+    log.asked = (args, kwargs)
     start = time.perf_counter()
     result = compile(cell, *args, **kwargs)
     if len(cell.compile_cache) > before:
@@ -223,9 +237,10 @@ def _held(cell: nn.Cell, log: _Log) -> int:
 
 
 def _hold(cell: nn.Cell, log: _Log, args: tuple, kwargs: dict) -> None:
-    """Raise where the bound would be passed."""
+    """Raise where the graph that is about to be compiled would pass the bound."""
     held = _held(cell, log)
-    if held >= (log.limit or 0) and _mindspore.would_compile(cell, args, kwargs):
+    if log.limit is not None and held >= log.limit:
+        _mindspore.abandon_compilation()
         raise GraphLimitError(
             f"{_name(cell)} would compile graph {held + 1} of at most {log.limit}: {_explain(cell, log, args, kwargs)}"
         )

@@ -45,9 +45,8 @@ def pad(array: Array, shape: Sequence[int], value: Any = 0) -> Tensor:
         array = array.asnumpy()
     kept = tuple([slice(min(old, new)) for old, new in zip(array.shape, shape)])
     padded = np.zeros(shape, array.dtype)  # 6 times faster than np.full
-    filled = _fill(array.dtype, value)
-    if filled != 0:
-        padded[...] = filled
+    if value != 0:
+        padded[...] = _fill(array.dtype, value)
     padded[kept] = array[kept]
     return Tensor.from_numpy(padded)
 
