@@ -420,6 +420,15 @@ def graph_scopes(cell: mindspore.nn.Cell) -> list[tuple[str, str]]:
     return [(node.op_type, node.scope) for node in model.graph.node]
 
 
+def has_fusion_compiler() -> bool:
+    """Whether the wheel brings AKG, the compiler of fused kernels, for this backend; Ascend's is part of CANN."""
+    from pathlib import Path
+
+    if backend() != "CPU":
+        return True
+    return (Path(mindspore.__file__).parent / "lib" / "plugin" / "cpu" / "libakg.so").exists()
+
+
 def rewrite_os_target() -> str:
     """The ``os`` by which the rewriting of networks (O1 and O2 of `amp`) finds the folder it writes its sources to."""
     return "mindspore.rewrite.symbol_tree.symbol_tree:os"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import mindspore
 import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
+from ascend_fixes.defects.f1_transpose_gradient import Attention
 from ascend_fixes.defects.f2_gru_nan import UnrolledGRU
 from benchmarks import shapes_bert
 from examples.rnnsearch.model import Loss, RNNSearch, Sizes
@@ -38,15 +38,35 @@ def rnnsearch(batch: int = 16, source: int = 12, target: int = 10) -> tuple[nn.C
     return step, (words, Tensor(mask), before, after, _ones(batch, target))
 
 
+class Copy(nn.Cell):
+    """The mean square distance of an attention block's output from a target."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.block = Attention()
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        difference = self.block(x) - y
+        return (difference * difference).mean()
+
+
+def attention() -> tuple[nn.Cell, tuple[Tensor, ...]]:
+    """A training step of the attention block of F1, the smallest that drifts."""
+    rng = np.random.default_rng(1)
+    loss = Copy()
+    x, y = (Tensor(rng.standard_normal((4, 10, 64)).astype(np.float32)) for _ in range(2))
+    return nn.TrainOneStepCell(loss, nn.SGD(loss.trainable_params(), 0.5)).set_train(), (x, y)
+
+
 class LastState(nn.Cell):
-    """The mean square of the last state of a float16 GRU, float32: what there is to train."""
+    """The mean square distance of a float16 GRU's last state from a target, float16."""
 
     def __init__(self) -> None:
         super().__init__(auto_prefix=False)
         self.gru = UnrolledGRU()
 
     def construct(self, x: Tensor, y: Tensor) -> Tensor:
-        difference = (self.gru(x) - y).astype(mindspore.float32)
+        difference = self.gru(x) - y
         return (difference * difference).mean()
 
 
@@ -58,7 +78,10 @@ def float16_gru(batch: int = 4, length: int = 10) -> tuple[nn.Cell, tuple[Tensor
     return nn.TrainOneStepCell(loss, nn.SGD(loss.trainable_params(), 0.1)).set_train(), (x, y)
 
 
-MODELS = {"bert": bert, "bert/Adam": lambda: bert(adam=True), "rnnsearch": rnnsearch, "float16 GRU": float16_gru}
+MODELS = {
+    "attention": attention, "bert": bert, "bert/Adam": lambda: bert(adam=True), "rnnsearch": rnnsearch,
+    "float16 GRU": float16_gru,
+}  # fmt: skip
 
 
 def _seed_weights(network: nn.Cell, rng: np.random.Generator) -> None:

@@ -19,7 +19,14 @@ from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.fusion.guarding import is_fusing
 from ascend_fixes.patching import Replacement
 
-__all__ = ["PACKAGES", "MissingCompilerError", "check_replacements", "missing_packages", "require_compiler"]
+__all__ = [
+    "PACKAGES",
+    "FusionUnsupportedError",
+    "MissingCompilerError",
+    "check_replacements",
+    "missing_packages",
+    "require_compiler",
+]
 
 PACKAGES = {"decorator": "decorator"}  # module: package
 _LOOK = """
@@ -38,6 +45,10 @@ class MissingCompilerError(AscendFixesError, ImportError):
     """Fusion is switched on, and its compiler cannot be imported."""
 
 
+class FusionUnsupportedError(AscendFixesError, RuntimeError):
+    """This MindSpore cannot fuse on this backend."""
+
+
 def missing_packages() -> tuple[str, ...]:
     """The packages that a Python process started from this one, with its present environment, cannot import."""
     return _missing(os.environ.get("PYTHONPATH", ""))
@@ -47,8 +58,14 @@ def require_compiler() -> None:
     """Raise unless the graph kernel's compiler can be imported.
 
     Raises:
+        FusionUnsupportedError: this wheel brings no compiler for this backend, as on macOS and Windows.
         MissingCompilerError: names the packages and the command that installs them.
     """
+    if not _mindspore.has_fusion_compiler():
+        raise FusionUnsupportedError(
+            f"graph-kernel fusion is asked for, but MindSpore {_mindspore.version_text()} for {sys.platform} brings no "
+            f"compiler for {_mindspore.backend()}; run without it: set_context(enable_graph_kernel=False)"
+        )
     missing = missing_packages()
     if missing:
         raise MissingCompilerError(

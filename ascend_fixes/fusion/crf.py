@@ -55,14 +55,16 @@ class CRF(nn.Cell):
 
         Args:
             emissions: (batch, length, K), the score of every tag at every step.
-            tags: (batch, length) int32; what stands past the end does not matter.
-            lengths: (batch,) int32, 1 to length; all steps count by default.
+            tags: (batch, length) int32.
+            lengths: (batch,) int32, 1 to length; all steps count by default. What stands past the end, of emissions
+                and tags, may be anything.
         """
         return self.log_partition(emissions, lengths) - self.score(emissions, tags, lengths)
 
     def score(self, emissions: Tensor, tags: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """The unnormalised score of the given tags, (batch,) float32."""
-        full, going = emissions.astype(mindspore.float32), self._going(emissions, lengths)
+        going = self._going(emissions, lengths)
+        full = self._inside(emissions, going)
         chosen = (tags.expand_dims(-1) == ops.arange(self.num_tags)).astype(mindspore.float32) * going.expand_dims(-1)
         total = (full * chosen).sum((1, 2)) + (chosen[:, 0] * self.start).sum(-1)
         if emissions.shape[1] > 1:
@@ -75,11 +77,12 @@ class CRF(nn.Cell):
 
     def log_partition(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """The logarithm of the sum of the exponentiated scores of all tag sequences, (batch,) float32."""
-        full, size = emissions.astype(mindspore.float32), self.num_tags
+        size, all_going = self.num_tags, self._going(emissions, lengths)
+        full = self._inside(emissions, all_going)
         first = full[:, 0] + self.start
         if full.shape[1] == 1:
             return self.over_last(first + self.end)
-        going = self._going(emissions, lengths)[:, 1:].reshape(full.shape[0], -1, 1, 1)
+        going = all_going[:, 1:].reshape(full.shape[0], -1, 1, 1)
         identity = (1.0 - ops.eye(size, size, mindspore.float32)) * _NEVER
         chain = (self.transitions + full[:, 1:].expand_dims(-2)) * going + identity * (1.0 - going)
         while chain.shape[1] > 1:
@@ -120,6 +123,12 @@ class CRF(nn.Cell):
         if lengths is None:
             return ops.ones(emissions.shape[:2], mindspore.float32)
         return (steps < lengths.expand_dims(-1)).astype(mindspore.float32)
+
+    @staticmethod
+    def _inside(emissions: Tensor, going: Tensor) -> Tensor:
+        """The emissions in float32, zero where a step does not count."""
+        outside = (going <= 0).expand_dims(-1)
+        return ops.masked_fill(emissions.astype(mindspore.float32), outside, Tensor(0.0, mindspore.float32))
 
 
 class _Partition(nn.Cell):

@@ -15,6 +15,7 @@ import difflib
 import functools
 import os
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -30,7 +31,9 @@ from ascend_fixes.fusion.quirks import LEARNED, known_bad, quirks
 from ascend_fixes.fusion.reach import marks
 from ascend_fixes.patching import Replacement
 
-__all__ = ["FlagReport", "GuardTypeError", "compile_replacements", "flags", "guard", "is_fusing", "safe"]
+__all__ = [
+    "FlagReport", "GuardTypeError", "LateGuardWarning", "compile_replacements", "flags", "guard", "is_fusing", "safe",
+]  # fmt: skip
 
 ENVIRONMENT = "MS_DEV_GRAPH_KERNEL_FLAGS"
 MARK = "fusion_keep_out"  # the attribute that `safe` leaves on a cell, a class or a function
@@ -45,12 +48,19 @@ _KEYS = {
 _SAFE = object()  # the ledger's token for the hook that `safe` needs
 _guards: ContextVar[tuple[Flag, ...]] = ContextVar("fusion_guards", default=())
 _compiling = threading.RLock()  # the flag string belongs to the process
+_left_out: dict[
+    str, frozenset[tuple[str, str]]
+] = {}  # by graph of this process: what was asked for when it was compiled
 
 Target = TypeVar("Target")
 
 
 class GuardTypeError(AscendFixesError, TypeError):
     """`safe` was given something that MindSpore does not compile."""
+
+
+class LateGuardWarning(UserWarning):
+    """A guard or `safe` does not act on a graph, which was compiled before."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,8 @@ def flags(root: Any = None) -> FlagReport:
 def guard(*operators: str) -> Iterator[FlagReport]:
     """Keep operators out of fusion in every graph that this thread compiles inside the ``with`` block.
 
-    A graph compiled before the block is not compiled again; one compiled inside keeps its guard afterwards.
+    A graph compiled inside keeps its guard afterwards. One compiled before without what the guard asks for is not
+    compiled again; where the block calls it, a `LateGuardWarning` says so.
 
     Args:
         operators: a bare name, ``"Softmax"``, keeps an operator from being fused and from being expanded into
@@ -114,7 +125,7 @@ def guard(*operators: str) -> Iterator[FlagReport]:
     asked = exclusions(operators, "guard")
     merge([*_users({}), *_guards.get(), *asked])
     token = object()
-    cures.ledger.hold(token, {"fusion.guard": compile_replacements()})
+    cures.ledger.hold(token, {"fusion.guard": (*compile_replacements(), *_notice_replacements())})
     before = _guards.set(_guards.get() + asked)
     try:
         yield flags()
@@ -132,7 +143,8 @@ def safe(cell_or_class: Any = None, keep_out: Iterable[str] | None = None) -> An
 
     The whole graph leaves them out, for MindSpore takes operator types only. Use as a wrapper, ``safe(cell)``,
     or as a decorator, ``@safe`` or ``@safe(keep_out=["Softmax"])``; the cell, class or function itself is
-    returned, marked, so that its source can be read and its type stays.
+    returned, marked, so that its source can be read and its type stays. Mark it before its first call: graphs that
+    a marked cell has compiled already stay as they are, with a `LateGuardWarning`.
 
     Args:
         cell_or_class: a cell, a class of cells, or a function that ``mindspore.jit`` compiles.
@@ -154,6 +166,11 @@ def safe(cell_or_class: Any = None, keep_out: Iterable[str] | None = None) -> An
             f"cell_or_class must be a cell, a class of cells or a function, not {cell_or_class!r}; "
             "mark the function before mindspore.jit wraps it"
         )
+    if isinstance(cell_or_class, nn.Cell) and _mindspore.compiled_phases(cell_or_class):
+        warnings.warn(
+            f"{kind.__name__} has compiled graphs already, and fusion.safe does not change them; mark it before its "
+            "first call", LateGuardWarning, stacklevel=2,
+        )  # fmt: skip
     setattr(cell_or_class, MARK, tuple(getattr(cell_or_class, MARK, ())) + wanted)
     cures.ledger.hold(_SAFE, {"fusion.safe": compile_replacements()})
     return cell_or_class
@@ -221,6 +238,8 @@ def _in_platform_order() -> tuple[Flag, ...]:
 
 def _switch(user: Iterable[Flag], options: Mapping[str, Any]) -> tuple[bool, str]:
     """Is fusion on, and what decides it."""
+    if not _mindspore.has_fusion_compiler():
+        return False, f"this MindSpore brings no compiler of fused kernels for {_mindspore.backend()}"
     level = opt_level(user)
     if level is not None:
         return level > 0, f"--opt_level={level}"
@@ -237,13 +256,14 @@ def _switch(user: Iterable[Flag], options: Mapping[str, Any]) -> tuple[bool, str
 
 
 @contextlib.contextmanager
-def _in_force(roots: tuple[Any, ...], options: Mapping[str, Any]) -> Iterator[None]:
-    """The merged flags, for the compilation of these roots."""
+def _in_force(roots: tuple[Any, ...], options: Mapping[str, Any], phase: str = "") -> Iterator[None]:
+    """The merged flags, for the compilation of these roots to a graph of this name."""
     if not is_fusing(options):
         yield
         return
     with _compiling:
         asked = _asked(roots)
+        _left_out[phase] = _members(asked)
         restore = _write(render(merge([*_users(options), *asked])), options) if asked else None
         try:
             yield
@@ -281,7 +301,7 @@ def compile_replacements() -> tuple[Replacement, ...]:
 def _around(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def compile_guarded(self: Any, obj: Any, args: Any, kwargs: Any, phase: Any, options: Any) -> Any:
-        with _in_force((obj,), options):
+        with _in_force((obj,), options, phase):
             return original(self, obj, args, kwargs, phase, options)
 
     return compile_guarded
@@ -294,3 +314,36 @@ def _around_gradient(original: Callable[..., Any]) -> Callable[..., Any]:
             return original(self, obj, *args)
 
     return gradient_guarded
+
+
+# --- a guard that comes too late ----------------------------------------------------------------
+
+
+def _members(flags: Iterable[Flag]) -> frozenset[tuple[str, str]]:
+    return frozenset((flag.key, value) for flag in flags for value in flag.values)
+
+
+def _notice_replacements() -> tuple[Replacement, ...]:
+    """What looks, at every call inside a guard, at how the called graph was compiled."""
+    return (
+        Replacement(_mindspore.cell_compile_target(), _noticing),
+        Replacement(_mindspore.jit_compile_target(), _noticing),
+    )
+
+
+def _noticing(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def compile_noticed(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        asked = _guards.get()
+        missing = _members(asked) - _left_out.get(result[0] if isinstance(result, tuple) else result, frozenset())
+        if asked and missing and is_fusing({}):
+            what = type(args[0]).__name__ if isinstance(args[0], nn.Cell) else getattr(self, "fn", args[0])
+            warnings.warn(
+                f"a graph of {getattr(what, '__qualname__', what)} was compiled before this guard, which does not act on "
+                f"it ({', '.join(sorted({name for _, name in missing}))} may be fused); enter the guard before the first "
+                "call", LateGuardWarning, stacklevel=2,
+            )  # fmt: skip
+        return result
+
+    return compile_noticed

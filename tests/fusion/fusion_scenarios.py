@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from typing import Any
 
 import mindspore as ms
@@ -160,6 +161,34 @@ class Mismatched(nn.Cell):
         return ops.add(x, ops.ones((5, 7), ms.float32))
 
 
+def late() -> dict[str, Any]:
+    """The warnings of guards around cells and functions that were compiled before, and of those that were not."""
+    x, net = Tensor(np.ones((2, 2), np.float32)), nn.ReLU()
+    found: dict[str, Any] = {}
+
+    def heard(*names: str, call: Any = net) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught, fusion.guard(*names):
+            warnings.simplefilter("always")
+            call(x)
+        return [str(w.message) for w in caught if issubclass(w.category, fusion.LateGuardWarning)]
+
+    net(x)
+    found["fusion off"] = heard("cluster:Add")
+    ms.set_context(enable_graph_kernel=True)
+    found["cell"] = heard("cluster:Add", "cluster:Mul")
+    fresh = nn.ReLU()
+    found["fresh"] = [heard("cluster:Add", call=fresh), heard("cluster:Add", call=fresh)]
+    found["another guard"] = heard("cluster:Add", "cluster:Mul", call=fresh)
+    compiled = ms.jit(Network(nn.ReLU()).construct)
+    compiled(x)
+    found["function"] = heard("cluster:Add", call=compiled)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fusion.safe(net)
+    found["safe"] = [str(w.message) for w in caught]
+    return found
+
+
 def litter() -> dict[str, Any]:
     """Fused compilation under F5 with the user's own cache folder, and with none."""
     ms.set_context(enable_graph_kernel=True)
@@ -192,42 +221,113 @@ def layers() -> dict[str, Any]:
     return worst
 
 
-def recurrent() -> dict[str, float]:
-    """The largest difference of value and gradients, fused against unfused, relative to the largest value."""
-    from recurrent_references import Gradients
+def recurrent() -> dict[str, dict[str, float]]:
+    """Largest errors relative to the largest value, of value and gradients: against float64, and fused to unfused.
 
-    from ascend_fixes.fusion.crf import CRF
-    from ascend_fixes.fusion.graphs import GatedGraph
+    Every case is run on full and on ragged rows, by one graph.
+    """
+    from recurrent_references import Everything
+
+    found: dict[str, dict[str, float]] = {}
+    for name, build in CASES.items():
+        for dtype in (np.float32, np.float16):
+            results: dict[bool, list[np.ndarray]] = {}
+            for fused in (False, True):
+                ms.set_context(enable_graph_kernel=fused)
+                ms.set_seed(0)
+                layer, inputs, rows, reference = build(dtype)
+                cell, results[fused] = Everything(layer), []
+                for row in rows:
+                    wanted, gradients, weighting = reference(row)
+                    value, by_input, by_weights = cell(Tensor(weighting), *inputs, Tensor(row))
+                    results[fused] += [item.asnumpy().astype(np.float64) for item in (value, by_input, *by_weights)]
+                    here = results[fused][-2 - len(by_weights) :]
+                    errors = [error(got, want) for got, want in zip(here, [wanted, *gradients])]
+                    key = f"{name} {np.dtype(dtype)} {'fused' if fused else 'unfused'}"
+                    old = found.get(key, {"value": 0.0, "gradient": 0.0})
+                    found[key] = {
+                        "value": max(old["value"], errors[0]),
+                        "gradient": max(old["gradient"], *errors[1:]),
+                    }
+            apart = [error(got, want) for got, want in zip(results[True], results[False])]
+            found[f"{name} {np.dtype(dtype)} fused to unfused"] = {"value": max(apart)}
+    return found
+
+
+def _double(values: Any) -> list[np.ndarray]:
+    return [value.asnumpy().astype(np.float64) for value in values]
+
+
+def gru_case(dtype: type) -> tuple:
+    from recurrent_references import differences, gru
+
     from ascend_fixes.fusion.recurrent import GRU
 
-    def arrays(name, dtype):
-        rng = np.random.default_rng(0)
-        ms.set_seed(0)
-        np.random.seed(0)
-        if name == "GRU":
-            layer, inputs = GRU(16, 32), [rng.standard_normal((10, 4, 16)), np.zeros((1, 4, 32))]
-            lengths = [Tensor(np.array([10, 7, 3, 1], np.int32))]
-            shape = (10, 4, 32)
-        elif name == "CRF":
-            layer, inputs, shape = CRF(4), [rng.standard_normal((3, 9, 4))], (3,)
-            lengths = [Tensor(rng.integers(0, 4, (3, 9)).astype(np.int32)), Tensor(np.array([9, 5, 1], np.int32))]
-        else:
-            layer, inputs, shape = GatedGraph(16), [rng.standard_normal((2, 6, 16)), rng.random((2, 6, 6))], (2, 6, 16)
-            lengths = [Tensor(rng.random((2, 6)) > 0.3)]
-        tensors = [*(Tensor(value.astype(dtype)) for value in inputs), *lengths]
-        weighting = Tensor(np.cos(np.arange(np.prod(shape))).reshape(shape).astype(np.float32))
-        value = layer(*tensors)
-        values = [value[0] if isinstance(value, tuple) else value, *Gradients(layer)(weighting, *tensors)]
-        return [item.asnumpy().astype(np.float64) for item in values]
+    rng = np.random.default_rng(0)
+    layer = GRU(3, 4)
+    x, h = rng.standard_normal((11, 3, 3)).astype(dtype), rng.uniform(-1, 1, (1, 3, 4)).astype(dtype)
+    weighting = np.cos(np.arange(11 * 3 * 4)).reshape(11, 3, 4).astype(np.float32)
+    parameters = _double(layer.trainable_params())  # w_ih, w_hh, b_ih, b_hh
 
-    found = {}
-    for name, dtype in (("GRU", "float32"), ("GRU", "float16"), ("CRF", "float32"), ("GatedGraph", "float32")):
-        ms.set_context(enable_graph_kernel=False)
-        plain = arrays(name, dtype)
-        ms.set_context(enable_graph_kernel=True)
-        fused = arrays(name, dtype)
-        found[f"{name} {dtype}"] = max(float(error(got, wanted)) for got, wanted in zip(fused, plain))
-    return found
+    def reference(lengths: np.ndarray) -> tuple:
+        def output(values):
+            return gru(values[0], h[0].astype(np.float64), values[1:], lengths)[0]
+
+        values = [x.astype(np.float64), *parameters]
+        return output(values), differences(lambda v: (output(v) * weighting).sum(), values), weighting
+
+    rows = [np.array(lengths, np.int32) for lengths in ([11, 11, 11], [11, 5, 0])]
+    return layer, [Tensor(x), Tensor(h)], rows, reference
+
+
+def crf_case(dtype: type) -> tuple:
+    from recurrent_references import crf_loss, differences
+
+    from ascend_fixes.fusion.crf import CRF
+
+    rng = np.random.default_rng(0)
+    layer = CRF(4)
+    emissions, tags = rng.standard_normal((3, 9, 4)).astype(dtype), rng.integers(0, 4, (3, 9)).astype(np.int32)
+    weighting = np.array([1.0, -0.5, 0.7], np.float32)
+    parameters = _double(layer.trainable_params())
+
+    def reference(lengths: np.ndarray) -> tuple:
+        def loss(values):
+            return crf_loss(values[0], tags, lengths, *values[1:])
+
+        values = [emissions.astype(np.float64), *parameters]
+        return loss(values), differences(lambda v: (loss(v) * weighting).sum(), values), weighting
+
+    rows = [np.array(lengths, np.int32) for lengths in ([9, 9, 9], [9, 5, 1])]
+    return layer, [Tensor(emissions), Tensor(tags)], rows, reference
+
+
+def graph_case(dtype: type) -> tuple:
+    from recurrent_references import differences, gated_graph
+
+    from ascend_fixes.fusion.graphs import GatedGraph
+
+    rng = np.random.default_rng(0)
+    layer = GatedGraph(4)
+    layer.to_float(ms.float16 if dtype is np.float16 else ms.float32)
+    x, links = rng.standard_normal((2, 5, 4)).astype(dtype), rng.random((2, 5, 5)).astype(dtype)
+    weighting = np.cos(np.arange(40)).reshape(2, 5, 4).astype(np.float32)
+    names = ("gathered.weight", "gathered.bias", "own.weight", "kept.weight")
+    parameters = {parameter.name: parameter for parameter in layer.trainable_params()}
+    assert tuple(parameters) == names, tuple(parameters)
+
+    def reference(mask: np.ndarray) -> tuple:
+        def output(values):
+            return gated_graph(values[0], links.astype(np.float64), mask, values[1:], 2)
+
+        values = [x.astype(np.float64), *_double(parameters.values())]
+        return output(values), differences(lambda v: (output(v) * weighting).sum(), values), weighting
+
+    rows = [np.ones((2, 5), bool), np.array([[True] * 5, [True, False, True, False, False]])]
+    return layer, [Tensor(x), Tensor(links)], rows, reference
+
+
+CASES = {"GRU": gru_case, "CRF": crf_case, "GatedGraph": graph_case}
 
 
 if __name__ == "__main__":
@@ -241,6 +341,7 @@ if __name__ == "__main__":
                 "layers": layers,
                 "recurrent": recurrent,
                 "flags_seen": flags_seen,
+                "late": late,
                 "litter": litter,
             }[sys.argv[1]]()
         )

@@ -66,6 +66,54 @@ def crf_score(emissions, path, transitions, start, end):
     return score + sum(transitions[a, b] for a, b in zip(path, path[1:]))
 
 
+def crf_loss(emissions, tags, lengths, transitions, start, end):
+    """The negative log-likelihood by the forward recursion, (batch,)."""
+    found = []
+    for row, size in enumerate(lengths):
+        alpha = emissions[row, 0] + start
+        for t in range(1, size):
+            scores = alpha[:, None] + transitions
+            top = scores.max(0)
+            alpha = top + np.log(np.exp(scores - top).sum(0)) + emissions[row, t]
+        alpha = alpha + end
+        partition = alpha.max() + np.log(np.exp(alpha - alpha.max()).sum())
+        found.append(partition - crf_score(emissions[row], tags[row, :size], transitions, start, end))
+    return np.array(found)
+
+
+def differences(function, values, step=1e-6):
+    """The gradients of a float64 scalar function by each of the arrays, from central differences."""
+    gradients = []
+    for which, value in enumerate(values):
+        gradient = np.zeros(value.shape)
+        for index in np.ndindex(value.shape):
+            moved = []
+            for sign in (1, -1):
+                changed = [v.copy() for v in values]
+                changed[which][index] += sign * step
+                moved.append(function(changed))
+            gradient[index] = (moved[0] - moved[1]) / (2 * step)
+        gradients.append(gradient)
+    return gradients
+
+
+class Everything(nn.Cell):
+    """The first output, and the gradients of its weighted sum by the first input and the parameters."""
+
+    def __init__(self, layer):
+        super().__init__(auto_prefix=False)
+        self.layer, self.weighted = layer, WeightedFirst(layer)
+        self.gradient = ops.GradOperation(get_all=True, get_by_list=True)
+        self.weights = ParameterTuple(layer.trainable_params())
+
+    def construct(self, weighting, *inputs):
+        outputs = self.layer(*inputs)
+        if isinstance(outputs, tuple):
+            outputs = outputs[0]
+        by_inputs, by_weights = self.gradient(self.weighted, self.weights)(weighting, *inputs)
+        return outputs, by_inputs[1], by_weights
+
+
 class WeightedFirst(nn.Cell):
     """The weighted sum of a layer's first output."""
 

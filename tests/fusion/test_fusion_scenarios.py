@@ -57,6 +57,20 @@ def test_a_compilation_sees_the_merged_flags_and_leaves_the_users(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_guard_that_comes_too_late_says_so(tmp_path):
+    found = scenario("late", tmp_path)
+    assert found["fusion off"] == [] and found["fresh"] == [[], []]
+    (line,) = found["cell"]
+    assert "a graph of ReLU was compiled before this guard" in line and "Add, Mul may be fused" in line
+    (line,) = found["another guard"]
+    assert "(Mul may be fused)" in line
+    (line,) = found["function"]
+    assert "Network.construct" in line
+    (line,) = found["safe"]
+    assert "ReLU has compiled graphs already" in line
+
+
+@pytest.mark.slow
 def test_guard_and_safe_give_the_right_gradient(tmp_path):
     found = scenario("guarding", tmp_path)
     assert found["fused"] > 1 and found["fused again"] > 1, "the defect, without a guard and after it"

@@ -149,3 +149,22 @@ def test_the_table_of_quirks_names_real_operators_and_sources():
         assert exclusions(quirk.keep_out, "test")
         assert quirk.source.startswith(("https://", "reported: ")) or quirk.verified
     assert {name for quirk in fusion.quirks() for name in quirk.keep_out} >= {"cluster:Transpose"}
+
+
+def test_a_platform_without_a_compiler_is_named(monkeypatch):
+    from ascend_fixes.fusion.compiler import require_compiler
+
+    monkeypatch.setattr(_mindspore, "has_fusion_compiler", lambda: False)
+    assert not fusion.flags().enabled and "no compiler of fused kernels for CPU" in fusion.flags().reason
+    with pytest.raises(fusion.FusionUnsupportedError, match="for CPU; run without it"):
+        require_compiler()
+    with pytest.raises(fusion.FusionUnsupportedError, match="brings no compiler"):
+        fusion.bisect(cells.Plain())
+
+
+def test_missing_packages_are_named(monkeypatch):
+    from ascend_fixes.fusion import compiler
+
+    monkeypatch.setattr(compiler, "missing_packages", lambda: ("decorator",))
+    with pytest.raises(fusion.MissingCompilerError, match="pip install decorator$"):
+        fusion.bisect(cells.Plain())
