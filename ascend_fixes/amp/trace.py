@@ -210,8 +210,8 @@ class _Trace:
 
     def using(self, value: Any) -> Optional[_Event]:
         """The operation that used a Tensor last."""
-        users = self.users.get(id(value))
-        return users[-1] if users else self.last
+        used = self.users.get(id(value))
+        return used[-1] if used else self.last
 
     def call(self, path: str, site: sites.Site, callee: Any, args: tuple, kwargs: dict, run: Callable) -> Any:
         event = _Event(callee, site, path, self._caller(site))

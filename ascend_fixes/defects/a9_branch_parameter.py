@@ -1,8 +1,9 @@
-"""A9: a Parameter that only one branch of a tensor ``if`` writes is stale for the host, and for checkpoints.
+"""A9: a Parameter that only one branch of a tensor ``if`` writes falls apart into two copies.
 
-A training cell that skips overflowed steps by ``if finite: self.optimizer(grads)`` trains, but MindSpore keeps two copies of
-the optimizer's slots: the graph's, and the one that `Parameter.asnumpy` and `save_checkpoint` read, which never changes. A
-resumed run starts with empty slots. `amp.TrainStep` makes the main graph look at every such Parameter.
+A training cell that skips overflowed steps by ``if finite: self.optimizer(grads)`` trains. But once the host sets one of the
+optimizer's slots, as loading a checkpoint into a step that has run does, MindSpore keeps two copies of it: the
+graph goes on with its own, and `Parameter.asnumpy` and `save_checkpoint` read the other, which no step changes any more.
+`amp.TrainStep` makes the main graph look at every such Parameter.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Skipping(nn.Cell):
 
 
 def probe() -> Finding:
-    """Two steps of Momentum; what a checkpoint would hold."""
+    """Two steps of Momentum, its slot set to zero as by loading, one step more; what a checkpoint would hold."""
     return _seen(Skipping)
 
 
@@ -62,19 +63,26 @@ def _seen(make) -> Finding:
     for _ in range(2):
         step(Tensor(np.ones((4, 3), np.float32)))
     cell.dense.weight.asnumpy()  # waits for the steps
-    moment = float(optimizer.moments[0].asnumpy()[0, 0])  # gradients are 0.5: 0.5 * 0.9 + 0.5
-    return Finding(abs(moment - 0.95) > 1e-6, f"after two steps the host reads a momentum of {moment:g} for 0.95")
+    read = float(optimizer.moments[0].asnumpy()[0, 0])  # gradients are 0.5: 0.5 * 0.9 + 0.5
+    optimizer.moments[0].set_data(Tensor(np.zeros((2, 3), np.float32)))
+    step(Tensor(np.ones((4, 3), np.float32)))
+    cell.dense.weight.asnumpy()
+    loaded = float(optimizer.moments[0].asnumpy()[0, 0])
+    return Finding(
+        abs(read - 0.95) > 1e-6 or abs(loaded - 0.5) > 1e-6,
+        f"after two steps the host reads a momentum of {read:g} for 0.95; set to 0, it is {loaded:g} for 0.5 after one more",
+    )
 
 
 DEFECT = Defect(
     id="A9",
     family="amp",
-    symptom="a Parameter written only inside a tensor `if` is stale for the host: checkpoints hold empty optimizer slots",
+    symptom="a Parameter written only inside a tensor `if` is stale after loading: checkpoints hold old optimizer slots",
     error="",
     cause="the graph gets a copy of a Parameter that its main part never uses; the host keeps the other",
     seen="MindSpore 2.10.0, CPU, PyPI wheel",
     upstream="none found",
-    removal="the probe reads 0.95",
+    removal="the probe reads 0.95, then 0.5",
     probe=probe,
     tool=Tool("amp.TrainStep", cured),
 )
