@@ -62,8 +62,8 @@ class HostMap(nn.Cell):
         self._get_inserting = host_operator(self._held.get_inserting, lambda keys: (*keys, *shape), dtype)
         self._put = host_operator(self._held.put, _keys, _keys)
         self._erase = host_operator(self._held.erase, _keys, _keys)
-        for operator in (self._get_inserting, self._put, self._erase):
-            operator.add_prim_attr("side_effect_io", True)  # or a graph drops what is not used, and reorders
+        for operator in (self._get, self._get_inserting, self._put, self._erase):
+            operator.add_prim_attr("side_effect_io", True)  # or a graph drops some and reorders others
         if key_tensor is not None and value_tensor is not None:
             self._held.put(key_tensor.asnumpy(), value_tensor.asnumpy())
 
