@@ -46,7 +46,7 @@ def callback(function: Callable[..., Any], shape: Any, dtype: Any, gradient: Opt
         A cell. Call it inside another cell's ``construct``, or by itself.
 
     Raises:
-        CallbackError: on the call, what came back has another shape, dtype or number of arrays.
+        CallbackError: on the call, an input is empty, or what came back has another shape, dtype or number of arrays.
     """
     return Callback(function, shape, dtype, gradient)
 
@@ -79,10 +79,18 @@ class Callback(nn.Cell):
         self.operator = host_operator(function, (1,) if self.scalar else shape, dtype, backward)
 
     def construct(self, *inputs: Any) -> Any:
+        for x in inputs:
+            _check_not_empty(x.shape)
         output = self.operator(*inputs)
         if self.scalar:
             return ops.reshape(output, ())
         return output
+
+
+@ops.constexpr
+def _check_not_empty(shape: tuple[int, ...]) -> None:
+    if 0 in shape:  # MindSpore itself fails with "memcpy failed"
+        raise CallbackError(f"an input has the shape {shape}: nothing to hand to a host function; skip the call")
 
 
 def _fixed(shape: Any) -> Any:

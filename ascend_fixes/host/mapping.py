@@ -14,7 +14,7 @@ from typing import Any, Callable, Optional
 
 import mindspore
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from ascend_fixes import _mindspore
@@ -62,8 +62,8 @@ class HostMap(nn.Cell):
         self._get_inserting = host_operator(self._held.get_inserting, lambda keys: (*keys, *shape), dtype)
         self._put = host_operator(self._held.put, _keys, _keys)
         self._erase = host_operator(self._held.erase, _keys, _keys)
-        for operator in (self._get_inserting, self._put, self._erase):
-            operator.add_prim_attr("side_effect_io", True)  # or a graph drops what is not used, and reorders
+        for operator in (self._get, self._get_inserting, self._put, self._erase):
+            operator.add_prim_attr("side_effect_io", True)  # or a graph drops some and reorders others
         if key_tensor is not None and value_tensor is not None:
             self._held.put(key_tensor.asnumpy(), value_tensor.asnumpy())
 
@@ -72,10 +72,12 @@ class HostMap(nn.Cell):
         return initializer(kind, [count, *self.value_shape], self.value_dtype).init_data().asnumpy()
 
     def construct(self, key_tensor: Tensor) -> Tensor:
-        return self._get_inserting(key_tensor)
+        return self.get(key_tensor)
 
     def get(self, key_tensor: Tensor, insert_default_value: bool = True) -> Tensor:
         """The rows of keys (n,), shape (n, *value_shape); unknown keys are added with the default, or only read it."""
+        if 0 in key_tensor.shape:
+            return ops.zeros((*key_tensor.shape, *self.value_shape), self.value_dtype)
         if insert_default_value:
             return self._get_inserting(key_tensor)
         return self._get(key_tensor)
@@ -85,14 +87,14 @@ class HostMap(nn.Cell):
 
     def put(self, key_tensor: Tensor, value_tensor: Tensor) -> Tensor:
         """Set the rows of keys (n,); of a key that is repeated the last row stays. Returns the keys."""
-        return self._put(key_tensor, value_tensor)
+        return self._put(key_tensor, value_tensor) if 0 not in key_tensor.shape else key_tensor
 
     def __setitem__(self, key_tensor: Tensor, value_tensor: Tensor) -> None:
         self.put(key_tensor, value_tensor)
 
     def erase(self, key_tensor: Tensor) -> Tensor:
         """Forget keys (n,); unknown ones are passed over. Returns the keys."""
-        return self._erase(key_tensor)
+        return self._erase(key_tensor) if 0 not in key_tensor.shape else key_tensor
 
     def get_keys(self) -> Tensor:
         """The keys (n,), in the order they came."""

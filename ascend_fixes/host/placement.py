@@ -113,8 +113,8 @@ def _default() -> frozenset[str]:
     """Operators without a kernel for the device's own cores, by the installed wheel."""
     aicpu, platforms = _mindspore.aicpu_operators(), _mindspore.documented_platforms()
     beside = {name for name in _DATA_DEPENDENT if name.lower() in aicpu}
-    without = {name for name, listed in platforms.items() if "CPU" in listed and "Ascend" not in listed}
-    return frozenset(beside | without)
+    without = {name for name, listed in platforms.items() if "Ascend" not in listed}
+    return frozenset(name for name in beside | without if "CPU" in platforms.get(name, ("CPU",)))
 
 
 def _primitives(cell: nn.Cell) -> Iterator[tuple[str, ops.Primitive]]:

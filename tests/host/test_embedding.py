@@ -151,6 +151,7 @@ def test_evaluation_leaves_no_gradients_and_empty_batches_pass():
     assert (embedding(Tensor([[1, 2]])).asnumpy() == FIRST[[[1, 2]]]).all()
     assert not embedding.update()
     assert embedding.rows(np.empty((0, 3), int)).shape == (0, 3, 4)
+    assert embedding(Tensor(np.empty((0, 3), np.int32))).shape == (0, 3, 4)
 
 
 def test_inside_a_network_trained_by_model_train():

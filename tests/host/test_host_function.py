@@ -162,6 +162,11 @@ def test_what_comes_back_is_checked(function, shape, dtype, message):
         callback(function, shape, dtype).construct(three)  # eagerly: a graph that fails takes seconds to end
 
 
+def test_an_empty_input_is_named():
+    with pytest.raises(CallbackError, match=r"shape \(0, 2\)"):
+        Around(callback(cube, same, same))(Tensor(np.zeros((0, 2), np.float32)))
+
+
 def test_a_wrong_gradient_is_named():
     def gradient(x, output, above):
         return above[:1]
