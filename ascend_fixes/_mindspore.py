@@ -127,6 +127,21 @@ def phase_name(cell: mindspore.nn.Cell, phase: str) -> str:
     return phase.partition(_own_phase_part(cell))[0]
 
 
+def would_compile(cell: mindspore.nn.Cell, args: tuple, kwargs: dict) -> bool:
+    """Whether calling ``cell.compile(*args, **kwargs)`` would compile a new graph. Compiles nothing."""
+    executor = _executor()
+    compile_args = cell._get_compile_args(args)
+    broaden = getattr(cell, "enable_tuple_broaden", False)
+    inner = executor._graph_executor
+    if hasattr(executor, "set_real_args"):  # 2.8 and later
+        executor.set_real_args(args, kwargs)
+    inner.set_enable_tuple_broaden(broaden)
+    key = str(inner.generate_arguments_key(cell, compile_args, kwargs, broaden))
+    inner.clear_compile_arguments_resource()
+    phase = f"{cell.phase}{_own_phase_part(cell)}{key}"
+    return not any(p == phase or p.startswith(phase + ".") for p in cell.compile_cache)
+
+
 def abandon_compilation() -> None:
     """Let go of the arguments of a compilation that was begun and will not take place.
 
