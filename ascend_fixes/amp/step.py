@@ -132,6 +132,8 @@ class TrainStep(nn.Cell):
             self.step_bad_calls = _counter("step_bad_calls", [0, 0])
         self.slots = tuple(ParameterTuple(list(one.get_parameters())) for one in optimizers)
         object.__setattr__(self, "_until_check", CHECK_EVERY)
+        # Now, not at the first compilation: a checkpoint of a step that has run must fit one that has not.
+        self.check_names_and_refresh_name()
 
     def __call__(self, *inputs: Any) -> StepResult:
         result = StepResult(*super().__call__(*inputs))

@@ -188,7 +188,9 @@ def test_two_optimizers_skip_together():
     net = Injected()
     table, rest = net.trainable_params()[:1], net.trainable_params()[1:]
     step = TrainStep(net, [nn.SGD(table, 0.1), nn.Adam(rest, 0.01)], LossScaler(64.0))
+    names = [p.name for p in step.get_parameters()]
     step(IDS, GOOD)
+    assert [p.name for p in step.get_parameters()] == names and len(set(names)) == len(names)  # for checkpoints
     before = snapshot(step)
     step(IDS, faults(0, np.inf))
     assert same(snapshot(step), before)
