@@ -7,7 +7,7 @@ Parts:
 
 * ``train``: the models of `benchmarks.fusion_model` are trained for so many steps unfused, fused and fused with the
   cures. Drift is the largest difference from the unfused run: of a loss, and of a parameter over the parameter's
-  largest value (NaN: infinite). ``nudged`` is a control: unfused, from weights that differ by 1e-7 of their
+  largest value (NaN: 1e300). ``nudged`` is a control: unfused, from weights that differ by 1e-7 of their
   value; drift as large as its own is rounding and no defect. Step times are medians of all steps but the first, the
   smaller of the rounds, which take turns.
 * ``cures``: a BERT training step under other flags that give the right gradient for F1.
@@ -168,9 +168,9 @@ def train_part(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def drift(got: np.ndarray, wanted: np.ndarray, scale: float) -> float:
-    """The largest difference over ``scale``; infinite where there is NaN."""
+    """The largest difference over ``scale``; 1e300 where there is NaN."""
     largest = float(np.max(np.abs(got - wanted)) / max(scale, 1e-30))
-    return largest if math.isfinite(largest) else math.inf
+    return largest if math.isfinite(largest) else 1e300
 
 
 def cures_part(options: argparse.Namespace) -> dict[str, Any]:

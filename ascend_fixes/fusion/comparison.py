@@ -41,7 +41,7 @@ def evaluate(
         The cell that was compiled; and the arrays by name (``output 0``, ``gradient of input 0``, ``gradient of
         <parameter>``, ``change of <parameter>``) for every run, those of `REPETITIONS` and of `NEARBY`.
     """
-    trained = [parameter.name for parameter in cell.trainable_params()]  # the wrapper below adds to the names
+    trained = [parameter.name for parameter in cell.trainable_params()]
     parameters = dict(cell.parameters_dict())
     values = {name: value.asnumpy().copy() for name, value in parameters.items()}
     subject = _Differentiated(cell) if grad else cell
@@ -120,7 +120,7 @@ class _Mixed(nn.Cell):
     """A scalar that depends on every element of every float output, each with a weight of its own."""
 
     def __init__(self, net: nn.Cell) -> None:
-        super().__init__()
+        super().__init__(auto_prefix=False)  # parameters keep their names
         self.net = net
 
     def construct(self, *inputs: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class _Differentiated(nn.Cell):
     """Outputs and gradients by inputs and parameters, in one graph."""
 
     def __init__(self, net: nn.Cell) -> None:
-        super().__init__()
+        super().__init__(auto_prefix=False)  # parameters keep their names
         self.net, self.mixed = net, _Mixed(net)
         self.weights = mindspore.ParameterTuple(net.trainable_params())
         self.by_inputs = ops.GradOperation(get_all=True)

@@ -139,7 +139,7 @@ def minimal(candidates: Sequence[str], cured: Callable[[tuple[str, ...]], bool])
         return explain(background + from_second, bool(from_second), first) + from_second
 
     found = explain((), False, tuple(candidates)) if candidates else ()
-    return _without_needless(found if len(found) < 2 or cured(found) else tuple(candidates), cured)
+    return _without_needless(found if not found or cured(found) else tuple(candidates), cured)
 
 
 def _without_needless(found: tuple[str, ...], cured: Callable[[tuple[str, ...]], bool]) -> tuple[str, ...]:

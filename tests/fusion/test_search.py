@@ -47,6 +47,20 @@ def test_what_is_found_is_minimal_where_several_sets_cure(count, data):
     assert not any(cured([name for name in found if name != left]) for left in found)
 
 
+@given(st.integers(1, 8), st.randoms(use_true_random=False))
+def test_what_is_found_is_minimal_whatever_the_oracle_says(count, random):
+    """Leaving out more may bring an error back: the answer still cures, and each of its members is needed."""
+    candidates = tuple(map(str, range(count)))
+    answers = {frozenset(candidates): True, frozenset(): False}
+
+    def cured(keep_out):
+        return answers.setdefault(frozenset(keep_out), random.random() < 0.4)
+
+    found = minimal(candidates, cured)
+    assert cured(found)
+    assert not any(cured([name for name in found if name != left]) for left in found)
+
+
 def search(factory, folder, *options):
     env = {**os.environ, "PYTHONPATH": str(_HERE)}
     command = [sys.executable, "-m", "ascend_fixes.fusion.search", f"bisect_cases:{factory}", *options]
