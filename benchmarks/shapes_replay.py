@@ -211,7 +211,9 @@ def figure(found: dict[str, Any], path: str) -> None:
     panels[0].legend(fontsize=6, ncol=2)
     for panel, what in zip(panels[2:], ("corpus", "lengths")):
         for kind, curve in found["growth"][what].items():
-            panel.plot(list(curve), [point["seconds"] for point in curve.values()], marker=".", label=kind)
+            panel.plot(
+                [int(times) for times in curve], [point["seconds"] for point in curve.values()], marker=".", label=kind
+            )
         panel.set(title=f"MR, {what} grown", xlabel="times", xscale="log", yscale="log")
         panel.set_ylabel("seconds per 1,000 samples, one cold epoch")
     pyplot.tight_layout()
