@@ -174,7 +174,9 @@ class Reader:
         Raises:
             DataError: one of them is empty.
         """
-        part = Part.of([Question(repr(question[:40]), "", passage, question, ())], self.vocabulary, self.description.shape)
+        part = Part.of(
+            [Question(repr(question[:40]), "", passage, question, ())], self.vocabulary, self.description.shape
+        )
         (result,) = answers(part, self.runner.logits(part), count)
         return result
 
