@@ -679,13 +679,6 @@ def auto_cast_lists() -> tuple[frozenset[str], frozenset[str]]:
     return names[0], names[1]
 
 
-def row_tensor_class() -> Any:
-    """The class of sparse gradients: some rows of a table, and which."""
-    from mindspore.common.sparse_tensor import RowTensorInner
-
-    return RowTensorInner
-
-
 def mark_amp_level(cell: Any, level: str) -> None:
     """Tell MindSpore that a network is lowered to ``level``: it then casts labels and outputs of the loss to float32."""
     cell._amp_level = level

@@ -21,7 +21,6 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.communication import get_group_size
 
 from ascend_fixes.amp.autocast import autocast
-from ascend_fixes.amp.gradients import dense, values, with_values
 from ascend_fixes.amp.policy import Policy
 from ascend_fixes.amp.saturation import limit_of, saturates
 from ascend_fixes.amp.scaler import LossScaler, StuckScaleError
@@ -86,7 +85,8 @@ class TrainStep(nn.Cell):
 
     Raises:
         TypeError: an argument of the wrong kind.
-        ValueError: ``clip_norm`` or ``accumulate`` out of range, or a parameter given to two optimizers.
+        ValueError: ``clip_norm`` or ``accumulate`` out of range, a parameter given to two optimizers, or an embedding with
+            sparse gradients.
         StuckScaleError: by a call: the scale cannot back off any more and gradients still overflow.
     """
 
@@ -123,7 +123,7 @@ class TrainStep(nn.Cell):
         # The weight nearest to the loss whose gradient was not finite (overflows spread towards the input), len(weights)
         # for the loss itself, -1 for one at the limit of some rank or call only, -2 for none so far.
         self.step_culprit = _counter("step_culprit", -2)
-        self.ranks = Tensor(list(range(1, len(self.weights) + 3)), mindspore.int32)
+        self.loss_rank = len(self.weights) + 2
         scaler.settings_are_final = True
         self.sums = None
         if accumulate > 1:
@@ -211,7 +211,7 @@ class TrainStep(nn.Cell):
         at_limit = ops.zeros_like(bad_loss)
         if self.saturating:
             for grad in grads:
-                at_limit = at_limit + (ops.abs(values(grad)).max() >= self.limit).astype(mindspore.float32)
+                at_limit = at_limit + (ops.abs(grad).max() >= self.limit).astype(mindspore.float32)
         return ops.stack((bad_loss, at_limit))
 
     def update(self, loss: Any, grads: Any, scale: Any, bad: Any) -> Any:
@@ -236,7 +236,7 @@ class TrainStep(nn.Cell):
         bad = bad + self.step_bad_calls
         sums = ()
         for total, grad in zip(self.sums, grads):
-            sums = sums + (total + dense(grad).astype(mindspore.float32),)
+            sums = sums + (total + grad.astype(mindspore.float32),)
         if calls >= self.accumulate:
             result = self.update(loss, sums, scale, bad)
             for total in self.sums:
@@ -258,7 +258,7 @@ class TrainStep(nn.Cell):
         """Whether all is finite, and the global norm of ``grads`` (None without ``clip_norm``)."""
         total = Tensor(0.0, mindspore.float32)
         for grad in grads:
-            total = total + self.probe(values(grad).astype(mindspore.float32))
+            total = total + self.probe(grad.astype(mindspore.float32))
         finite = ops.logical_and(ops.isfinite(total), bad.max() == 0)
         norm = None
         if self.clip_norm is not None:
@@ -280,15 +280,14 @@ class TrainStep(nn.Cell):
 
     def examine_each(self, grads: Any, bad: Any) -> Any:
         """As `examine`, one by one, exact up to the largest float32. Notes which gradient was not finite."""
-        flags = ()
-        for grad in grads:
-            magnitude = ops.abs(values(grad).astype(mindspore.float32))
+        rank = ops.maximum((bad[1] > 0).astype(mindspore.int32), (bad[0] > 0).astype(mindspore.int32) * self.loss_rank)
+        for index in range(len(grads)):
+            magnitude = ops.abs(grads[index].astype(mindspore.float32))
             is_bad = ops.logical_not(ops.isfinite(magnitude).all())
             if self.saturating:
                 is_bad = ops.logical_or(is_bad, magnitude.max() >= self.limit)
-            flags = flags + (is_bad.astype(mindspore.int32),)
-        bad = (bad > 0).astype(mindspore.int32)
-        culprit = (ops.stack((bad[1], *flags, bad[0])) * self.ranks).max() - 2
+            rank = ops.maximum(rank, is_bad.astype(mindspore.int32) * (index + 2))
+        culprit = rank - 2
         finite = culprit < -1
         ops.assign(self.step_culprit, ops.select(finite, self.step_culprit, culprit))
         return finite
@@ -297,10 +296,10 @@ class TrainStep(nn.Cell):
         """The global norm where squares leave float32's range."""
         largest = Tensor(0.0, mindspore.float32)
         for grad in grads:
-            largest = ops.maximum(largest, ops.abs(values(grad).astype(mindspore.float32)).max())
+            largest = ops.maximum(largest, ops.abs(grad.astype(mindspore.float32)).max())
         total = Tensor(0.0, mindspore.float32)
         for grad in grads:
-            total = total + self.half_squares(values(grad).astype(mindspore.float32) / largest)
+            total = total + self.half_squares(grad.astype(mindspore.float32) / largest)
         return ops.sqrt(total * 2) * largest
 
     def apply(self, grads: Any, factor: Any) -> Any:
@@ -309,8 +308,7 @@ class TrainStep(nn.Cell):
         if self.unscales:
             unscaled = ()
             for grad, weight in zip(grads, self.weights):
-                value = values(grad).astype(mindspore.float32) * factor
-                unscaled = unscaled + (with_values(grad, value.astype(weight.dtype)),)
+                unscaled = unscaled + ((grad.astype(mindspore.float32) * factor).astype(weight.dtype),)
         done = True
         for optimizer, (start, stop) in zip(self.optimizers, self.parts):
             done = ops.depend(done, optimizer(unscaled[start:stop]))
@@ -352,6 +350,12 @@ def _check(cell: Any, optimizers: tuple, scaler: Any, clip_norm: Any, accumulate
         raise TypeError(
             f"scaler={scaler!r} is no LossScaler; use LossScaler(), LossScaler.static(1024) or LossScaler.off()"
         )
+    for path, inner in cell.cells_and_names():
+        if isinstance(inner, nn.EmbeddingLookup) and inner.sparse:
+            raise ValueError(
+                f"cell: {path or type(inner).__name__} has sparse=True; make it with sparse=False: MindSpore's compiler "
+                "crashes on sparse gradients inside a branch (segmentation fault, 2.10.0)"
+            )
     seen: set = set()
     for weight in (weight for one in optimizers for weight in one.parameters):
         if id(weight) in seen:

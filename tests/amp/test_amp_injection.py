@@ -76,26 +76,11 @@ def test_bad_steps_change_nothing_and_training_recovers(case, value, where, star
     assert np.isfinite(float(result.loss))
 
 
-def test_sparse_gradients():
-    """Rows of a table that were looked up: RowTensors, unscaled and skipped like all others, and densified to accumulate."""
-    good, bad = Tensor(np.ones(4, np.float32)), Tensor(np.array([1, np.inf, 1, 1], np.float32))
-    for accumulate in (1, 2):
-        ends = []
-        for scale in (1.0, 1024.0):
-            ms.set_seed(1)
-            net = SparseTable()
-            step = TrainStep(net, nn.LazyAdam(net.trainable_params(), 0.1), LossScaler(scale), accumulate=accumulate)
-            start = net.table.embedding_table.asnumpy().copy()
-            for factors in (bad, bad):
-                step(IDS, factors)
-            assert np.array_equal(net.table.embedding_table.asnumpy(), start)
-            for _ in range(4):
-                result = step(IDS, good)
-            assert bool(result.updated)
-            ends.append(net.table.embedding_table.asnumpy().copy())
-            moved = np.abs(ends[-1] - start).max(1) > 0
-            assert moved.tolist() == [False, True, True, True, False, False]
-        assert np.allclose(*ends, atol=1e-6)
+def test_sparse_gradients_are_refused_by_name():
+    """MindSpore's compiler crashes on a RowTensor inside a branch."""
+    net = SparseTable()
+    with pytest.raises(ValueError, match="table has sparse=True"):
+        TrainStep(net, nn.LazyAdam(net.trainable_params(), 0.1))
 
 
 def test_inside_bucketed_a_step_is_a_step():
