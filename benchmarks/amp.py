@@ -257,7 +257,7 @@ def train(model: str, kind: str) -> dict[str, Any]:
     optimizer = nn.Adam(net.trainable_params(), 2e-3)
     if kind in ("float32", "policy"):
         policy = Policy("compute=float32" if kind == "float32" else "compute=float16")
-        scaler = LossScaler.off() if kind == "float32" else LossScaler(2.0**20, growth_interval=100)
+        scaler = LossScaler.off() if kind == "float32" else LossScaler(1024.0)
         step: Any = TrainStep(net, optimizer, scaler, policy=policy)
     else:
         # Without a loss scale manager: with one, the training cell does not run on CPU at all (A5).

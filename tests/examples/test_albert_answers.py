@@ -62,7 +62,7 @@ def test_question_and_padding_are_never_answers():
 
 
 def test_no_answer_scores_what_the_surest_window_gives_it():
-    part, text = part_of(8, 12, 2)
+    part, text = part_of(10, 12, 2)
     assert len(part.windows) == 3
     logits = [(np.zeros(len(window)), np.zeros(len(window))) for window in part.windows]
     for (first, _), value in zip(logits, (5, -1, 5)):

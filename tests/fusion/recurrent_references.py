@@ -98,20 +98,34 @@ def differences(function, values, step=1e-6):
 
 
 class Everything(nn.Cell):
-    """The first output, and the gradients of its weighted sum by the first input and the parameters."""
+    """The first output, and the gradients of its weighted sum by the first input and the parameters.
+
+    From one call of the layer: a graph that holds a loop over parameters twice, with a gradient and without, does not
+    compile ("Illegal AnfNode for evaluating").
+    """
 
     def __init__(self, layer):
         super().__init__(auto_prefix=False)
-        self.layer, self.weighted = layer, WeightedFirst(layer)
-        self.gradient = ops.GradOperation(get_all=True, get_by_list=True)
-        self.weights = ParameterTuple(layer.trainable_params())
+        self.weighted, self.weights = WeightedAndFirst(layer), ParameterTuple(layer.trainable_params())
+        self.gradient = ops.value_and_grad(self.weighted, 1, self.weights, has_aux=True)
+
+    def construct(self, weighting, *inputs):
+        (_, outputs), (by_input, by_weights) = self.gradient(weighting, *inputs)
+        return outputs, by_input, by_weights
+
+
+class WeightedAndFirst(nn.Cell):
+    """The weighted sum of a layer's first output, and that output."""
+
+    def __init__(self, layer):
+        super().__init__(auto_prefix=False)
+        self.layer = layer
 
     def construct(self, weighting, *inputs):
         outputs = self.layer(*inputs)
         if isinstance(outputs, tuple):
             outputs = outputs[0]
-        by_inputs, by_weights = self.gradient(self.weighted, self.weights)(weighting, *inputs)
-        return outputs, by_inputs[1], by_weights
+        return (outputs.astype(weighting.dtype) * weighting).sum(), outputs
 
 
 class WeightedFirst(nn.Cell):
