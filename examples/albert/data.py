@@ -7,16 +7,15 @@ trained on; every other one is a test set of its own.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from examples.common.errors import DataError
+from examples.common.files import read_text
 from examples.common.randomness import Stream, generator
 
 __all__ = ["Answer", "Corpus", "Question", "read_file", "read_folder", "split"]
@@ -102,16 +101,9 @@ def read_file(path: Path) -> tuple[Question, ...]:
         DataError: it cannot be read, is damaged, not UTF-8, not JSON, not SQuAD, has no question, an answer is
             not in its passage where it should be, or an id occurs twice.
     """
+    text = read_text(path).removeprefix("\ufeff")
     try:
-        content = path.read_bytes()
-        text = (gzip.decompress(content) if path.name.endswith(".gz") else content).decode("utf-8-sig")
         tree = json.loads(text)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start:,}); convert it first") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise DataError(f"{path}: damaged, or not compressed by gzip") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
     except json.JSONDecodeError as error:
         what = "empty" if not text.strip() else f"not JSON (line {error.lineno}: {error.msg})"
         raise DataError(f"{path}: {what}") from None

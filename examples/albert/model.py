@@ -16,9 +16,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from examples.common.transformer import Block, Embeddings, initialise
+from examples.common.transformer import Block, Embeddings, initialise, sinusoids
 
-__all__ = ["Albert", "Config", "SpanLoss", "places"]
+__all__ = ["Albert", "Config", "SpanLoss"]
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,6 @@ class Albert(nn.Cell):
         return logits[:, :, 0], logits[:, :, 1]
 
 
-def places(length: int, width: int) -> np.ndarray:
-    """The sinusoids of Vaswani et al. 2017, (length, width) float32, with unit variance.
-
-    Wave lengths go up to 600 places instead of 60,000: near places differ more.
-    """
-    rates = 100.0 ** -(np.arange(width) // 2 * 2 / width)
-    angles = np.arange(length)[:, None] * rates + np.pi / 2 * (np.arange(width) % 2)
-    return (np.sqrt(2) * np.sin(angles)).astype(np.float32)
-
-
 def _initialise(network: Albert, config: Config, random: np.random.Generator) -> None:
     """Weights for training from nothing: of a deviation that fits the width, and places as sinusoids.
 
@@ -101,7 +91,7 @@ def _initialise(network: Albert, config: Config, random: np.random.Generator) ->
     tables = network.embeddings
     for table in (tables.words, tables.segments):
         _set(table.embedding_table, random.normal(0.0, 0.5, table.embedding_table.shape))
-    _set(tables.places.embedding_table, 0.7 * places(config.length, config.embedding))
+    _set(tables.places.embedding_table, sinusoids(config.length, config.embedding))
 
 
 def _set(parameter: ms.Parameter, value: np.ndarray) -> None:

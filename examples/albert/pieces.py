@@ -15,6 +15,7 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from examples.common.errors import DataError
+from examples.common.files import read_text
 
 __all__ = ["Encoded", "Vocabulary", "read_vocabulary", "words_of"]
 
@@ -119,13 +120,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
     Raises:
         DataError: it is missing, not UTF-8, malformed, or has no special pieces.
     """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        hint = "; a sentencepiece .model is not read, give its .vocab or a tokenizer.json"
-        raise DataError(f"{path}: not UTF-8 (byte {error.start:,}){hint}") from None
+    text = read_text(path, hint="; a sentencepiece .model is not read, give its .vocab or a tokenizer.json")
     if path.suffix != ".json":
         return Vocabulary(_unigram(text, path), str(path))
     try:

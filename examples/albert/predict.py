@@ -18,6 +18,7 @@ from ascend_fixes.errors import AscendFixesError
 from examples.albert.reader import Reader
 from examples.common.command_line import positive
 from examples.common.errors import DataError
+from examples.common.files import read_text
 
 __all__ = ["main"]
 
@@ -56,15 +57,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def _passage(given: str) -> str:
-    if not given.startswith("@"):
-        return given
-    path = Path(given[1:])
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start:,})") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
+    return read_text(Path(given[1:])) if given.startswith("@") else given
 
 
 def _lines(prompt: str) -> list[str]:

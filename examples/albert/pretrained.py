@@ -11,7 +11,7 @@ import numpy as np
 
 from examples.albert.model import Config
 from examples.common.errors import CheckpointError
-from examples.common.pretrained import optional, read_arrays, read_config
+from examples.common.pretrained import dense, norm, optional, read_arrays, read_config, read_counts
 from examples.common.transformer import EPSILON
 
 __all__ = ["Checkpoint", "parameters", "read"]
@@ -78,20 +78,10 @@ def _names(folder: Path) -> set[str]:
 
 
 def _config(stored: Mapping[str, Any], path: Path) -> Config:
-    counts = {}
-    for name, key in _COUNTS.items():
-        value = stored.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise CheckpointError(f"{path}: {key} is {value!r}, expected a positive integer")
-        counts[name] = value
-    for key, expected in _FIXED.items():
-        if stored.get(key, expected) != expected:
-            raise CheckpointError(f"{path}: {key} is {stored[key]!r}, this ALBERT has {expected!r}")
+    counts = read_counts(stored, path, _COUNTS, _FIXED, "ALBERT")
     activation = stored.get("hidden_act", "gelu_new")
     if activation not in _APPROXIMATE:
         raise CheckpointError(f"{path}: hidden_act is {activation!r}, this ALBERT has {' or '.join(_APPROXIMATE)}")
-    if counts["width"] % counts["heads"]:
-        raise CheckpointError(f"{path}: {counts['heads']} attention heads do not divide hidden_size {counts['width']}")
     return Config(**counts, approximate=_APPROXIMATE[activation])
 
 
@@ -104,24 +94,14 @@ def parameters(config: Config) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         ("segments", "token_type", config.segments),
     ):
         yield f"embeddings.{name}.embedding_table", f"embeddings.{key}_embeddings.weight", (rows, embedding)
-    yield from _norm("embeddings.norm", "embeddings.LayerNorm", embedding)
-    yield from _dense("widen", "encoder.embedding_hidden_mapping_in", width, embedding)
+    yield from norm("embeddings.norm", "embeddings.LayerNorm", embedding)
+    yield from dense("widen", "encoder.embedding_hidden_mapping_in", width, embedding)
     there = "encoder.albert_layer_groups.0.albert_layers.0"
     for name in ("query", "key", "value"):
-        yield from _dense(f"block.attention.{name}", f"{there}.attention.{name}", width, width)
-    yield from _dense("block.attention.output", f"{there}.attention.dense", width, width)
-    yield from _norm("block.norm", f"{there}.attention.LayerNorm", width)
-    yield from _dense("block.inner", f"{there}.ffn", inner, width)
-    yield from _dense("block.outer", f"{there}.ffn_output", width, inner)
-    yield from _norm("block.last_norm", f"{there}.full_layer_layer_norm", width)
-    yield from _dense("span", _SPAN, 2, width)
-
-
-def _dense(here: str, there: str, outputs: int, inputs: int) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    yield f"{here}.weight", f"{there}.weight", (outputs, inputs)
-    yield f"{here}.bias", f"{there}.bias", (outputs,)
-
-
-def _norm(here: str, there: str, width: int) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    yield f"{here}.gamma", f"{there}.weight", (width,)
-    yield f"{here}.beta", f"{there}.bias", (width,)
+        yield from dense(f"block.attention.{name}", f"{there}.attention.{name}", width, width)
+    yield from dense("block.attention.output", f"{there}.attention.dense", width, width)
+    yield from norm("block.norm", f"{there}.attention.LayerNorm", width)
+    yield from dense("block.inner", f"{there}.ffn", inner, width)
+    yield from dense("block.outer", f"{there}.ffn_output", width, inner)
+    yield from norm("block.last_norm", f"{there}.full_layer_layer_norm", width)
+    yield from dense("span", _SPAN, 2, width)

@@ -23,17 +23,17 @@ from typing import Any, Optional
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 
 import ascend_fixes
-from ascend_fixes import amp, shapes
+from ascend_fixes import shapes
 from examples.albert import data, scoring
 from examples.albert.answers import Answers
 from examples.albert.model import Albert, SpanLoss
 from examples.albert.reader import Description, Part, Runner, answers
 from examples.albert.start import Start, start
 from examples.albert.windows import Window
-from examples.common import training, variants
+from examples.common import step, training, variants
 from examples.common.batches import chunks
 from examples.common.errors import DataError
 from examples.common.pretrained import assign
@@ -47,7 +47,6 @@ BATCH = 16
 EPOCHS = 3
 LEARNING_RATE, PRETRAINED_LEARNING_RATE = 0.002, 3e-5
 _TRAINING = ("train", "validation")
-WARM_UP = 0.1  # the share of the steps in which the learning rate rises; then it falls to zero, both linearly
 
 # What a batch costs, in seconds on two CPU cores; the number of padded lengths is weighed with it.
 STEP_SECONDS, PIECE_SECONDS, COMPILE_SECONDS = 0.01, 0.0007, 5.0
@@ -75,7 +74,8 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
     assign(network, given.weights)
     steps = request["epochs"] * math.ceil(len(numbers) / BATCH)
     buckets = _buckets(parts, numbers, request)
-    trainer = Trainer(network, buckets, vocabulary.pad, request, learning_rates(steps, bool(given.weights)))
+    rates = step.learning_rates(PRETRAINED_LEARNING_RATE if given.weights else LEARNING_RATE, steps)
+    trainer = Trainer(network, buckets, vocabulary.pad, request, rates)
     decide = given.corpus.has_unanswerable
 
     task = training.Task(
@@ -91,7 +91,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
         step=trainer.step,
         validate=lambda: trainer.validate(parts["validation"], decide)[:2],
         parameters=network.trainable_params(),
-        slots=trainer.slots,
+        slots=step.slots(trainer.optimizer),
         scaler=trainer.scaler,
     )
     progress = training.train(task, request["epochs"], folder / "checkpoint.npz", resume, request["variant"])
@@ -132,12 +132,6 @@ def _trainable(part: Part, given: Start, title: str) -> np.ndarray:
     return numbers
 
 
-def learning_rates(steps: int, fine_tuning: bool) -> list[float]:
-    """Of every step: linear warm-up, then linear decay to zero."""
-    peak, rising = PRETRAINED_LEARNING_RATE if fine_tuning else LEARNING_RATE, max(1, round(WARM_UP * steps))
-    return [peak * min(step / rising, (steps - step + 1) / (steps - rising + 1)) for step in range(1, steps + 1)]
-
-
 def _buckets(parts: Mapping[str, Part], numbers: np.ndarray, request: Mapping[str, Any]) -> shapes.Buckets:
     """The lengths with which this training is soonest over; without the family, only the longest window's."""
     longest = max(int(part.lengths.max()) for part in parts.values())
@@ -161,30 +155,14 @@ class Trainer(Runner):
     def __init__(
         self, network: Albert, buckets: shapes.Buckets, pad: int, request: Mapping[str, Any], rates: list[float]
     ) -> None:
-        fixes, half = request["fixes"], request["precision"] == "float16"
+        fixes = request["fixes"]
         self.seed = request["seed"]
         self.optimizer = nn.Adam(network.trainable_params(), learning_rate=rates)
-        self.scaler: Optional[amp.LossScaler] = None
-        loss = SpanLoss(network, finite_masks="amp" in fixes)
-        running: nn.Cell = network
-        if "amp" in fixes:
-            self.scaler = amp.LossScaler() if half else amp.LossScaler.off()
-            policy = amp.Policy("params=float32,compute=float16,output=float32") if half else None
-            self._step = amp.TrainStep(loss, self.optimizer, self.scaler, policy=policy)
-            running = amp.autocast(network, policy) if half else network
-        else:
-            if half:
-                network.to_float(ms.float16)
-            self._step = nn.TrainOneStepCell(loss, self.optimizer)
-        super().__init__(running, buckets, pad, "shapes" in fixes)
+        made = step.cells(SpanLoss(network, finite_masks="amp" in fixes), network, self.optimizer, request)
+        self._step, self.scaler = made.step, made.scaler
+        super().__init__(made.network, buckets, pad, "shapes" in fixes)
         if self.bucketing:
             self._step = self.bucketed(self._step, _RAGGED, BATCH)
-
-    @property
-    def slots(self) -> list[ms.Parameter]:
-        """The optimizer's own parameters."""
-        own = {id(parameter) for parameter in self.optimizer.parameters}
-        return [parameter for parameter in self.optimizer.get_parameters() if id(parameter) not in own]
 
     @property
     def graphs(self) -> int:
@@ -202,12 +180,7 @@ class Trainer(Runner):
         first = np.array([window.first for window in batch], np.int32)
         last = np.array([window.last for window in batch], np.int32)
         arrays = (*self.inputs(batch), first, last, np.ones(len(batch), np.float32))
-        result = self._step(*map(Tensor, arrays))
-        if self.scaler is None:
-            loss = float(result)
-            return training.Step(loss, overflowed=not math.isfinite(loss))
-        result = amp.StepResult(*result)  # a step inside a bucketed cell returns its fields as a tuple
-        return training.Step(float(result.loss), overflowed=not bool(result.finite))
+        return step.run(self._step, arrays)
 
     def validate(self, part: Part, decide: bool) -> tuple[float, float, Optional[float]]:
         """Exact match, loss over the windows, and the best threshold for "no answer" where that is to be decided."""

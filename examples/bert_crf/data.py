@@ -20,6 +20,7 @@ import numpy as np
 
 from examples.bert_crf.wordpiece import WordPieces
 from examples.common.errors import DataError
+from examples.common.files import read_text
 from examples.common.randomness import Stream, generator
 
 __all__ = ["PARTS", "Batch", "Corpus", "Encoded", "Sentence", "built_in", "collate", "encode", "read_folder"]
@@ -109,16 +110,10 @@ def _find(folder: Path, part: str) -> Path:
 
 
 def _read(path: Path) -> tuple[Sentence, ...]:
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start:,}); convert it first") from None
     sentences: list[Sentence] = []
     words: list[str] = []
     tags: list[str] = []
-    lines = text.removeprefix("\ufeff").split("\n")
+    lines = read_text(path).removeprefix("\ufeff").split("\n")
     for number, line in enumerate([*lines, ""], start=1):
         if not line.strip(" \t\r\ufeff"):  # WNUT17's development file has a line that is a byte order mark
             if words:

@@ -20,7 +20,7 @@ from mindspore.common.initializer import initializer
 
 from ascend_fixes import fusion
 from examples.common.pretrained import Sizes
-from examples.common.transformer import Block, Embeddings, initialise
+from examples.common.transformer import Block, Embeddings, initialise, sinusoids
 
 __all__ = ["BERT", "BertCRF", "LoopCRF", "Loss"]
 
@@ -120,7 +120,7 @@ class BertCRF(nn.Cell):
         self.classify = nn.Dense(sizes.width, num_tags)
         self.crf = (fusion.CRF if safe else LoopCRF)(num_tags)
         initialise(self, random, 0.8 * sizes.width**-0.5)
-        self.encoder.embeddings.places.embedding_table.set_data(Tensor(_sinusoids(sizes.places, sizes.width)))
+        self.encoder.embeddings.places.embedding_table.set_data(Tensor(0.3 * sinusoids(sizes.places, sizes.width)))
 
     def construct(
         self,
@@ -153,12 +153,6 @@ class BertCRF(nn.Cell):
         places = firsts + (ops.arange(batch) * pieces).astype(ms.int32).expand_dims(1)
         emissions = self.classify(ops.gather(x.reshape(-1, width), places, 0))
         return emissions, self.crf(emissions, tags, lengths)
-
-
-def _sinusoids(places: int, width: int) -> np.ndarray:
-    """(places, width) float32: sines and cosines of wavelengths from 6 to 600 places, 0.3 high."""
-    angles = np.arange(places)[:, None] / 100.0 ** (2 * np.arange((width + 1) // 2) / width)
-    return (0.3 * np.concatenate([np.sin(angles), np.cos(angles)], 1)[:, :width]).astype(np.float32)
 
 
 class Loss(nn.Cell):

@@ -32,12 +32,13 @@ from examples.bert_crf.decoding import Transitions, best_tags, best_tags_looping
 from examples.bert_crf.model import BertCRF, LoopCRF, Loss
 from examples.bert_crf.saved import Model
 from examples.bert_crf.wordpiece import WordPieces, learn
-from examples.common import training, variants
+from examples.common import step, training, variants
 from examples.common.batches import chunks
 from examples.common.pretrained import Bert, Sizes, assign, locate, read_bert
 from examples.common.randomness import Stream, dropout, generator
+from examples.common.transformer import AddedMask
 
-__all__ = ["MODULE", "Setting", "encoded", "learning_rates", "plan", "prepare", "train"]
+__all__ = ["MODULE", "Setting", "encoded", "plan", "prepare", "train"]
 
 MODULE = "examples.bert_crf.train"
 
@@ -45,7 +46,6 @@ BATCH, SMALL_BATCH = 32, 16  # sentences a step, fine-tuning and from random wei
 EVALUATION_BATCH = 64
 DROPOUT = 0.1
 SCALE = 1024  # of the loss in float16, to start with: it sums over words, and 65536 would cost the first steps
-WARM_UP = 0.1  # the share of the steps in which the learning rate rises; after it, it falls to zero
 # Learning rates at their height: of the encoder, from pre-trained or from random weights, and of what is on top.
 FINE_TUNING, FROM_SCRATCH, ON_TOP = 1e-4, 3e-3, 5e-3
 SMALL = {"width": 64, "layers": 2, "heads": 4, "inner": 128}  # the encoder that starts from random weights
@@ -120,12 +120,6 @@ def encoded(corpus: data.Corpus, wordpieces: WordPieces, bert: Optional[Bert]) -
     return {part: data.encode(corpus.parts[part], wordpieces, corpus.tags, places) for part in data.PARTS}
 
 
-def learning_rates(height: float, steps: int) -> list[float]:
-    """Up from zero in the first tenth of the steps, down to zero in the others (Devlin et al. 2019, appendix A.2)."""
-    rising = max(1, int(WARM_UP * steps))
-    return [height * min((step + 1) / rising, (steps - step) / max(1, steps - rising)) for step in range(steps)]
-
-
 def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]:
     """Train the variant that ``request`` describes, with its checkpoint in ``folder``, and return its results."""
     ms.set_context(mode=ms.GRAPH_MODE)
@@ -146,7 +140,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
         step=trainer.step,
         validate=lambda: trainer.evaluate("validation"),
         parameters=trainer.network.trainable_params(),
-        slots=trainer.slots,
+        slots=step.slots(trainer.optimizer),
         scaler=trainer.scaler,
     )
     progress = training.train(task, request["epochs"], folder / "checkpoint.npz", resume, request["variant"])
@@ -196,18 +190,9 @@ class _Trainer:
             fusion.safe(fusion.safe(self.network), keep_out=("cluster:Reshape",))
         steps = request["epochs"] * math.ceil(len(setting.parts["train"]) / setting.batch)
         self.optimizer = _optimizer(self.network, FINE_TUNING if setting.arrays else FROM_SCRATCH, steps)
-        self.scaler: Optional[amp.LossScaler] = None
-        loss = Loss(self.network)
-        if "amp" in fixes:
-            self.scaler = amp.LossScaler(SCALE) if half else amp.LossScaler.off()
-            policy = _policy(safe) if half else None
-            self._step = amp.TrainStep(loss, self.optimizer, self.scaler, policy=policy)
-            self._network = amp.autocast(self.network, policy) if half else self.network
-        else:
-            if half:
-                self.network.to_float(ms.float16)
-            self._step = nn.TrainOneStepCell(loss, self.optimizer)
-            self._network = self.network
+        scaler = amp.LossScaler(SCALE) if half else None
+        made = step.cells(Loss(self.network), self.network, self.optimizer, request, _policy(safe), scaler)
+        self._step, self._network, self.scaler = made.step, made.network, made.scaler
         if self.bucketing:
             self._step = self._bucketed(self._step, _RAGGED_TRAINING, setting.batch)
             self._network = self._bucketed(self._network, _RAGGED, EVALUATION_BATCH, _OUTPUTS)
@@ -215,12 +200,6 @@ class _Trainer:
     def _bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
         buckets = {"sentences": shapes.Buckets([batch]), "pieces": self.buckets}
         return shapes.bucketed(cell, axes=axes, buckets=buckets, outputs=outputs)
-
-    @property
-    def slots(self) -> list[ms.Parameter]:
-        """The optimizer's own parameters."""
-        own = {id(parameter) for parameter in self.optimizer.parameters}
-        return [parameter for parameter in self.optimizer.get_parameters() if id(parameter) not in own]
 
     @property
     def graphs(self) -> int:
@@ -255,12 +234,7 @@ class _Trainer:
         keep_hidden = dropout(random, (2 * sizes.layers + 2, count, pieces, sizes.width), DROPOUT)
         keep_weights = dropout(random, (sizes.layers, count, sizes.heads, pieces, pieces), DROPOUT)
         inputs = (*astuple(arrays), np.ones(count, np.float32), keep_hidden, keep_weights)
-        result = self._step(*map(Tensor, inputs))
-        if self.scaler is None:
-            loss = float(result)
-            return training.Step(loss, overflowed=not math.isfinite(loss))
-        result = amp.StepResult(*result)  # a step inside a bucketed cell returns its fields as a tuple
-        return training.Step(float(result.loss), overflowed=not bool(result.finite))
+        return step.run(self._step, inputs)
 
     def evaluate(self, part: str) -> tuple[float, float]:
         """Entity F1 and mean negative log-likelihood of a part of the corpus."""
@@ -290,15 +264,14 @@ class _Trainer:
 
 def _policy(safe: bool) -> amp.Policy:
     """float16 but for the two cells of the plain model that leave its range: the added -1e9 and the loop of the CRF."""
-    plain = ("_AddedMask", LoopCRF)
-    return amp.Policy("params=float32,compute=float16,output=float32", fp32=() if safe else plain)
+    return amp.Policy(step.HALF, fp32=() if safe else (AddedMask, LoopCRF))
 
 
 def _optimizer(network: BertCRF, height: float, steps: int) -> nn.Optimizer:
     """Adam (Kingma and Ba 2015), faster for what lies on top of the encoder."""
     encoder = network.encoder.trainable_params()
     top = [*network.classify.trainable_params(), *network.crf.trainable_params()]
-    rates = learning_rates(height, steps), learning_rates(ON_TOP, steps)
+    rates = step.learning_rates(height, steps), step.learning_rates(ON_TOP, steps)
     return nn.Adam([{"params": encoder, "lr": rates[0]}, {"params": top, "lr": rates[1]}])
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from examples.common.errors import CheckpointError, UsageError
+from examples.common.files import read_text
 from examples.common.transformer import EPSILON
 
 __all__ = [
@@ -27,11 +28,14 @@ __all__ = [
     "Bert",
     "Sizes",
     "assign",
+    "dense",
     "locate",
+    "norm",
     "optional",
     "read_arrays",
     "read_bert",
     "read_config",
+    "read_counts",
     "read_vocabulary",
 ]
 
@@ -152,7 +156,7 @@ def read_vocabulary(folder: Path, size: int, special: Sequence[str] = SPECIAL) -
             twice, or lacks a special one.
     """
     path = folder / _VOCABULARY
-    pieces = _read_text(path).replace("\r\n", "\n").split("\n")
+    pieces = read_text(path, CheckpointError).replace("\r\n", "\n").split("\n")
     if pieces[-1] == "":
         pieces.pop()
     if len(pieces) > size:
@@ -206,18 +210,9 @@ def read_arrays(
     return arrays
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path}: not UTF-8 (byte {error.start:,})") from None
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(_read_text(path))
+        value = json.loads(read_text(path, CheckpointError))
     except ValueError as error:
         if isinstance(error, CheckpointError):
             raise
@@ -225,6 +220,49 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: damaged (not an object)")
     return value
+
+
+# --- what the models share ---------------------------------------------------------------------
+
+
+def read_counts(
+    config: Mapping[str, Any], path: Path, counts: Mapping[str, str], fixed: Mapping[str, Any], model: str
+) -> dict[str, int]:
+    """The sizes of a model, from its configuration.
+
+    Args:
+        config: the configuration, read from ``path``.
+        counts: where each size stands in it; "width" and "heads" are among them.
+        fixed: what the configuration must say where it says anything: what the model here computes.
+        model: its name, for the errors.
+
+    Raises:
+        CheckpointError: a size is no positive integer, the heads do not divide the width, or the model is another.
+    """
+    found = {}
+    for name, key in counts.items():
+        value = config.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise CheckpointError(f"{path}: {key} is {value!r}, expected a positive integer")
+        found[name] = value
+    for key, expected in fixed.items():
+        if config.get(key, expected) != expected:
+            raise CheckpointError(f"{path}: {key} is {config[key]!r}, this {model} has {expected!r}")
+    if found["width"] % found["heads"]:
+        raise CheckpointError(f"{path}: {found['heads']} attention heads do not divide hidden_size {found['width']}")
+    return found
+
+
+def dense(here: str, there: str, outputs: int, inputs: int) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """(name here, name there, shape) of a Dense layer's parameters."""
+    yield f"{here}.weight", f"{there}.weight", (outputs, inputs)
+    yield f"{here}.bias", f"{there}.bias", (outputs,)
+
+
+def norm(here: str, there: str, width: int) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """(name here, name there, shape) of a LayerNorm's parameters."""
+    yield f"{here}.gamma", f"{there}.weight", (width,)
+    yield f"{here}.beta", f"{there}.bias", (width,)
 
 
 # --- BERT --------------------------------------------------------------------------------------
@@ -250,7 +288,7 @@ def read_bert(folder: Path) -> Bert:
         UsageError: the package safetensors is not installed.
     """
     config = read_config(folder, "bert")
-    sizes = _sizes(config, folder / _CONFIG)
+    sizes = Sizes(**read_counts(config, folder / _CONFIG, _COUNTS, _FIXED, "BERT"))
     vocabulary = read_vocabulary(folder, sizes.words)
     tokenizer = folder / "tokenizer_config.json"
     lowercase = bool(_read_json(tokenizer).get("do_lower_case", True)) if tokenizer.exists() else True
@@ -262,21 +300,6 @@ def read_bert(folder: Path) -> Bert:
     return Bert(sizes, vocabulary, lowercase, read_arrays(folder, names, shapes))
 
 
-def _sizes(config: Mapping[str, Any], path: Path) -> Sizes:
-    counts = {}
-    for name, key in _COUNTS.items():
-        value = config.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise CheckpointError(f"{path}: {key} is {value!r}, expected a positive integer")
-        counts[name] = value
-    for key, expected in _FIXED.items():
-        if config.get(key, expected) != expected:
-            raise CheckpointError(f"{path}: {key} is {config[key]!r}, this BERT has {expected!r}")
-    if counts["width"] % counts["heads"]:
-        raise CheckpointError(f"{path}: {counts['heads']} attention heads do not divide hidden_size {counts['width']}")
-    return Sizes(**counts)
-
-
 def _parameters(sizes: Sizes) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     """(name here, name there, shape) of every parameter."""
     width, inner = sizes.width, sizes.inner
@@ -286,23 +309,13 @@ def _parameters(sizes: Sizes) -> Iterator[tuple[str, str, tuple[int, ...]]]:
         ("segments", "token_type", sizes.segments),
     ):
         yield f"embeddings.{name}.embedding_table", f"embeddings.{key}_embeddings.weight", (rows, width)
-    yield from _norm("embeddings.norm", "embeddings.LayerNorm", width)
+    yield from norm("embeddings.norm", "embeddings.LayerNorm", width)
     for i in range(sizes.layers):
         here, there = f"blocks.{i}", f"encoder.layer.{i}"
         for name in ("query", "key", "value"):
-            yield from _dense(f"{here}.attention.{name}", f"{there}.attention.self.{name}", width, width)
-        yield from _dense(f"{here}.attention.output", f"{there}.attention.output.dense", width, width)
-        yield from _norm(f"{here}.norm", f"{there}.attention.output.LayerNorm", width)
-        yield from _dense(f"{here}.inner", f"{there}.intermediate.dense", inner, width)
-        yield from _dense(f"{here}.outer", f"{there}.output.dense", width, inner)
-        yield from _norm(f"{here}.last_norm", f"{there}.output.LayerNorm", width)
-
-
-def _dense(here: str, there: str, outputs: int, inputs: int) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    yield f"{here}.weight", f"{there}.weight", (outputs, inputs)
-    yield f"{here}.bias", f"{there}.bias", (outputs,)
-
-
-def _norm(here: str, there: str, width: int) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    yield f"{here}.gamma", f"{there}.weight", (width,)
-    yield f"{here}.beta", f"{there}.bias", (width,)
+            yield from dense(f"{here}.attention.{name}", f"{there}.attention.self.{name}", width, width)
+        yield from dense(f"{here}.attention.output", f"{there}.attention.output.dense", width, width)
+        yield from norm(f"{here}.norm", f"{there}.attention.output.LayerNorm", width)
+        yield from dense(f"{here}.inner", f"{there}.intermediate.dense", inner, width)
+        yield from dense(f"{here}.outer", f"{there}.output.dense", width, inner)
+        yield from norm(f"{here}.last_norm", f"{there}.output.LayerNorm", width)

@@ -18,7 +18,7 @@ from mindspore import Tensor, nn, ops
 
 from ascend_fixes import fusion
 
-__all__ = ["EPSILON", "Block", "Embeddings", "gelu", "initialise", "norm"]
+__all__ = ["EPSILON", "AddedMask", "Block", "Embeddings", "gelu", "initialise", "masked_softmax", "norm", "sinusoids"]
 
 EPSILON = 1e-12
 
@@ -33,11 +33,16 @@ def gelu(approximate: bool, safe: bool) -> nn.Cell:
     return (fusion.GELU if safe else nn.GELU)(approximate)
 
 
-class _AddedMask(nn.Cell):
+class AddedMask(nn.Cell):
     """Softmax over the last axis as a newcomer writes it: -1e9 is added where the mask is zero."""
 
     def construct(self, scores: Tensor, mask: Tensor) -> Tensor:
         return ops.softmax(scores + (mask.astype(scores.dtype) - 1) * 1e9, -1)
+
+
+def masked_softmax(safe: bool) -> nn.Cell:
+    """Softmax over the last axis; called with scores and a mask that broadcasts to them, 1 for what counts."""
+    return fusion.Softmax(-1) if safe else AddedMask()
 
 
 class Embeddings(nn.Cell):
@@ -71,7 +76,7 @@ class _Attention(nn.Cell):
         super().__init__()
         self.heads, self.scale = heads, (width // heads) ** -0.5
         self.query, self.key, self.value, self.output = (nn.Dense(width, width) for _ in range(4))
-        self.softmax = fusion.Softmax(-1) if safe else _AddedMask()
+        self.softmax = masked_softmax(safe)
 
     def split(self, x: Tensor) -> Tensor:
         """(batch, length, width) to (batch, heads, length, width / heads)."""
@@ -139,3 +144,12 @@ def initialise(network: nn.Cell, random: np.random.Generator, deviation: float =
             continue
         value = np.zeros(shape) if len(shape) == 1 else random.normal(0.0, deviation, shape)
         parameter.set_data(Tensor(value.astype(np.float32), ms.float32))
+
+
+def sinusoids(places: int, width: int) -> np.ndarray:
+    """Vectors of places, (places, width) float32: sines and cosines (Vaswani et al. 2017) between -1 and 1.
+
+    Wave lengths go from 6 to 600 places instead of 60,000, so that near places differ more.
+    """
+    angles = np.arange(places)[:, None] / 100.0 ** (2 * np.arange((width + 1) // 2) / width)
+    return np.concatenate([np.sin(angles), np.cos(angles)], 1)[:, :width].astype(np.float32)

@@ -10,10 +10,8 @@ no text is unknown to them, and decoding gives the text back.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from ascend_fixes import shapes
 from examples.common.errors import DataError
+from examples.common.files import read_lines
 from examples.common.randomness import Stream, generator
 
 __all__ = [
@@ -111,15 +110,7 @@ def _sentences(folder: Path, name: str, language: str) -> tuple[str, ...]:
         languages = f"train files are there for {', '.join(there)}" if there else "no train file is there"
         raise DataError(f"--data {folder}: no {name}.{language} or {name}.{language}.gz; {languages}")
     path = found[0]
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start:,}); convert it first") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from None
-    lines = text.replace("\r\n", "\n").split("\n")
-    lines = [line.strip() for line in (lines[:-1] if lines[-1] == "" else lines)]
+    lines = [line.strip() for line in read_lines(path)]
     if not lines:
         raise DataError(f"{path}: empty")
     for number, line in enumerate(lines, start=1):

@@ -20,6 +20,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes import fusion
+from examples.common.transformer import masked_softmax
 
 __all__ = ["Loss", "RNNSearch", "Sizes", "Start", "Step"]
 
@@ -32,13 +33,6 @@ class Sizes:
     hidden: int = 256
     attention: int = 256
     maxout: int = 256
-
-
-class _MaskedSoftmax(nn.Cell):
-    """Softmax over the last axis as a newcomer writes it: -1e9 is added where the mask is zero."""
-
-    def construct(self, scores: Tensor, mask: Tensor) -> Tensor:
-        return ops.softmax(scores + (mask.astype(scores.dtype) - 1) * 1e9, -1)
 
 
 class Encoder(nn.Cell):
@@ -95,7 +89,7 @@ class Decoder(nn.Cell):
         self.cell = (fusion.GRUCell if safe else nn.GRUCell)(sizes.embedding + 2 * sizes.hidden, sizes.hidden)
         self.query = nn.Dense(sizes.hidden, sizes.attention)
         self.score = nn.Dense(sizes.attention, 1, has_bias=False)
-        self.softmax = fusion.Softmax(-1) if safe else _MaskedSoftmax()
+        self.softmax = masked_softmax(safe)
         self.readout = nn.Dense(3 * sizes.hidden + sizes.embedding, 2 * sizes.maxout)
         self.output = nn.Dense(sizes.maxout, words)
 

@@ -16,19 +16,18 @@ Run by `examples.common.variants`, in a process of its own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
 import ascend_fixes
-from ascend_fixes import amp, fusion, shapes
-from examples.common import training, variants
+from ascend_fixes import fusion, shapes
+from examples.common import step, training, variants
 from examples.common.randomness import Stream, dropout, generator
 from examples.rnnsearch import data
 from examples.rnnsearch.model import Loss, RNNSearch, Sizes
@@ -92,7 +91,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
         step=trainer.step,
         validate=lambda: (trainer.quality("validation"), trainer.loss("validation")),
         parameters=trainer.network.trainable_params(),
-        slots=trainer.slots,
+        slots=step.slots(trainer.optimizer),
         scaler=trainer.scaler,
         average=AVERAGE,
         by_loss=True,
@@ -140,40 +139,27 @@ class _Trainer:
         widths = shapes.Buckets([*sources, longest] if self.bucketing else [longest])
         beam = BEAM if "host" in request["fixes"] else 1
         most = int(self.parts["train"].lengths[:, 1].max()) + 10
-        self.translator = Translator(self._forward, widths, beam, most)
+        self.translator = Translator(self.network, widths, beam, most)
 
     def _grid(self, epochs: int) -> shapes.Grid:
         """The padded sizes with which this training is soonest over; without the family, only the longest's."""
         lengths = np.concatenate([self.parts[part].lengths for part in ("train", "validation")])
-        everything = [tuple(lengths.max(0))]
         if not self.bucketing:
-            return shapes.Grid(everything)
-        fixed, source, target = STEP_SECONDS[self.scale]
-        start, per_source, per_target = COMPILE_SECONDS
-
-        def cost(first: int, second: int) -> float:
-            return epochs * (fixed + source * first + target * second) / self.batch
-
-        def total(grid: shapes.Grid) -> float:
-            compiling = sum(start + per_source * first + per_target * second for first, second in grid)
-            return compiling + sum(cost(*grid(*pair)) for pair in lengths)
-
-        grids = [shapes.Grid.fit([*map(tuple, lengths)], k, cost) for k in range(1, MOST_SIZES + 1)]
-        return min(grids, key=total)
+            return shapes.Grid([tuple(lengths.max(0))])
+        fixed, per_source, per_target = STEP_SECONDS[self.scale]
+        start, source_compiles, target_compiles = COMPILE_SECONDS
+        return shapes.Grid.plan(
+            lengths,
+            step_cost=lambda source, target: (fixed + per_source * source + per_target * target) / self.batch,
+            compile_cost=lambda source, target: start + source_compiles * source + target_compiles * target,
+            epochs=epochs,
+            max_sizes=MOST_SIZES,
+        )
 
     def _build(self, request: Mapping[str, Any]) -> None:
-        half = request["precision"] == "float16"
-        loss, plain_loss = Loss(self.network), Loss(self.network, smoothing=0.0)
-        self._forward: Any = self.network
-        self.scaler: Optional[amp.LossScaler] = None
-        if "amp" in request["fixes"]:
-            self.scaler = amp.LossScaler() if half else amp.LossScaler.off()
-            policy = amp.Policy("params=float32,compute=float16,output=float32") if half else None
-            self._step = amp.TrainStep(loss, self.optimizer, self.scaler, policy=policy)
-        else:
-            if half:
-                self.network.to_float(ms.float16)
-            self._step = nn.TrainOneStepCell(loss, self.optimizer)
+        made = step.cells(Loss(self.network), self.network, self.optimizer, request)
+        self._step, self.scaler = made.step, made.scaler
+        plain_loss = Loss(self.network, smoothing=0.0)
         self._loss = plain_loss
         if self.bucketing:
             buckets = {"pairs": shapes.Buckets([self.batch]), ("source", "target"): self.grid}
@@ -185,12 +171,6 @@ class _Trainer:
     def metric(self) -> str:
         """What translations are judged by: "exact" for dates, "bleu" for a real corpus."""
         return "exact" if self.scale == "small" else "bleu"
-
-    @property
-    def slots(self) -> list[ms.Parameter]:
-        """The optimizer's own parameters."""
-        own = {id(parameter) for parameter in self.optimizer.parameters}
-        return [parameter for parameter in self.optimizer.get_parameters() if id(parameter) not in own]
 
     @property
     def graphs(self) -> int:
@@ -222,12 +202,7 @@ class _Trainer:
         epoch, number, pairs = batch
         inputs = self._inputs("train", pairs)
         keep = self._keep(generator(self.seed, Stream.DROPOUT, epoch, number), inputs)
-        result = self._step(*map(Tensor, (*inputs, *keep)))
-        if self.scaler is None:
-            loss = float(result)
-            return training.Step(loss, overflowed=not math.isfinite(loss))
-        result = amp.StepResult(*result)  # a step inside a bucketed cell returns its fields as a tuple
-        return training.Step(float(result.loss), overflowed=not bool(result.finite))
+        return step.run(self._step, (*inputs, *keep))
 
     def loss(self, part: str) -> float:
         """Mean cross entropy per token, without label smoothing."""

@@ -17,6 +17,7 @@ import numpy as np
 
 from examples.common.batches import chunks
 from examples.common.errors import DataError
+from examples.common.files import read_lines
 from examples.common.randomness import Stream, generator
 from examples.texting.graphs import Graphs
 
@@ -87,8 +88,8 @@ def read_folder(folder: Path) -> Corpus:
         raise DataError(f"--data {folder}: expected exactly one file named <name>.clean.txt, found {len(texts)}")
     name = texts[0].name[: -len(".clean.txt")]
     index = folder / f"{name}.txt"
-    documents = [line.split() for line in _lines(texts[0])]
-    entries = [line.split("\t") for line in _lines(index)]
+    documents = [line.split() for line in read_lines(texts[0])]
+    entries = [line.split("\t") for line in read_lines(index)]
     if len(documents) != len(entries):
         counts = f"{texts[0].name} has {len(documents):,} documents but {index.name} labels {len(entries):,}"
         raise DataError(f"--data {folder}: {counts}")
@@ -102,17 +103,6 @@ def read_folder(folder: Path) -> Corpus:
     corpus = _corpus(name, documents, labels, is_train)
     _check(corpus, index)
     return corpus
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 (byte {error.start:,}); convert it first") from None
-    lines = text.replace("\r\n", "\n").split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
 
 
 def _check(corpus: Corpus, index: Path) -> None:

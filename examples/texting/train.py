@@ -15,19 +15,18 @@ Run by `examples.common.variants`, in a process of its own.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
 import ascend_fixes
-from ascend_fixes import amp, fusion, shapes
-from examples.common import training, variants
+from ascend_fixes import fusion, shapes
+from examples.common import step, training, variants
 from examples.common.randomness import Stream, dropout, generator
 from examples.texting import data
 from examples.texting.graphs import Graphs, build_cached
@@ -117,7 +116,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
         step=trainer.step,
         validate=lambda: trainer.evaluate(parts["validation"]),
         parameters=network.trainable_params(),
-        slots=trainer.slots,
+        slots=step.slots(trainer.optimizer),
         scaler=trainer.scaler,
         average=AVERAGE,
         by_loss=True,
@@ -181,21 +180,10 @@ class _Trainer:
         self.vector_width = network.vectors.shape[1]
         self.bucketing = "shapes" in request["fixes"]
         self.optimizer = _optimizer(network)
-        self.scaler: Optional[amp.LossScaler] = None
-        half = request["precision"] == "float16"
-        loss = Loss(network)
         if "fusion" in request["fixes"]:
             fusion.safe(network)
-        if "amp" in request["fixes"]:
-            self.scaler = amp.LossScaler() if half else amp.LossScaler.off()
-            policy = amp.Policy("params=float32,compute=float16,output=float32") if half else None
-            self._step = amp.TrainStep(loss, self.optimizer, self.scaler, policy=policy)
-            self._network = amp.autocast(network, policy) if half else network
-        else:
-            if half:
-                network.to_float(ms.float16)
-            self._step = nn.TrainOneStepCell(loss, self.optimizer)
-            self._network = network
+        made = step.cells(Loss(network), network, self.optimizer, request)
+        self._step, self._network, self.scaler = made.step, made.network, made.scaler
         if self.bucketing:
             self._step = self._bucketed(self._step, _RAGGED_TRAINING, BATCH)
             self._network = self._bucketed(self._network, _RAGGED, EVALUATION_BATCH, outputs={0: "documents"})
@@ -203,12 +191,6 @@ class _Trainer:
     def _bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
         buckets = {"documents": shapes.Buckets([batch]), "nodes": self.documents.buckets}
         return shapes.bucketed(cell, axes=axes, buckets=buckets, outputs=outputs)
-
-    @property
-    def slots(self) -> list[ms.Parameter]:
-        """The optimizer's own parameters."""
-        own = {id(parameter) for parameter in self.optimizer.parameters}
-        return [parameter for parameter in self.optimizer.get_parameters() if id(parameter) not in own]
 
     @property
     def graphs(self) -> int:
@@ -236,12 +218,7 @@ class _Trainer:
         keep_readout = dropout(random, (len(documents), HIDDEN), DROPOUT)
         labels, weights = self.documents.labels[documents], np.ones(len(documents), np.float32)
         arrays = (nodes, adjacency, mask, keep_features, keep_readout, labels, weights)
-        result = self._step(*map(Tensor, arrays))
-        if self.scaler is None:
-            loss = float(result)
-            return training.Step(loss, overflowed=not math.isfinite(loss))
-        result = amp.StepResult(*result)  # a step inside a bucketed cell returns its fields as a tuple
-        return training.Step(float(result.loss), overflowed=not bool(result.finite))
+        return step.run(self._step, arrays)
 
     def evaluate(self, documents: np.ndarray) -> tuple[float, float]:
         """Accuracy and mean cross entropy over some documents."""

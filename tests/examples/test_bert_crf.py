@@ -19,7 +19,7 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_
 
 from examples.bert_crf import predict
 from examples.bert_crf.__main__ import main
-from examples.bert_crf.train import learning_rates
+from examples.common.step import learning_rates
 
 MODULE = "examples.bert_crf"
 

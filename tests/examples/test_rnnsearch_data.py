@@ -61,7 +61,7 @@ def test_a_damaged_archive_is_named(tmp_path):
     folder = write(tmp_path / "corpus", **{**FILES, "train_de": "x\n"})
     (folder / "train.de").unlink()
     (folder / "train.de.gz").write_bytes(gzip.compress(b"A B\nC\n")[:-6])
-    with pytest.raises(DataError, match=r"train\.de\.gz: cannot be read"):
+    with pytest.raises(DataError, match=r"train\.de\.gz: damaged"):
         data.read_folder(folder, "en", "de")
 
 
