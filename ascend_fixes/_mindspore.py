@@ -153,22 +153,31 @@ def abandon_compilation() -> None:
 
 def graph_inputs(cell: mindspore.nn.Cell, phase: str) -> dict[str, str]:
     """The inputs of a compiled graph of a cell, parameters left out: ``{"ids": "Int32[2, 8]"}``."""
-    from mindspore.train import anf_ir_pb2
-
-    model = anf_ir_pb2.ModelProto()
-    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(phase, "anf_ir", False))
     parameters = {parameter.name for parameter in cell.get_parameters()}
     return {
-        parameter.name: _proto_type_text(anf_ir_pb2, parameter.type)
-        for parameter in model.graph.parameters
+        parameter.name: _proto_type_text(parameter.type)
+        for parameter in _graph(cell, phase).parameters
         if parameter.name not in parameters
     }
 
 
-def _proto_type_text(schema: Any, kind: Any) -> str:
+def _graph(cell: mindspore.nn.Cell, phase: str) -> Any:
+    """A compiled graph of a cell, as MindSpore describes it in its protocol `anf_ir`."""
+    model = _graph_schema().ModelProto()
+    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(phase, "anf_ir", False))
+    return model.graph
+
+
+def _graph_schema() -> Any:
+    from mindspore.train import anf_ir_pb2  # slow to import, and seldom wanted
+
+    return anf_ir_pb2
+
+
+def _proto_type_text(kind: Any) -> str:
     """``Int32[2, 8]`` for a Tensor; the type's own name, as Int64, for a scalar."""
-    tensor = kind.data_type == schema.DT_TENSOR
-    name = schema.DataType.Name(kind.tensor_type.elem_type if tensor else kind.data_type)
+    tensor = kind.data_type == _graph_schema().DT_TENSOR
+    name = _graph_schema().DataType.Name(kind.tensor_type.elem_type if tensor else kind.data_type)
     text = name.replace("DT_", "").capitalize()
     return f"{text}[{', '.join(str(dim.size) for dim in kind.tensor_type.shape.dim)}]" if tensor else text
 
@@ -187,7 +196,7 @@ _VOLATILE = frozenset(
     """
     __compile_cell_hook__ __parse_method__ _cell_init_args _compile_cache _compile_phase _compiled _create_time
     _exist_names _exist_objs _has_mutable_args_list _id _init_flag _is_check_and_refresh _lazy_construct_sig
-    _mutable_flags _param_prefix _parameter_layout_dict _phase_cache _scope arguments_key cls_name compile
+    _mutable_flags _param_prefix _parameter_layout_dict _phase_cache _scope arguments_key check_names cls_name compile
     compile_phase current_phase is_top_cell sequence_modified
     """.split()
 )
@@ -427,18 +436,11 @@ def operator_names() -> frozenset[str]:
 
 def graph_scopes(cell: mindspore.nn.Cell) -> list[tuple[str, str]]:
     """The operators of a cell's latest graph with the path of the cell they sit in: ``("Exp", "Default/net-Net")``."""
-    from mindspore.train import anf_ir_pb2
-
-    model = anf_ir_pb2.ModelProto()
-    phase = compiled_phases(cell)[-1]
-    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(phase, "anf_ir", False))
-    return [(node.op_type, node.scope) for node in model.graph.node]
+    return [(node.op_type, node.scope) for node in _graph(cell, compiled_phases(cell)[-1]).node]
 
 
 def has_fusion_compiler() -> bool:
     """Whether the wheel brings AKG, the compiler of fused kernels, for this backend; Ascend's is part of CANN."""
-    from pathlib import Path
-
     if backend() != "CPU":
         return True
     return (Path(mindspore.__file__).parent / "lib" / "plugin" / "cpu" / "libakg.so").exists()
@@ -463,27 +465,26 @@ def graph_operators(cell: mindspore.nn.Cell) -> list[tuple[str, list[tuple[int, 
     Of the attributes only those that are one string, number or truth value; ``primitive_target`` tells where
     an operator was placed by hand.
     """
-    from mindspore.train import anf_ir_pb2
-
-    model = anf_ir_pb2.ModelProto()
-    phase = compiled_phases(cell)[-1]
-    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(phase, "anf_ir", False))
     return [
-        (node.op_type, list(_proto_shapes(anf_ir_pb2, node.output_type)), _proto_attributes(anf_ir_pb2, node))
-        for node in model.graph.node
+        (node.op_type, list(_proto_shapes(node.output_type)), _proto_attributes(node))
+        for node in _graph(cell, compiled_phases(cell)[-1]).node
     ]
 
 
-def _proto_shapes(schema: Any, kind: Any) -> Any:
+def _proto_shapes(kind: Any) -> Any:
     """The shapes of the Tensors in a type."""
-    if kind.data_type == schema.DT_TENSOR:
+    if kind.data_type == _graph_schema().DT_TENSOR:
         yield tuple(dim.size for dim in kind.tensor_type.shape.dim)
     for part in kind.sequence_type.elem_types:
-        yield from _proto_shapes(schema, part)
+        yield from _proto_shapes(part)
 
 
-def _proto_attributes(schema: Any, node: Any) -> dict[str, Any]:
-    fields = {schema.DT_STRING: "str_val", schema.DT_BOOL: "bool_val", schema.DT_INT64: "int_val"}
+def _proto_attributes(node: Any) -> dict[str, Any]:
+    fields = {
+        _graph_schema().DT_STRING: "str_val",
+        _graph_schema().DT_BOOL: "bool_val",
+        _graph_schema().DT_INT64: "int_val",
+    }
     return {
         attribute.name: getattr(attribute.value, fields[attribute.value.dtype])
         for attribute in node.attribute
@@ -494,8 +495,6 @@ def _proto_attributes(schema: Any, node: Any) -> dict[str, Any]:
 @functools.cache
 def aicpu_operators() -> frozenset[str]:
     """Operators that Ascend runs on its AICPU, by the names of the wheel's own table without underscores: ``nonzero``."""
-    from pathlib import Path
-
     folder = Path(mindspore.__file__).parent / "ops" / "_op_impl" / "aicpu"
     return frozenset(path.stem.replace("_", "") for path in folder.glob("*.py") if not path.stem.startswith("__"))
 
@@ -558,25 +557,21 @@ def graph_transfers(cell: mindspore.nn.Cell) -> list[tuple[str, int]]:
 
     Shapes known only when run count as nothing.
     """
-    from mindspore.train import anf_ir_pb2
-
-    model = anf_ir_pb2.ModelProto()
-    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(compiled_phases(cell)[-1], "anf_ir", False))
-    graph = model.graph
-    sizes = {parameter.name: _proto_bytes(anf_ir_pb2, parameter.type) for parameter in graph.parameters}
-    sizes.update((node.name, _proto_bytes(anf_ir_pb2, node.output_type)) for node in graph.node)
+    graph = _graph(cell, compiled_phases(cell)[-1])
+    sizes = {parameter.name: _proto_bytes(parameter.type) for parameter in graph.parameters}
+    sizes.update((node.name, _proto_bytes(node.output_type)) for node in graph.node)
     return [
         (node.op_type, sizes[node.name] + sum(sizes.get(source.name, 0) for source in node.input))
         for node in graph.node
-        if _proto_attributes(anf_ir_pb2, node).get("primitive_target") == "CPU"
+        if _proto_attributes(node).get("primitive_target") == "CPU"
     ]
 
 
-def _proto_bytes(schema: Any, kind: Any) -> int:
+def _proto_bytes(kind: Any) -> int:
     """Bytes of the Tensors in a type."""
-    total = sum(_proto_bytes(schema, part) for part in kind.sequence_type.elem_types)
-    if kind.data_type == schema.DT_TENSOR:
-        bits = re.search(r"\d+$", schema.DataType.Name(kind.tensor_type.elem_type))
+    total = sum(_proto_bytes(part) for part in kind.sequence_type.elem_types)
+    if kind.data_type == _graph_schema().DT_TENSOR:
+        bits = re.search(r"\d+$", _graph_schema().DataType.Name(kind.tensor_type.elem_type))
         count = 1
         for dim in kind.tensor_type.shape.dim:
             count *= max(0, dim.size)
@@ -641,7 +636,8 @@ def copy_with_children(cell: Any, children: dict[str, Any]) -> Any:
         return value
 
     twin = copy.copy(cell)
-    state = {name: substitute(value) for name, value in cell.__dict__.items()}
+    hooks = ("compile", "check_names")  # set on one cell by `shapes.graphs` and `host.placement`, for that cell
+    state = {name: substitute(value) for name, value in cell.__dict__.items() if name not in hooks}
     state["_cells"] = type(cell._cells)({**cell._cells, **children})
     state["_params"] = cell._params.copy()
     state.update(_compile_cache=None, _phase_cache=None, _compile_phase=None)

@@ -19,6 +19,7 @@ from typing import Any, Callable, Optional, Union
 
 from mindspore import nn
 
+from ascend_fixes import _mindspore
 from ascend_fixes.shapes.bucketed import bucketing_of
 from ascend_fixes.shapes.compile_cache import CompileCache, CompileCacheError, clean_up
 from ascend_fixes.shapes.graphs import argument_names, compiling_cell
@@ -104,7 +105,7 @@ def warm(
 def _fork(cell: nn.Cell, bucketing: Any, args: tuple, sizes: dict[str, int], cache: CompileCache) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
+    pid = _mindspore.fork()
     if pid:
         return pid
     status = 1
