@@ -286,3 +286,21 @@ def test_mistakes_are_named():
     ):
         with pytest.raises(error, match=text):
             TrainStep(*arguments)
+
+
+def test_several_losses_have_a_scale_each():
+    """Two losses over one network: an overflow of one backs off its own scale, and the other goes on."""
+    ms.set_seed(0)
+    net = Injected()
+    first, second = (
+        TrainStep(net, nn.SGD(net.trainable_params(), 0.01), LossScaler(scale, minimum=1.0)).set_train()
+        for scale in (64.0, 16.0)
+    )
+    before = snapshot(first)
+    for _ in range(2):
+        assert not bool(first(IDS, faults(0, np.inf)).updated)
+    assert all(np.array_equal(value, before[name]) for name, value in snapshot(first).items())
+    assert second(IDS, GOOD).event == "updated"
+    assert (first.scaler.value, second.scaler.value) == (16.0, 16.0)  # 64 halved twice, 16 as it was
+    assert first(IDS, GOOD).event == "updated"
+    assert not np.array_equal(net.last.weight.asnumpy(), before["last.weight"])

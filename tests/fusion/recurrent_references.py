@@ -100,8 +100,8 @@ def differences(function, values, step=1e-6):
 class Everything(nn.Cell):
     """The first output, and the gradients of its weighted sum by the first input and the parameters.
 
-    From one call of the layer: a graph that holds a loop over parameters twice, with a gradient and without, does not
-    compile ("Illegal AnfNode for evaluating").
+    The layer is called once: MindSpore 2.10.0 does not compile the GRU's loop in a graph that takes its gradient, calls
+    it again and unpacks its tuple under an ``if`` ("Illegal AnfNode for evaluating").
     """
 
     def __init__(self, layer):
@@ -133,13 +133,10 @@ class WeightedFirst(nn.Cell):
 
     def __init__(self, layer):
         super().__init__(auto_prefix=False)
-        self.layer = layer
+        self.both = WeightedAndFirst(layer)
 
     def construct(self, weighting, *inputs):
-        outputs = self.layer(*inputs)
-        if isinstance(outputs, tuple):
-            outputs = outputs[0]
-        return (outputs.astype(weighting.dtype) * weighting).sum()
+        return self.both(weighting, *inputs)[0]
 
 
 class Gradients(nn.Cell):

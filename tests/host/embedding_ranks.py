@@ -9,25 +9,19 @@ import sys
 
 import mindspore
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from embedding_cells import FIRST, WithWeight
+from mindspore import Tensor, nn
 from mindspore.communication import get_rank, init
 
 from ascend_fixes.amp import LossScaler, TrainStep
 from ascend_fixes.host import Embedding
 
-FIRST = np.random.default_rng(1).normal(size=(10, 4)).astype(np.float32)
-WEIGHTS = np.random.default_rng(2).normal(size=(4,)).astype(np.float32)
 IDS = np.random.default_rng(3).integers(0, 10, (5, 2, 6))  # step, rank, batch
 SKIPPED = 3  # the step in which the second rank's loss is infinite
 
 
-class Net(nn.Cell):
+class Net(WithWeight):
     """A mean loss over looked-up rows, with a weight of its own."""
-
-    def __init__(self, embedding):
-        super().__init__()
-        self.embedding = embedding
-        self.weight = Parameter(Tensor(WEIGHTS), name="weight")
 
     def construct(self, ids, factor):
         return ((self.embedding(ids) * self.weight) ** 2 * factor).mean()

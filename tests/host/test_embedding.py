@@ -12,23 +12,16 @@ import mindspore
 import mindspore.dataset as ds
 import numpy as np
 import pytest
+from embedding_cells import FIRST, WEIGHTS, WithWeight
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore import Parameter, Tensor, nn, ops
 
 from ascend_fixes.host import Embedding, EmbeddingError, FileError
 
-FIRST = np.random.default_rng(1).normal(size=(10, 4)).astype(np.float32)
-WEIGHTS = np.random.default_rng(2).normal(size=(4,)).astype(np.float32)
 
-
-class Net(nn.Cell):
+class Net(WithWeight):
     """A loss over looked-up rows, with a weight of its own."""
-
-    def __init__(self, embedding):
-        super().__init__()
-        self.embedding = embedding
-        self.weight = Parameter(Tensor(WEIGHTS), name="weight")
 
     def construct(self, ids, factor):
         return ((self.embedding(ids) * self.weight) ** 2 * factor).sum()

@@ -12,6 +12,7 @@ import mindspore
 import mindspore.dataset as ds
 import numpy as np
 import pytest
+from embedding_cells import FIRST, WEIGHTS, WithWeight
 from mindspore import Parameter, Tensor, nn
 
 import ascend_fixes
@@ -19,17 +20,9 @@ from ascend_fixes import shapes
 from ascend_fixes.amp import LossScaler, TrainStep
 from ascend_fixes.host import Embedding, EmbeddingError
 
-FIRST = np.random.default_rng(1).normal(size=(10, 4)).astype(np.float32)
-WEIGHTS = np.random.default_rng(2).normal(size=(4,)).astype(np.float32)
 
-
-class Net(nn.Cell):
+class Net(WithWeight):
     """A masked loss over looked-up rows, with a weight of its own; ``factor`` injects an overflow."""
-
-    def __init__(self, embedding):
-        super().__init__()
-        self.embedding = embedding
-        self.weight = Parameter(Tensor(WEIGHTS), name="weight")
 
     def construct(self, ids, mask, factor):
         rows = self.embedding(ids) * self.weight
