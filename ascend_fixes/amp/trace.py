@@ -96,7 +96,7 @@ def trace_overflow(cell: nn.Cell, *inputs: Any, policy: Optional[Policy] = None,
     """Run ``cell`` and its gradient on one batch and name the first operation whose result or gradient is not finite.
 
     Results of float16 at its limit, 65504, count as well: that is how a saturating device shows an overflow. A
-    float32 result that holds no other than negative infinities is taken for a mask. In the backward
+    float32 result (not a gradient) that holds no other than negative infinities is taken for a mask. In the backward
     pass the operation named is the one that computed the gradient, or, where its result is only cast down, the one
     in float16 that receives it: what to take out of float16.
 
@@ -165,14 +165,14 @@ def _finite(value: Any) -> bool:
     return bool(np.isfinite(value.asnumpy().astype(np.float64)).all()) if isinstance(value, Tensor) else True
 
 
-def _out_of_range(value: Tensor) -> Optional[float]:
-    """The first value that left the range of its type; None where none did."""
+def _out_of_range(value: Tensor, masks: bool) -> Optional[float]:
+    """The first value that left the range of its type; None where none did, or where ``masks`` are let through."""
     array = value.asnumpy() if value.dtype != mindspore.bfloat16 else value.astype(mindspore.float32).asnumpy()
     if value.dtype == mindspore.float16:
         bad = ~(np.abs(array) < FLOAT16_LIMIT)
     else:
         bad = ~np.isfinite(array)
-        if np.all(array[bad] == -np.inf):  # a mask, or the logarithm of zero
+        if masks and np.all(array[bad] == -np.inf):  # a mask, or the logarithm of zero
             return None
     return float(array[bad].flat[0]) if bad.any() else None
 
@@ -238,7 +238,7 @@ class _Trace:
             self._found(event, value)
 
     def _found(self, event: _Event, value: Tensor) -> bool:
-        bad = _out_of_range(value)
+        bad = _out_of_range(value, masks=not self.backward)  # no gradient is meant to be infinite
         if bad is None:
             return False
         event.value, event.dtype, self.overflow = bad, value.dtype, event

@@ -71,14 +71,23 @@ def test_names_the_backward_overflow_of_too_large_a_scale(model, cell, parameter
         assert report.operator == "MatMul" and f'fp32=["{cell}"]' in str(report)
 
 
+@pytest.mark.parametrize("factor", [np.inf, -np.inf, np.nan])
 @pytest.mark.parametrize("where, parameter", [(0, "table.embedding_table"), (1, "first.bias"), (2, "last.bias")])
-def test_names_the_operation_whose_gradient_is_wrong(where, parameter):
+def test_names_the_operation_whose_gradient_is_wrong(where, parameter, factor):
     factors = np.ones(3, np.float32)
-    factors[where] = np.inf
+    factors[where] = factor
     ids = Tensor(np.array([[1, 2], [3, 3]]), ms.int32)
     report = trace_overflow(Injected(), ids, Tensor(factors), policy=None)
     assert (report.phase, report.operator, report.parameter) == ("backward", "GradientFault", parameter)
     assert f"faults[{where}]" in report.text and "lower the loss scale" not in str(report.parameters)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_gradients_that_are_all_of_one_infinity_are_no_mask(sign):
+    net, factors = Injected(), np.array([1, 1, np.inf], np.float32)
+    net.last.bias.set_data(Tensor(np.full(3, 9.0 * sign), ms.float32))
+    report = trace_overflow(net, Tensor(np.array([[1, 2], [3, 3]]), ms.int32), Tensor(factors))
+    assert (report.operator, report.value) == ("GradientFault", sign * np.inf)
 
 
 def test_nothing_is_changed_and_nothing_is_found_in_a_sound_cell():
