@@ -1,6 +1,6 @@
 """Fusion as it is, fusion under `patch("fusion")`, and no fusion: drift, step times, and compile times of GRU and CRF.
 
-    python -m benchmarks.fusion [--only train,cures,compile,bisect] [--steps 32] [--rounds 2]
+    python -m benchmarks.fusion [--only train,steps,cures,compile,bisect] [--steps 32] [--rounds 2]
                                 [--models bert,rnnsearch] [--lengths 16,32,64,128,256] [--json FILE]
 
 Parts:
@@ -10,6 +10,8 @@ Parts:
   largest value (NaN: 1e300). ``nudged`` is a control: unfused, from weights that differ by 1e-7 of their
   value; drift as large as its own is rounding and no defect. Step times are medians of all steps but the first, the
   smaller of the rounds, which take turns.
+* ``steps``: one process per model holds it unfused, fused and patched, and the three take turns, step by step: median
+  seconds, and the median and quartiles of a patched step over the fused one before it.
 * ``cures``: a BERT training step under other flags that give the right gradient for F1.
 * ``compile``: seconds to compile and run once the gradient of `fusion.GRU`, `mindspore.nn.GRU` and `fusion.CRF`,
   unfused, and the median seconds of the runs after it.
@@ -34,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-PARTS = ("train", "cures", "compile", "bisect")
+PARTS = ("train", "steps", "cures", "compile", "bisect")
 VARIANTS = ("unfused", "nudged", "fused", "patched")
 FLAGS = {
     "no Transpose": "--disable_cluster_ops=Transpose",
@@ -49,6 +51,7 @@ SEARCHES = {
     "two guilty": ("benchmarks.fusion_searches:two_guilty", {"rtol": 1e-5}),
     "float16 GRU": ("benchmarks.fusion_searches:float16_gru", {}),
     "lowered casts": ("benchmarks.fusion_searches:lowered_casts", {}),
+    "scheduled Adam": ("benchmarks.fusion_searches:scheduled_adam", {"grad": False}),
 }
 
 
@@ -86,6 +89,35 @@ def train(model: str, variant: str, steps: int, weights: str) -> dict[str, Any]:
         seconds.append(time.perf_counter() - start)
     np.savez(weights, **{parameter.name: parameter.asnumpy() for parameter in trained})
     return {"first": seconds[0], "step": float(np.median(seconds[1:])), "losses": losses}
+
+
+def turns(model: str, rounds: int) -> dict[str, Any]:
+    """Seconds of a step unfused, fused and patched, taken in turns, and patched over fused."""
+    import mindspore as ms
+
+    import ascend_fixes
+    from benchmarks.fusion_model import MODELS
+
+    ms.set_device("CPU")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    made = {}
+    for variant in ("unfused", "fused", "patched"):  # what holds when a graph is compiled is what it keeps
+        ms.set_context(enable_graph_kernel=variant != "unfused")
+        if variant == "patched":
+            ascend_fixes.patch("fusion")
+        step, inputs = MODELS[model]()
+        float(step(*inputs))
+        made[variant] = step, inputs
+    taken: dict[str, list[float]] = {variant: [] for variant in made}
+    for _ in range(rounds):
+        for variant, (step, inputs) in made.items():
+            start = time.perf_counter()
+            float(step(*inputs))
+            taken[variant].append(time.perf_counter() - start)
+    ratios = np.array(taken["patched"]) / np.array(taken["fused"])
+    low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
+    medians = {variant: float(np.median(seconds)) for variant, seconds in taken.items()}
+    return {**medians, "patched over fused": float(middle), "quartiles": [float(low), float(high)]}
 
 
 def compile_seconds(layer: str, length: int) -> dict[str, float]:
@@ -167,6 +199,11 @@ def train_part(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def steps_part(options: argparse.Namespace) -> dict[str, Any]:
+    """Steps in turns."""
+    return {model: in_process("turns", model, 40) for model in options.models}
+
+
 def drift(got: np.ndarray, wanted: np.ndarray, scale: float) -> float:
     """The largest difference over ``scale``; 1e300 where there is NaN."""
     largest = float(np.max(np.abs(got - wanted)) / max(scale, 1e-30))
@@ -227,7 +264,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = {"type": lambda text: text.split(",")}
     parser.add_argument("--only", default=list(PARTS), **names)
-    parser.add_argument("--models", default=["bert", "bert/Adam", "rnnsearch", "float16 GRU"], **names)
+    parser.add_argument(
+        "--models", default=["bert", "bert/Adam", "bert/Adam warm-up", "rnnsearch", "float16 GRU"], **names
+    )
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--lengths", type=lambda text: [*map(int, text.split(","))], default=[16, 32, 64, 128, 256])
@@ -236,12 +275,22 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         function, arguments = options.child
-        print(json.dumps({f.__name__: f for f in (train, compile_seconds, search)}[function](*json.loads(arguments))))
+        print(
+            json.dumps(
+                {f.__name__: f for f in (train, turns, compile_seconds, search)}[function](*json.loads(arguments))
+            )
+        )
         return
     unknown = set(options.only) - set(PARTS)
     if unknown:
         parser.error(f"--only takes {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
-    parts = {"train": train_part, "cures": cures_part, "compile": compile_part, "bisect": bisect_part}
+    parts = {
+        "train": train_part,
+        "steps": steps_part,
+        "cures": cures_part,
+        "compile": compile_part,
+        "bisect": bisect_part,
+    }
     for part in options.only:
         found = {part: parts[part](options)}
         show(found)

@@ -13,13 +13,16 @@ from benchmarks import shapes_bert
 from examples.rnnsearch.model import Loss, RNNSearch, Sizes
 
 
-def bert(batch: int = 16, length: int = 24, adam: bool = False) -> tuple[nn.Cell, tuple[Tensor, ...]]:
-    """A training step of the 4-layer BERT of the shapes benchmark, and its inputs: a batch of full rows."""
+def bert(batch: int = 16, length: int = 24, adam: Any = None) -> tuple[nn.Cell, tuple[Tensor, ...]]:
+    """A training step of the 4-layer BERT of the shapes benchmark, and its inputs: a batch of full rows.
+
+    With Adam at the rate ``adam``, a number or a schedule; without, with momentum.
+    """
     rng = np.random.default_rng(0)
     loss = shapes_bert.Classifier()
     _seed_weights(loss, rng)
     weights = loss.trainable_params()
-    step = nn.TrainOneStepCell(loss, nn.Adam(weights, 1e-4) if adam else nn.Momentum(weights, 1e-2, 0.9)).set_train()
+    step = nn.TrainOneStepCell(loss, nn.Adam(weights, adam) if adam else nn.Momentum(weights, 1e-2, 0.9)).set_train()
     places = np.tile(np.arange(length, dtype=np.int32), (batch, 1))
     return step, (
         _ids(rng, shapes_bert.VOCABULARY, batch, length), Tensor(places), _ones(batch, length), _ids(rng, 8, batch),
@@ -79,7 +82,8 @@ def float16_gru(batch: int = 4, length: int = 10) -> tuple[nn.Cell, tuple[Tensor
 
 
 MODELS = {
-    "attention": attention, "bert": bert, "bert/Adam": lambda: bert(adam=True), "rnnsearch": rnnsearch,
+    "attention": attention, "bert": bert, "bert/Adam": lambda: bert(adam=1e-4),
+    "bert/Adam warm-up": lambda: bert(adam=[1e-4 * min(1.0, (step + 1) / 8) for step in range(100)]), "rnnsearch": rnnsearch,
     "float16 GRU": float16_gru,
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from mindspore import Tensor, nn, ops
 from ascend_fixes.defects.f1_transpose_gradient import Attention
 from ascend_fixes.defects.f2_gru_nan import UnrolledGRU
 from ascend_fixes.defects.f6_fused_casts import Block
+from ascend_fixes.defects.f7_adam_twice import Linear
 from benchmarks.fusion_model import bert
 
 ms.set_device("CPU")
@@ -53,7 +54,7 @@ def bert_loss() -> tuple:
 
 def bert_step() -> tuple:
     """A whole training step with Adam, compared by its updates; guilty: Transpose."""
-    step, inputs = bert(adam=True)
+    step, inputs = bert(adam=1e-4)
     return (step, *inputs)
 
 
@@ -76,3 +77,9 @@ def float16_gru() -> tuple[nn.Cell, Tensor]:
 def lowered_casts() -> tuple[nn.Cell, Tensor]:
     """The failing compiler of F6; guilty: Cast."""
     return ms.amp.auto_mixed_precision(Block(), "auto"), _normal(24, 32)
+
+
+def scheduled_adam() -> tuple[nn.Cell, Tensor]:
+    """The two updates a step of F7, where nothing else fuses; guilty: Reshape, or the expansion of Adam."""
+    net = Linear()
+    return nn.TrainOneStepCell(net, nn.Adam(net.trainable_params(), [0.1, 0.2, 0.3])).set_train(), _normal(4)

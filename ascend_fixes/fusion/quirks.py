@@ -98,6 +98,17 @@ _QUIRKS = (
         verified=True,
     ),
     Quirk(
+        keep_out=("expand:Adam",),
+        backends=("CPU",),
+        since=(2, 7),
+        before=(2, 11),
+        dtypes=("float32",),
+        symptom="Adam at a rate from a schedule is expanded, fused with a Reshape and run twice",
+        source="F7",
+        removal="the probe of F7 counts one update a step",
+        verified=True,
+    ),
+    Quirk(
         keep_out=("cluster:Pow", "cluster:Select"),
         backends=("Ascend",),
         since=(),

@@ -87,7 +87,7 @@ def test_the_gradient_of_a_jit_function_in_pynative_mode(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("id_", ["F1", "F2", "F3", "F4", "F5", "F6"])
+@pytest.mark.parametrize("id_", ["F1", "F2", "F3", "F4", "F5", "F6", "F7"])
 def test_defect_and_cure(id_, tmp_path):
     assert catalogue()[id_].patch is not None
     present, evidence = run(["-c", _PROBE, id_, "plain"], tmp_path)
