@@ -33,6 +33,7 @@ from examples.common import command_line, variants  # noqa: E402
 from examples.common.batches import chunks  # noqa: E402
 from examples.common.pretrained import MINILM, locate  # noqa: E402
 from examples.common.randomness import Stream, generator  # noqa: E402
+from examples.common.step import learning_rates  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "bert_crf_wnut17.json"
 RUNS = ROOT / "runs" / "benchmark-bert-crf"
@@ -80,6 +81,7 @@ def _here(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
         "precision": "float32",
         "fused": False,
         "epochs": epochs,
+        "limit": None,
         "seed": seed,
     }
     result = variants.run(train.MODULE, request, RUNS / f"seed{seed}-epochs{epochs}", resume=True)
@@ -105,7 +107,7 @@ def _torch(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
     optimizer = torch.optim.Adam([{"params": encoder}, {"params": top}], betas=(0.9, 0.999), eps=1e-8)
     training = setting.parts["train"]
     steps = epochs * math.ceil(len(training) / setting.batch)
-    rates = list(zip(train.learning_rates(train.FINE_TUNING, steps), train.learning_rates(train.ON_TOP, steps)))
+    rates = list(zip(learning_rates(train.FINE_TUNING, steps), learning_rates(train.ON_TOP, steps)))
     widths = _widths(setting, epochs)
     history: list[dict[str, float]] = []
     best: tuple[float, Any] = (-1.0, None)

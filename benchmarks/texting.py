@@ -73,6 +73,7 @@ def _run(data: Path, corpus: str, seed: int, variant: command_line.Variant) -> d
         "precision": variant.precision,
         "fused": False,
         "epochs": EPOCHS,
+        "limit": None,
         "seed": seed,
         "cache": str(RUNS.parent / "cache"),
     }

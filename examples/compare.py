@@ -22,16 +22,32 @@ from examples.common import command_line, comparison, variants
 from examples.common.errors import ExampleError, UsageError
 from examples.common.files import write_atomically
 
-__all__ = ["CELLS", "MODELS", "Cell", "main", "seconds_to", "verdicts"]
+__all__ = ["CELLS", "MODELS", "Cell", "Model", "arguments", "cells", "main", "seconds_to", "verdicts"]
 
 Row = dict[str, Any]
 
-# Corpora that --data holds, by model.
+
+@dataclass(frozen=True)
+class Model:
+    """How a model is compared.
+
+    Attributes:
+        corpus: the folder of --data that holds its real corpus.
+        files: its options that name files of --data.
+        epochs, limit: of the short comparison on built-in data, which still shows every defect and takes minutes.
+    """
+
+    corpus: str
+    epochs: int
+    limit: int
+    files: tuple[tuple[str, str], ...] = ()
+
+
 MODELS = {
-    "albert": "mrc/squad",
-    "rnnsearch": "mt/multi30k_en_de",
-    "bert_crf": "ner/wnut17",
-    "texting": "textclass/mr",
+    "albert": Model("mrc/squad", 2, 1500, (("--vocabulary", "vocab/albert-30k-clean.vocab"),)),
+    "rnnsearch": Model("mt/multi30k_en_de", 3, 2000),
+    "bert_crf": Model("ner/wnut17", 1, 1500),
+    "texting": Model("textclass/mr", 3, 2000),
 }
 
 
@@ -66,19 +82,20 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     add = parser.add_argument
     add("--models", metavar="LIST", default=",".join(MODELS), help="some of them (default: %(default)s)")
     add("--families", metavar="LIST", default="all", help="cells of these families only, and plain (default: all)")
-    add("--data", metavar="DIR", type=Path, help="real corpora, in the folders that the README names; needs --full")
-    add("--full", action="store_true", help="train on the real corpora as long as the examples do; hours")
-    add("--epochs", type=command_line.positive, metavar="N", help="passes over the data (default: each example's own)")
+    add("--cells", metavar="LIST", help="only these, separated by ';' (default: every cell of the families)")
+    add("--data", metavar="DIR", type=Path, help="real corpora, in the folders that the README names")
+    add("--full", action="store_true", help="train as long, and on as much, as the examples do; on real corpora, hours")
+    add("--epochs", type=command_line.positive, metavar="N", help="passes over the data")
+    add("--limit", type=command_line.positive, metavar="N", help="training examples of each model")
     add("--seed", type=command_line.natural, metavar="N", default=0, help="of everything random (default: 0)")
     add("--output", metavar="DIR", type=Path, default=Path("runs/compare"), help="default: %(default)s")
     add("--json", metavar="FILE", type=Path, help="write the results to FILE as well")
     add("--resume", action="store_true", help="keep the cells that have finished, and go on")
     options = parser.parse_args(arguments)
     try:
-        models, cells = _models(options.models), _cells(options.families)
-        if options.full != (options.data is not None):
-            raise UsageError("--data and --full go together: the real corpora take hours")
-        rows = [_run(model, cell, options) for model in models for cell in cells]
+        names, chosen = _models(options.models), cells(options.families, options.cells)
+        models = {name: _checked(name, options) for name in names}  # all, before the first is trained
+        rows = [_run(*model, cell, options) for model in models.values() for cell in chosen]
     except KeyboardInterrupt:
         print("\ninterrupted; go on with --resume", file=sys.stderr)
         return 130
@@ -99,28 +116,50 @@ def _models(text: str) -> list[str]:
     return names
 
 
-def _cells(families: str) -> list[Cell]:
-    """The cells that show these families, and those that they are compared with."""
+def cells(families: str, chosen: Optional[str]) -> list[Cell]:
+    """The cells that show these families, or those that were chosen, and those that they are compared with."""
     wanted = set(command_line.parse_fixes(families))
     kept = [cell for cell in CELLS if cell.fixes and set(cell.fixes) <= wanted]
+    if chosen is not None:
+        by_name = {cell.name: cell for cell in CELLS}
+        names = [name.strip() for name in chosen.split(";")]
+        for name in names:
+            if name not in by_name:
+                raise UsageError(f"--cells {chosen}: there is no {name!r}; choose from {'; '.join(by_name)}")
+        kept = [by_name[name] for name in names]
     needed = {"plain", *(cell.against for cell in kept)}
     return [cell for cell in CELLS if cell in kept or cell.name in needed]
 
 
-def _run(model: str, cell: Cell, options: argparse.Namespace) -> Row:
-    """Train one model in one cell."""
+def _checked(model: str, options: argparse.Namespace) -> tuple[comparison.Example, comparison.Options]:
+    """The model's example and its options, whose files have been read."""
     example = importlib.import_module(f"examples.{model}.__main__").example()
-    given = ["--seed", str(options.seed), "--output", str(options.output / model / _slug(cell.name))]
-    if options.data:
-        given += ["--data", str(options.data / MODELS[model])]
-    if options.epochs:
-        given += ["--epochs", str(options.epochs)]
-    settled = {**comparison.settled(example, given), "fused": "on" if cell.fused else "off"}
-    settled["resume"] = str(options.output) if options.resume else None
+    settled = comparison.settled(example, arguments(MODELS[model], options))
     example.check(settled)
-    print(f"{model}: {cell.name}", flush=True)
+    return example, settled
+
+
+def _run(example: comparison.Example, settled: comparison.Options, cell: Cell, options: argparse.Namespace) -> Row:
+    """Train one model in one cell."""
+    output = options.output / example.name / _slug(cell.name)
+    resume = str(options.output) if options.resume else None
+    settled = {**settled, "fused": "on" if cell.fused else "off", "output": str(output), "resume": resume}
+    print(f"{example.name}: {cell.name}", flush=True)
     row = comparison.run_variant(example, settled, command_line.Variant(cell.fixes, cell.precision))
-    return {**row, "model": model, "cell": cell.name, "against": cell.against}
+    return {**row, "model": example.name, "cell": cell.name, "against": cell.against}
+
+
+def arguments(model: Model, options: argparse.Namespace) -> list[str]:
+    """What the model's own command line is given."""
+    given = {"--seed": options.seed}
+    if options.data:
+        given["--data"] = options.data / model.corpus
+        given.update((option, options.data / path) for option, path in model.files)
+    for name in ("epochs", "limit"):
+        chosen = getattr(options, name) or (None if options.full else getattr(model, name))
+        if chosen:
+            given[f"--{name}"] = chosen
+    return [str(part) for pair in given.items() for part in pair]
 
 
 def _slug(name: str) -> str:

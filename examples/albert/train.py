@@ -69,7 +69,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
     vocabulary, shape = given.vocabulary, given.shape
     sets = {**dict(zip(_TRAINING, data.split(given.corpus.train, seed))), **given.tests}
     parts = {name: Part.of(questions, vocabulary, shape) for name, questions in sets.items()}
-    numbers = _trainable(parts["train"], given, request["variant"])
+    numbers = _trainable(parts["train"], given, request["variant"])[: request["limit"]]
     network = Albert(given.config, generator(seed, Stream.WEIGHTS), safe="fusion" in fixes)
     assign(network, given.weights)
     steps = request["epochs"] * math.ceil(len(numbers) / BATCH)
@@ -80,7 +80,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
 
     task = training.Task(
         settings={
-            **{name: request[name] for name in ("fixes", "precision", "fused", "seed")},
+            **{name: request[name] for name in ("fixes", "precision", "fused", "seed", "limit")},
             "corpus": given.corpus.digest(),
             "shape": asdict(shape),
             "model": asdict(given.config),

@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
@@ -52,6 +52,10 @@ class Corpus:
     name: str
     parts: dict[str, tuple[Sentence, ...]]
     tags: tuple[str, ...]
+
+    def limited(self, count: Optional[int]) -> Corpus:
+        """The corpus with the first ``count`` training sentences only, or with all for None."""
+        return replace(self, parts={**self.parts, "train": self.parts["train"][:count]})
 
     def digest(self) -> str:
         """A hash of everything that training depends on."""

@@ -90,13 +90,14 @@ class Setting:
         return max(int(part.sizes.max()) for part in every), max(int(part.words.max()) for part in every)
 
 
-def prepare(given: Optional[str], pretrained: Optional[str], seed: int) -> Setting:
+def prepare(given: Optional[str], pretrained: Optional[str], seed: int, limit: Optional[int] = None) -> Setting:
     """Read or generate the corpus, read or choose the model, and split all words.
 
     Args:
         given: the corpus folder; None for the built-in corpus.
         pretrained: the checkpoint, see `examples.common.pretrained.locate`; None starts from random weights.
         seed: of the built-in corpus.
+        limit: train on so many sentences only; the pieces are those of all.
 
     Raises:
         DataError, CheckpointError, UsageError: input that cannot be used.
@@ -104,6 +105,7 @@ def prepare(given: Optional[str], pretrained: Optional[str], seed: int) -> Setti
     corpus = data.read_folder(Path(given)) if given else data.built_in(seed=seed)
     bert = read_bert(locate(pretrained)) if pretrained else None
     wordpieces = WordPieces(bert.vocabulary, bert.lowercase) if bert else _learnt(corpus)
+    corpus = corpus.limited(limit)
     parts = encoded(corpus, wordpieces, bert)
     longest = max(int(part.sizes.max()) for part in parts.values())
     sizes = bert.sizes if bert else Sizes(len(wordpieces.vocabulary), places=max(128, longest), **SMALL)
@@ -127,7 +129,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
         ms.set_context(enable_graph_kernel=True)
     if request["fixes"]:
         ascend_fixes.patch(*request["fixes"])
-    setting = prepare(request["data"], request["pretrained"], request["seed"])
+    setting = prepare(request["data"], request["pretrained"], request["seed"], request["limit"])
     setting.model.save(folder)
     trainer = _Trainer(setting, request)
     task = training.Task(
@@ -186,8 +188,7 @@ class _Trainer:
         self.network = BertCRF(setting.model.sizes, len(setting.corpus.tags), random, safe)
         assign(self.network, setting.arrays, "encoder.")
         if safe:
-            # Found by `fusion.bisect` on the training step: fused reshapes lose an update of the classifier.
-            fusion.safe(fusion.safe(self.network), keep_out=("cluster:Reshape",))
+            fusion.safe(self.network)
         steps = request["epochs"] * math.ceil(len(setting.parts["train"]) / setting.batch)
         self.optimizer = _optimizer(self.network, FINE_TUNING if setting.arrays else FROM_SCRATCH, steps)
         scaler = amp.LossScaler(SCALE) if half else None

@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", choices=("float32", "float16"), help="compute only in it (default: the fixes in both)")
     add("--fused", choices=("on", "off"), help="graph-kernel fusion (default: off)")
     add("--epochs", type=positive, metavar="N", help="passes over the training data")
+    add("--limit", type=positive, metavar="N", help="train on the first N training examples only (default: on all)")
     add("--seed", type=natural, metavar="N", help="seed of everything random (default: 0)")
     add("--output", metavar="DIR", help="where checkpoints, table and figure go (default: under runs/)")
     add("--json", metavar="FILE", help="write the results to FILE as well")

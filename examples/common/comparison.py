@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional
 from examples.common import command_line, report, variants
 from examples.common.errors import ExampleError
 
-__all__ = ["Example", "finite", "main", "run_variant", "settled"]
+__all__ = ["Example", "Options", "finite", "main", "run_variant", "settled"]
 
 Options = dict[str, Any]
 _INTERRUPTED = 130
@@ -86,6 +86,7 @@ def run_variant(example: Example, options: Options, variant: command_line.Varian
         "precision": variant.precision,
         "fused": options["fused"] == "on",
         "epochs": options["epochs"],
+        "limit": options["limit"],
         "seed": options["seed"],
         "cache": str((output / "cache").resolve()),
     }

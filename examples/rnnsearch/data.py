@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Optional
 
@@ -69,6 +69,11 @@ class Corpus:
     source: str
     target: str
     parts: dict[str, Pairs]
+
+    def limited(self, count: Optional[int]) -> Corpus:
+        """The corpus with the first ``count`` training pairs only, or with all for None."""
+        train = self.parts["train"]
+        return replace(self, parts={**self.parts, "train": Pairs(train.source[:count], train.target[:count])})
 
     def digest(self) -> str:
         """A hash of everything that training depends on."""

@@ -83,7 +83,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
     trainer = _Trainer(corpus, request, folder)
     task = training.Task(
         settings={
-            **{name: request[name] for name in ("fixes", "precision", "fused", "seed")},
+            **{name: request[name] for name in ("fixes", "precision", "fused", "seed", "limit")},
             "corpus": corpus.digest(),
             "sizes": asdict(trainer.sizes),
         },
@@ -113,7 +113,7 @@ class _Trainer:
     """One variant's compiled step and evaluation, and the batches they take."""
 
     def __init__(self, corpus: data.Corpus, request: Mapping[str, Any], folder: Path) -> None:
-        self.corpus, self.seed = corpus, request["seed"]
+        self.seed = request["seed"]
         self.scale = "large" if request["data"] else "small"
         self.sizes = LARGE if request["data"] else SMALL
         self.bucketing = "shapes" in request["fixes"]
@@ -122,6 +122,7 @@ class _Trainer:
         for side, tokenizer in pieces.items():
             tokenizer.save(str(folder / f"{side}.json"))
         self.target_pieces = pieces["target"]
+        self.corpus = corpus = corpus.limited(request["limit"])
         self.parts = {
             part: data.encode(pairs, pieces["source"], pieces["target"], LONGEST if part == "train" else None)
             for part, pairs in corpus.parts.items()

@@ -100,6 +100,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
     graphs, speed = build_cached(corpus.words, corpus.lengths, Path(request["cache"]))
     print(f"{request['variant']}: {speed}", flush=True)
     parts = data.split(corpus, seed)
+    parts["train"] = parts["train"][: request["limit"]]
     random = generator(seed, Stream.WEIGHTS)
     rows, vectors = _vectors(corpus, parts["train"], request, random)
     documents = Documents(corpus.labels, graphs, rows, _buckets(graphs.sizes, parts["train"], request))
@@ -108,7 +109,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
 
     task = training.Task(
         settings={
-            **{name: request[name] for name in ("fixes", "precision", "fused", "seed")},
+            **{name: request[name] for name in ("fixes", "precision", "fused", "seed", "limit")},
             "corpus": corpus.digest(),
             "vectors": hashlib.sha256(vectors.tobytes()).hexdigest(),
         },

@@ -1,6 +1,8 @@
 """The comparison of the examples: what it runs, how it judges, what it writes."""
 
+import argparse
 import json
+from pathlib import Path
 
 import pytest
 from example_support import run
@@ -93,13 +95,40 @@ def test_losses_over_other_batches_are_not_compared():
     [
         (["--models", "texting,bert"], "there is no 'bert'; choose from"),
         (["--families", "shape"], "did you mean shapes?"),
-        (["--full"], "--data and --full go together"),
+        (["--cells", "plain;fused"], "there is no 'fused'; choose from plain; shapes; host; plain, fused;"),
+        (["--data", "nowhere", "--models", "texting"], "nowhere/textclass/mr"),
     ],
 )
 def test_wrong_use_is_one_line_and_changes_nothing(tmp_path, arguments, message):
     done = run(tmp_path, MODULE, *arguments)
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_chosen_cells_bring_what_they_are_compared_with():
+    names = [cell.name for cell in compare.cells("all", "all, float16, fused")]
+    assert names == ["plain", "all", "all, float16, fused"]
+    assert [cell.name for cell in compare.cells("amp", None)] == ["plain", "plain, float16", "amp, float16"]
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({}, {"--epochs": "2", "--limit": "1500"}),
+        ({"full": True}, {}),
+        ({"full": True, "epochs": 5}, {"--epochs": "5"}),
+        ({"limit": 10}, {"--epochs": "2", "--limit": "10"}),
+        (
+            {"data": Path("data"), "full": True},
+            {"--data": "data/mrc/squad", "--vocabulary": "data/vocab/albert-30k-clean.vocab"},
+        ),
+    ],
+)
+def test_a_comparison_is_short_unless_it_is_full(options, expected):
+    settled = argparse.Namespace(**{"seed": 3, "data": None, "full": False, "epochs": None, "limit": None, **options})
+    model = compare.Model("mrc/squad", 2, 1500, (("--vocabulary", "vocab/albert-30k-clean.vocab"),))
+    given = compare.arguments(model, settled)
+    assert dict(zip(given[::2], given[1::2])) == {"--seed": "3", **expected}
 
 
 @pytest.mark.slow
