@@ -4,6 +4,9 @@ A cell that states its gradient avoids, in both of its methods, the functions of
 ``mindspore.ops`` that branch on their arguments (`zeros_like`, `clamp`, `amax`): called
 from ``construct`` and from ``bprop`` alike they end in "The func graph is empty".
 
+What a row has one of is spread over the row before it is used, and multiplied by a reciprocal instead of
+dividing: on CPU a compiled graph keeps 16 bytes for every element that an operator broadcasts or divides (S8).
+
 All compute in float32 and return the dtype they were given. Masks are boolean,
 True where an element counts; rows without one that counts give zeros and no
 gradient, never NaN.
@@ -12,7 +15,7 @@ gradient, never NaN.
 from __future__ import annotations
 
 import math
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import mindspore
 from mindspore import Tensor, nn, ops
@@ -42,7 +45,7 @@ class _BelowTop(nn.Cell):
     def construct(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         masked = mask <= 0
         top = self.largest(ops.masked_fill(x, masked, Tensor(_LOWEST, mindspore.float32)), self.axis)
-        differences = ops.masked_fill(x - top, masked, Tensor(0.0, mindspore.float32))
+        differences = ops.masked_fill(x - _spread(top, x.shape), masked, Tensor(0.0, mindspore.float32))
         return top, ops.maximum(differences, Tensor(-1e4, mindspore.float32))
 
 
@@ -58,12 +61,12 @@ class _Normalised(nn.Cell):
         _, differences = self.below_top(x, mask)
         parts = self.exp(differences) * mask
         total = parts.sum(self.axis, keepdims=True)
-        return parts / ops.maximum(total, Tensor(1e-30, mindspore.float32))
+        return parts * _spread(1.0 / ops.maximum(total, Tensor(1e-30, mindspore.float32)), x.shape)
 
     def bprop(self, x: Tensor, mask: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
         """``p * (d - sum(p * d))``."""
         weighted = out * dout
-        return weighted - out * weighted.sum(self.axis, keepdims=True), mask * 0.0
+        return weighted - out * _spread(weighted.sum(self.axis, keepdims=True), x.shape), mask * 0.0
 
 
 class Softmax(nn.Cell):
@@ -80,7 +83,7 @@ class Softmax(nn.Cell):
     def construct(self, input: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """A tensor of any shape, and a boolean mask that broadcasts to it."""
         x = input.astype(mindspore.float32)
-        counts = ops.ones_like(x) if mask is None else ops.ones_like(x) * mask.astype(mindspore.float32)
+        counts = ops.ones_like(x) if mask is None else _spread(mask.astype(mindspore.float32), x.shape)
         return self.normalised(x, counts).astype(input.dtype)
 
 
@@ -102,7 +105,7 @@ class LogSumExp(nn.Cell):
     def construct(self, x: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """A tensor of any shape, and a boolean mask that broadcasts to it."""
         full = x.astype(mindspore.float32)
-        counts = ops.ones_like(full) if mask is None else ops.ones_like(full) * mask.astype(mindspore.float32)
+        counts = ops.ones_like(full) if mask is None else _spread(mask.astype(mindspore.float32), full.shape)
         result = self.summed(full, counts)
         if x.dtype == mindspore.float16:
             result = ops.maximum(result, Tensor(-65504.0, mindspore.float32))
@@ -128,30 +131,55 @@ class _LogSum(nn.Cell):
         _, differences = self.below_top(x, mask)
         parts = self.exp(differences) * mask
         total = ops.maximum(parts.sum(self.axis, keepdims=True), Tensor(1e-30, mindspore.float32))
-        return parts / total * dout, mask * 0.0
+        return parts * _spread(dout / total, x.shape), mask * 0.0
 
 
 class LayerNorm(nn.LayerNorm):
-    """`mindspore.nn.LayerNorm`, same arguments and parameters, exact on rows far from zero or near the dtype's limit.
+    """`mindspore.nn.LayerNorm`, same arguments and parameters, exact on rows far from zero or near the dtype's limit."""
 
-    The row is centred, divided by what is then its largest magnitude, so that no square overflows, and centred
-    again, so that the rounding of a large mean does not show. Halves are centred: a difference of two values near
-    the limit would overflow.
-    """
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.standard = _Standard(self.epsilon)
 
     def construct(self, input_x: Tensor) -> Tensor:
         """A tensor whose last axes are the normalised shape."""
         first = self.begin_norm_axis % input_x.ndim
-        axes = tuple(range(first, input_x.ndim))
-        x = input_x.astype(mindspore.float32)
-        halves = 0.5 * x - (x * (0.5 / math.prod(x.shape[first:]))).sum(axes, keepdims=True)
-        size = ops.stop_gradient(ops.maximum(ops.amax(ops.abs(halves), axes, True), Tensor(0.5, mindspore.float32)))
-        centred = halves / size
-        centred = centred - centred.mean(axes, True)
-        variance = (centred * centred).mean(axes, True)
-        spread = ops.sqrt(variance + ops.maximum(self.epsilon / size / size * 0.25, Tensor(1e-30, mindspore.float32)))
-        normal = centred / spread
-        return (normal * self.gamma.astype(x.dtype) + self.beta.astype(x.dtype)).astype(input_x.dtype)
+        shape = input_x.shape
+        normal = self.standard(input_x.astype(mindspore.float32).reshape(-1, math.prod(shape[first:])))[0]
+        gamma, beta = self.gamma.astype(mindspore.float32), self.beta.astype(mindspore.float32)
+        return (normal.reshape(shape) * _spread(gamma, shape) + _spread(beta, shape)).astype(input_x.dtype)
+
+
+class _Standard(nn.Cell):
+    """Rows of mean 0 and variance 1, and the two numbers by which a row was multiplied: float32 (rows, n).
+
+    The row is centred, divided by what is then its largest magnitude, so that no square overflows, and centred
+    again, so that the rounding of a large mean does not show. Sixteenths are centred: a difference of two values near
+    the limit would overflow, and their reciprocal lose its last places. The gradient needs the result alone.
+    """
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.root = math.sqrt(epsilon)
+
+    def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shape = x.shape
+        parts = 0.0625 * x - _spread((x * (0.0625 / shape[1])).sum(1, keepdims=True), shape)
+        by_size = 1.0 / ops.maximum(ops.amax(ops.abs(parts), 1, True), Tensor(0.0625, mindspore.float32))
+        centred = parts * _spread(by_size, shape)
+        centred = centred - _spread(centred.mean(1, True), shape)
+        root = 0.0625 * self.root * by_size
+        variance = (centred * centred).mean(1, True) + ops.maximum(root * root, Tensor(1e-30, mindspore.float32))
+        by_deviation = 1.0 / ops.sqrt(variance)
+        return centred * _spread(by_deviation, shape), by_size * 0.0625, by_deviation
+
+    def bprop(self, x: Tensor, out: tuple[Tensor, ...], dout: tuple[Tensor, ...]) -> tuple[Tensor]:
+        """``(g - mean(g) - n * mean(g * n)) / deviation``."""
+        normal, by_size, by_deviation = out
+        grad, shape = dout[0], x.shape
+        along = _spread((grad * normal).mean(1, True), shape)
+        centred = grad - _spread(grad.mean(1, True), shape) - normal * along
+        return (centred * _spread(by_deviation, shape) * _spread(by_size, shape),)
 
 
 class GELU(nn.Cell):
@@ -271,6 +299,11 @@ class _Largest(nn.Cell):
         reached = (x == out.expand_dims(self.axis)).astype(mindspore.float32) * mask
         number = ops.maximum(reached.sum(self.axis), Tensor(1.0, mindspore.float32))
         return reached * (dout / number).expand_dims(self.axis), mask * 0.0
+
+
+def _spread(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``x`` in a shape that it broadcasts to."""
+    return ops.broadcast_to(x, shape)
 
 
 def _alike(mask: Tensor, x: Tensor, axis: int) -> Tensor:

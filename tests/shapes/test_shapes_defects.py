@@ -39,7 +39,7 @@ def found(id_, how, cwd):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("id_", ["S1", "S2", "S3", "S4", "S5", "S6", "S7"])
+@pytest.mark.parametrize("id_", ["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8"])
 def test_the_probe_shows_the_defect_and_the_cure_removes_it(id_, tmp_path):
     for how, present in (("plain", "True"), ("cured", "False")):
         place = tmp_path / how
