@@ -28,8 +28,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from examples.bert_crf import data, train  # noqa: E402  (the examples are not installed)
+from examples.bert_crf.__main__ import example  # noqa: E402
 from examples.bert_crf.decoding import Transitions, best_tags, entity_f1  # noqa: E402
-from examples.common import command_line, variants  # noqa: E402
+from examples.common import command_line, comparison, variants  # noqa: E402
 from examples.common.batches import chunks  # noqa: E402
 from examples.common.pretrained import MINILM, locate  # noqa: E402
 from examples.common.randomness import Stream, generator  # noqa: E402
@@ -73,18 +74,10 @@ def _store(rows: list[dict[str, Any]]) -> None:
 
 def _here(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
     """All fixes, float32, in a process of its own."""
-    request = {
-        "data": str(folder.resolve()),
-        "pretrained": MINILM,
-        "variant": "fixed float32",
-        "fixes": list(command_line.FIXES),
-        "precision": "float32",
-        "fused": False,
-        "epochs": epochs,
-        "limit": None,
-        "seed": seed,
-    }
-    result = variants.run(train.MODULE, request, RUNS / f"seed{seed}-epochs{epochs}", resume=True)
+    options = ["--data", str(folder), "--pretrained", MINILM, "--epochs", str(epochs), "--seed", str(seed)]
+    output = RUNS / f"seed{seed}-epochs{epochs}"
+    settled = {**comparison.settled(example(), [*options, "--output", str(output)]), "resume": str(output)}
+    result = comparison.run_variant(example(), settled, command_line.Variant(command_line.FIXES, "float32"))
     if result["status"] != "finished":
         raise SystemExit(result["status"])
     kept = ("test_f1", "validation", "best_epoch", "steps", "overflowed", "wall_seconds", "graphs", "padded_share")

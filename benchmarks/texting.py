@@ -24,8 +24,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from examples.common import command_line, variants  # noqa: E402  (the examples are not installed)
-from examples.texting.train import MODULE  # noqa: E402
+from examples.common import command_line, comparison, variants  # noqa: E402  (the examples are not installed)
+from examples.texting.__main__ import example  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 RUNS = ROOT / "runs" / "benchmark-texting"
@@ -64,22 +64,11 @@ def _plan(corpora: Sequence[str], seeds: int) -> Iterator[tuple[str, int, comman
 
 
 def _run(data: Path, corpus: str, seed: int, variant: command_line.Variant) -> dict[str, Any]:
-    request = {
-        "data": str(data.resolve()),
-        "embeddings": None,
-        "width": None,
-        "variant": variant.name,
-        "fixes": list(variant.fixes),
-        "precision": variant.precision,
-        "fused": False,
-        "epochs": EPOCHS,
-        "limit": None,
-        "seed": seed,
-        "cache": str(RUNS.parent / "cache"),
-    }
-    folder = RUNS / f"{corpus}-seed{seed}" / variant.name.replace(" ", "-")
+    output = RUNS / f"{corpus}-seed{seed}"
+    options = ["--data", str(data), "--epochs", str(EPOCHS), "--seed", str(seed), "--output", str(output)]
+    settled = {**comparison.settled(example(), options), "resume": str(output)}
     print(f"{corpus}, seed {seed}, {variant.name}", flush=True)
-    result = variants.run(MODULE, request, folder, resume=True)
+    result = comparison.run_variant(example(), settled, variant)
     return {"corpus": corpus, "seed": seed, "variant": variant.name, **_without_losses(result)}
 
 

@@ -31,7 +31,7 @@ from examples.common.variants import write_json
 __all__ = ["Description", "Part", "Reader", "Runner", "answers"]
 
 EVALUATION_BATCH = 64
-_DESCRIPTION, _TOKENIZER, _CHECKPOINT = "model.json", "tokenizer.json", "checkpoint.npz"
+_DESCRIPTION, _TOKENIZER = "model.json", "tokenizer.json"
 _RAGGED = {name: {0: "windows", 1: "pieces"} for name in ("ids", "segments", "mask")}
 _CUT = {0: {0: "windows", 1: "pieces"}, 1: {0: "windows", 1: "pieces"}}
 
@@ -161,8 +161,7 @@ class Reader:
         """
         if (folder / "config.json").exists():
             return cls(*_published(folder))
-        ready = [path.parent for path in sorted(folder.glob(f"*/{_DESCRIPTION}"))]
-        return cls(*_trained(ready[0] if ready and not (folder / _DESCRIPTION).exists() else folder))
+        return cls(*_trained(checkpoint.variant(folder, _DESCRIPTION)))
 
     def unknown(self, text: str) -> list[str]:
         """The parts of a text that the model has no piece for."""
@@ -187,16 +186,13 @@ def _trained(folder: Path) -> tuple[Albert, Vocabulary, Description]:
         stored = json.loads(path.read_text(encoding="utf-8"))
         config, shape = Config(**stored["config"]), Shape(**stored["shape"])
         description = Description(config, shape, stored["threshold"])
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder}: holds no trained model (no {_DESCRIPTION}, no config.json)") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged ({type(error).__name__})") from None
-    saved = checkpoint.load(folder / _CHECKPOINT).arrays
-    best = {name[len("best/") :]: array for name, array in saved.items() if name.startswith("best/")}
+    best = checkpoint.best(folder)
     network = Albert(config, np.random.default_rng(0))
     missing = {parameter.name for parameter in network.get_parameters()} - set(best)
     if missing:
-        raise CheckpointError(f"{folder / _CHECKPOINT}: has no best/{min(missing)}")
+        raise CheckpointError(f"{folder}: the checkpoint has no best/{min(missing)}")
     assign(network, best)
     return network, read_vocabulary(folder / _TOKENIZER), description
 

@@ -33,7 +33,7 @@ from examples.albert.model import Albert, SpanLoss
 from examples.albert.reader import Description, Part, Runner, answers
 from examples.albert.start import Start, start
 from examples.albert.windows import Window
-from examples.common import step, training, variants
+from examples.common import ranks, step, training, variants
 from examples.common.batches import chunks
 from examples.common.errors import DataError
 from examples.common.pretrained import assign
@@ -80,7 +80,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
 
     task = training.Task(
         settings={
-            **{name: request[name] for name in ("fixes", "precision", "fused", "seed", "limit")},
+            **{name: request[name] for name in (*variants.SETTINGS, "limit")},
             "corpus": given.corpus.digest(),
             "shape": asdict(shape),
             "model": asdict(given.config),
@@ -160,9 +160,9 @@ class Trainer(Runner):
         self.optimizer = nn.Adam(network.trainable_params(), learning_rate=rates)
         made = step.cells(SpanLoss(network, finite_masks="amp" in fixes), network, self.optimizer, request)
         self._step, self.scaler = made.step, made.scaler
-        super().__init__(made.network, buckets, pad, "shapes" in fixes)
+        super().__init__(made.network, buckets, pad, step.bucketing(request))
         if self.bucketing:
-            self._step = self.bucketed(self._step, _RAGGED, BATCH)
+            self._step = self.bucketed(self._step, _RAGGED, ranks.rows(BATCH))
 
     @property
     def graphs(self) -> int:
@@ -202,7 +202,7 @@ class Trainer(Runner):
         """The share of the pieces computed in an epoch of training that are padding."""
         padded = 0
         for batch in self.batches(part, numbers, 0):
-            width = int(self.buckets(max(map(len, batch))))
+            width = int(self.buckets(max(map(len, batch)))) if self.bucketing else self.buckets.sizes[-1]
             padded += (BATCH if self.bucketing else len(batch)) * width
         return 1 - float(part.lengths[numbers].sum()) / padded
 

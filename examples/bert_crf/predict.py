@@ -19,6 +19,7 @@ from examples.bert_crf import data
 from examples.bert_crf.decoding import Transitions, best_tags, names
 from examples.bert_crf.model import BertCRF
 from examples.bert_crf.saved import load
+from examples.common import typed
 from examples.common.errors import DataError, ExampleError
 from examples.common.pretrained import assign
 
@@ -86,26 +87,10 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if given.text:
             print(predictor.show(" ".join(given.text)))
             return 0
-        if sys.stdin.isatty():
-            print("Type a sentence; an empty line ends.", file=sys.stderr)
-        return _line_by_line(predictor)
+        return typed.answer(predictor.show, "a sentence")
     except ExampleError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
-
-
-def _line_by_line(predictor: Predictor) -> int:
-    """Answer until the input ends or, typed, a line is empty; a line that cannot be answered does not end it."""
-    status = 0
-    for line in sys.stdin:
-        if not line.strip() and sys.stdin.isatty():
-            break
-        try:
-            print(predictor.show(line), flush=True)
-        except DataError as error:
-            print(error, file=sys.stderr)
-            status = 2
-    return status
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from examples.common.pretrained import Sizes
 
 __all__ = ["Model", "load"]
 
-_FILE, _CHECKPOINT = "model.json", "checkpoint.npz"
+_FILE = "model.json"
 
 
 @dataclass(frozen=True)
@@ -56,22 +56,11 @@ def load(folder: Path) -> tuple[Model, dict[str, np.ndarray]]:
     Raises:
         CheckpointError: there is no run, none of its variants has come to the end of an epoch, or a file is damaged.
     """
-    folder = _variant(folder)
+    folder = checkpoint.variant(folder, _FILE)
     try:
         stored = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         wordpieces = WordPieces(tuple(stored["vocabulary"]), bool(stored["lowercase"]))
         model = Model(Sizes(**stored["sizes"]), tuple(stored["tags"]), wordpieces)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / _FILE}: damaged ({type(error).__name__})") from None
-    arrays = checkpoint.load(folder / _CHECKPOINT).arrays
-    best = {name[len("best/") :]: value for name, value in arrays.items() if name.startswith("best/")}
-    if not best:
-        raise CheckpointError(f"{folder}: no epoch was finished; go on with --resume")
-    return model, best
-
-
-def _variant(folder: Path) -> Path:
-    found = [path.parent for path in (*folder.glob(_FILE), *folder.glob(f"*/{_FILE}"))]
-    if not found:
-        raise CheckpointError(f"{folder}: holds no run (no {_FILE})")
-    return min(found, key=lambda path: (not path.name.startswith("fixed"), not path.name.endswith("float32"), path))
+    return model, checkpoint.best(folder)

@@ -32,7 +32,7 @@ from examples.bert_crf.decoding import Transitions, best_tags, best_tags_looping
 from examples.bert_crf.model import BertCRF, LoopCRF, Loss
 from examples.bert_crf.saved import Model
 from examples.bert_crf.wordpiece import WordPieces, learn
-from examples.common import step, training, variants
+from examples.common import ranks, step, training, variants
 from examples.common.batches import chunks
 from examples.common.pretrained import Bert, Sizes, assign, locate, read_bert
 from examples.common.randomness import Stream, dropout, generator
@@ -43,7 +43,7 @@ __all__ = ["MODULE", "Setting", "encoded", "plan", "prepare", "train"]
 MODULE = "examples.bert_crf.train"
 
 BATCH, SMALL_BATCH = 32, 16  # sentences a step, fine-tuning and from random weights
-EVALUATION_BATCH = 64
+EVALUATION_BATCH = 32
 DROPOUT = 0.1
 SCALE = 1024  # of the loss in float16, to start with: it sums over words, and 65536 would cost the first steps
 # Learning rates at their height: of the encoder, from pre-trained or from random weights, and of what is on top.
@@ -52,6 +52,7 @@ SMALL = {"width": 64, "layers": 2, "heads": 4, "inner": 128}  # the encoder that
 
 # What a batch costs, in seconds on two CPU cores; the number of padded sizes is weighed with it.
 STEP_SECONDS, VALUE_SECONDS, COMPILE_SECONDS, COMPILE_SECONDS_PER_LAYER = 0.02, 4e-7, 4.0, 1.5
+MOST_SIZES = 4  # a training graph of MiniLM's size keeps one to four gigabytes on CPU
 
 _RAGGED: dict[str, Any] = {
     "ids": {0: "sentences", 1: "pieces"},
@@ -66,6 +67,7 @@ _RAGGED_TRAINING: dict[str, Any] = {
     "keep_hidden": {1: "sentences", 2: "pieces"},
     "keep_weights": {1: "sentences", 3: "pieces", 4: "pieces"},
 }
+_ROWS = {number: 1 for number, name in enumerate(_RAGGED_TRAINING) if name.startswith("keep")}  # elsewhere axis 0
 _OUTPUTS = {0: {0: "sentences", 1: "pieces"}, 1: {0: "sentences"}}
 
 
@@ -134,7 +136,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
     trainer = _Trainer(setting, request)
     task = training.Task(
         settings={
-            **{name: request[name] for name in ("fixes", "precision", "fused", "seed", "epochs")},
+            **{name: request[name] for name in (*variants.SETTINGS, "epochs")},
             "corpus": setting.corpus.digest(),
             "model": setting.model.digest(),
         },
@@ -161,16 +163,16 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
 
 def plan(setting: Setting, request: Mapping[str, Any]) -> shapes.Buckets:
     """The padded sizes with which this training is soonest over; without the family, only the longest sentence's."""
-    longest, _ = setting.longest
     if "shapes" not in request["fixes"]:
-        return shapes.Buckets([longest])
+        return shapes.Buckets([setting.longest[0]])
     model, batch = setting.model.sizes, setting.batch
-    widest_of_batches = np.sort(setting.parts["train"].sizes)[batch - 1 :: batch]
+    sizes = np.sort(setting.parts["train"].sizes)
     return shapes.Buckets.plan(
-        [*widest_of_batches, longest],
+        [*sizes[batch - 1 :: batch], sizes[-1]],  # the widest sentences of the batches
         step_cost=lambda pieces: STEP_SECONDS + VALUE_SECONDS * model.layers * model.width * batch * pieces,
         compile_cost=COMPILE_SECONDS + COMPILE_SECONDS_PER_LAYER * model.layers,
         epochs=request["epochs"],
+        max_sizes=MOST_SIZES,
         multiple_of=4,
     )
 
@@ -181,8 +183,10 @@ class _Trainer:
     def __init__(self, setting: Setting, request: Mapping[str, Any]) -> None:
         self.setting = setting
         self.seed, fixes = request["seed"], request["fixes"]
-        self.bucketing, self.on_host = "shapes" in fixes, "host" in fixes
+        self.bucketing, self.on_host = step.bucketing(request), "host" in fixes
         self.buckets = plan(setting, request)
+        longest, _ = setting.longest  # of all sentences, also of those that only evaluation sees
+        self._evaluated = shapes.Buckets(sorted({*self.buckets, max(longest, self.buckets.sizes[-1])}))
         safe, half = "fusion" in fixes, request["precision"] == "float16"
         random = generator(self.seed, Stream.WEIGHTS)
         self.network = BertCRF(setting.model.sizes, len(setting.corpus.tags), random, safe)
@@ -195,12 +199,11 @@ class _Trainer:
         made = step.cells(Loss(self.network), self.network, self.optimizer, request, _policy(safe), scaler)
         self._step, self._network, self.scaler = made.step, made.network, made.scaler
         if self.bucketing:
-            self._step = self._bucketed(self._step, _RAGGED_TRAINING, setting.batch)
-            self._network = self._bucketed(self._network, _RAGGED, EVALUATION_BATCH, _OUTPUTS)
-
-    def _bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
-        buckets = {"sentences": shapes.Buckets([batch]), "pieces": self.buckets}
-        return shapes.bucketed(cell, axes=axes, buckets=buckets, outputs=outputs)
+            sentences, evaluated = shapes.Buckets([ranks.rows(setting.batch)]), shapes.Buckets([EVALUATION_BATCH])
+            training_sizes = {"sentences": sentences, "pieces": self.buckets}
+            self._step = shapes.bucketed(self._step, axes=_RAGGED_TRAINING, buckets=training_sizes)
+            sizes = {"sentences": evaluated, "pieces": self._evaluated}
+            self._network = shapes.bucketed(self._network, axes=_RAGGED, buckets=sizes, outputs=_OUTPUTS)
 
     @property
     def graphs(self) -> int:
@@ -208,7 +211,7 @@ class _Trainer:
         return len(shapes.graphs(self._step)) + len(shapes.graphs(self._network))
 
     def _widths(self, part: str) -> np.ndarray:
-        return self.buckets.assign(self.setting.parts[part].sizes)
+        return (self.buckets if part == "train" else self._evaluated).assign(self.setting.parts[part].sizes)
 
     def batches(self, epoch: int) -> list[tuple[int, int, np.ndarray]]:
         """(epoch, number, sentence numbers) of every batch of an epoch, in an order that the epoch decides."""
@@ -235,7 +238,7 @@ class _Trainer:
         keep_hidden = dropout(random, (2 * sizes.layers + 2, count, pieces, sizes.width), DROPOUT)
         keep_weights = dropout(random, (sizes.layers, count, sizes.heads, pieces, pieces), DROPOUT)
         inputs = (*astuple(arrays), np.ones(count, np.float32), keep_hidden, keep_weights)
-        return step.run(self._step, inputs)
+        return step.run(self._step, inputs, _ROWS)
 
     def evaluate(self, part: str) -> tuple[float, float]:
         """Entity F1 and mean negative log-likelihood of a part of the corpus."""
@@ -259,7 +262,8 @@ class _Trainer:
         """The share of the pieces computed in an epoch of training that are padding."""
         widths, padded = self._widths("train"), 0
         for _, _, chunk in self.batches(0):
-            padded += (self.setting.batch if self.bucketing else len(chunk)) * int(widths[chunk].max())
+            full = self.setting.batch * int(widths[chunk].max())
+            padded += full if self.bucketing else len(chunk) * self.setting.longest[0]
         return 1 - float(self.setting.parts["train"].sizes.sum()) / padded
 
 

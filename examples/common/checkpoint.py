@@ -20,7 +20,7 @@ import numpy as np
 from examples.common.errors import CheckpointError
 from examples.common.files import write_atomically
 
-__all__ = ["Checkpoint", "load", "save"]
+__all__ = ["Checkpoint", "best", "load", "save", "variant"]
 
 _DESCRIPTION = "description.json"
 # Whatever reading a broken archive, or something that is none, can raise.
@@ -58,3 +58,28 @@ def load(path: Path) -> Checkpoint:
             f"{path}: damaged, or not a checkpoint ({type(error).__name__}); remove it to start afresh"
         ) from None
     return Checkpoint(arrays, description)
+
+
+def variant(folder: Path, file: str) -> Path:
+    """``folder`` if it holds ``file``, else the variant below it that does; that with the fixes in float32 is preferred.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = [path.parent for path in (*folder.glob(file), *folder.glob(f"*/{file}"))]
+    if not found:
+        raise CheckpointError(f"{folder}: holds no run (no {file})")
+    return min(found, key=lambda path: (not path.name.startswith("fixed"), not path.name.endswith("float32"), path))
+
+
+def best(folder: Path) -> dict[str, np.ndarray]:
+    """The best parameters, by name, of the variant in ``folder``.
+
+    Raises:
+        CheckpointError: none of its epochs was finished, or the checkpoint is damaged.
+    """
+    arrays = load(folder / "checkpoint.npz").arrays
+    found = {name[len("best/") :]: value for name, value in arrays.items() if name.startswith("best/")}
+    if not found:
+        raise CheckpointError(f"{folder}: no epoch was finished; go on with --resume")
+    return found

@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=positive, metavar="N", help="passes over the training data")
     add("--limit", type=positive, metavar="N", help="train on the first N training examples only (default: on all)")
     add("--seed", type=natural, metavar="N", help="seed of everything random (default: 0)")
+    add("--distributed", type=positive, metavar="N", help="train data parallel in N processes (msrun; default: 1)")
+    add(
+        "--unbucketed",
+        action="store_true",
+        default=None,
+        help="with the shapes fixes: their batches, all padded to the longest; what padding alone changes",
+    )
     add("--output", metavar="DIR", help="where checkpoints, table and figure go (default: under runs/)")
     add("--json", metavar="FILE", help="write the results to FILE as well")
     add("--resume", metavar="DIR", help="go on with the interrupted run whose output is in DIR, with its options")

@@ -66,7 +66,8 @@ def main(example: Example, arguments: Optional[Sequence[str]]) -> int:
 def settled(example: Example, arguments: Optional[Sequence[str]]) -> Options:
     """The options of a run: what the arguments say, and defaults."""
     given = vars(example.parser.parse_args(arguments))
-    options = command_line.settle(given, dict.fromkeys(given) | {"seed": 0, "fused": "off"})
+    defaults = {"seed": 0, "fused": "off", "distributed": 1, "unbucketed": False}
+    options = command_line.settle(given, dict.fromkeys(given) | defaults)
     data = Path(options["data"]).name if options["data"] else "built-in"
     options["epochs"] = options["epochs"] or example.epochs(options)
     options["output"] = options["output"] or str(Path("runs") / f"{example.name}-{data}-seed{options['seed']}")
@@ -86,8 +87,7 @@ def run_variant(example: Example, options: Options, variant: command_line.Varian
         "precision": variant.precision,
         "fused": options["fused"] == "on",
         "epochs": options["epochs"],
-        "limit": options["limit"],
-        "seed": options["seed"],
+        **{name: options[name] for name in ("limit", "seed", "distributed", "unbucketed")},
         "cache": str((output / "cache").resolve()),
     }
     folder = output / variant.name.replace(" ", "-").replace(",", "+")

@@ -108,6 +108,6 @@ def mean(value: float) -> float:
     return float(_sum()(Tensor([value], ms.float32)).asnumpy()[0]) / count
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _sum() -> nn.Cell:
     return _Sum()  # compiled once

@@ -12,9 +12,10 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from ascend_fixes import amp
+from examples.common import ranks
 from examples.common.training import Step
 
-__all__ = ["HALF", "Cells", "cells", "learning_rates", "run", "slots"]
+__all__ = ["HALF", "Cells", "bucketing", "cells", "learning_rates", "run", "slots"]
 
 HALF = "params=float32,compute=float16,output=float32"
 
@@ -63,12 +64,20 @@ def cells(
     return Cells(amp.TrainStep(loss, optimizer, scaler, policy=policy), amp.autocast(network, policy), scaler)
 
 
-def run(step: nn.Cell, arrays: Iterable[np.ndarray]) -> Step:
-    """Train on one batch. Without a loss scaler a loss that is not finite counts as an overflow."""
-    result = step(*map(Tensor, arrays))
+def bucketing(request: Mapping[str, Any]) -> bool:
+    """Whether batches are padded to one of several sizes, and not all to the longest."""
+    return "shapes" in request["fixes"] and not request["unbucketed"]
+
+
+def run(step: nn.Cell, arrays: Iterable[np.ndarray], axes: Optional[Mapping[int, int]] = None) -> Step:
+    """Train on one batch, of which each rank of a data-parallel run takes its share (``axes``: see `ranks.share`).
+
+    Without a loss scaler a loss that is not finite counts as an overflow.
+    """
+    result = step(*map(Tensor, ranks.share(arrays, axes)))
     if isinstance(result, amp.StepResult):
-        return Step(float(result.loss), overflowed=not bool(result.finite))
-    loss = float(result)
+        return Step(ranks.mean(float(result.loss)), overflowed=not bool(result.finite))
+    loss = ranks.mean(float(result))
     return Step(loss, overflowed=not math.isfinite(loss))
 
 

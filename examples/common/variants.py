@@ -17,10 +17,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
+from examples.common import ranks
 from examples.common.errors import ExampleError, UsageError
 from examples.common.files import write_atomically
 
-__all__ = ["answer", "run", "write_json"]
+__all__ = ["SETTINGS", "answer", "run", "write_json"]
+
+# Of every request: what a checkpoint has to fit.
+SETTINGS = ("fixes", "precision", "fused", "seed", "distributed", "unbucketed")
 
 _ROOT = Path(__file__).resolve().parents[2]
 _REQUEST, _RESULT, _LOG = "request.json", "result.json", "traceback.log"
@@ -48,11 +52,13 @@ def run(module: str, request: Mapping[str, Any], folder: Path, resume: bool) -> 
         (folder / stale).unlink(missing_ok=True)
     write_json(folder / _REQUEST, request)
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    child = subprocess.Popen(
-        [sys.executable, "-m", module, str(folder.resolve()), *(["--resume"] if resume else [])],
-        cwd=folder,
-        env={"GLOG_v": "3", **os.environ, "PYTHONPATH": os.pathsep.join(paths)},  # GLOG_v 3: errors only
-    )
+    environment = {"GLOG_v": "3", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}  # GLOG_v 3: errors only
+    command = [sys.executable, "-m", module]
+    if request["distributed"] > 1:
+        command = ranks.command(module, request["distributed"], folder)
+        environment.update(ranks.environment())
+    arguments = [str(folder.resolve()), *(["--resume"] if resume else [])]
+    child = subprocess.Popen([*command, *arguments], cwd=folder, env=environment)
     try:
         status = child.wait()
     except BaseException:
@@ -87,8 +93,12 @@ def _read(path: Path) -> dict[str, Any]:
 def answer(train: Callable[[dict[str, Any], Path, bool], dict[str, Any]]) -> None:
     """The child's side: read the request, train, write the result. Exits the process."""
     folder, resume = Path(sys.argv[1]), "--resume" in sys.argv[2:]
+    request = _read(folder / _REQUEST)
+    if request["distributed"] > 1:
+        ranks.start(request["distributed"])
+        folder = ranks.own_folder(folder, resume)
     try:
-        result = {"status": "finished", **train(_read(folder / _REQUEST), folder, resume)}
+        result = {"status": "finished", **train(request, folder, resume)}
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except ExampleError as error:

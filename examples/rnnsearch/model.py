@@ -188,8 +188,11 @@ class Loss(nn.Cell):
     ) -> Tensor:
         """As `RNNSearch.construct`, with ``target`` (batch, words) int32 and ``weights``, 0 for padding -> float32."""
         logits = self.network(source, source_mask, before, keep_source, keep_target, keep_output).astype(ms.float32)
-        flat = logits.reshape(-1, logits.shape[-1])
-        losses = ops.cross_entropy(flat, target.reshape(-1), reduction="none", label_smoothing=self.smoothing)
+        scores = ops.log_softmax(logits.reshape(-1, logits.shape[-1]), -1)
+        # Not `ops.cross_entropy`: on CPU a graph keeps 16 bytes for every element that it broadcasts over the words.
+        losses = -ops.gather_elements(scores, 1, target.reshape(-1, 1)).squeeze(1)
+        if self.smoothing:
+            losses = (1 - self.smoothing) * losses - self.smoothing / scores.shape[-1] * scores.sum(-1)
         counts = weights.reshape(-1).astype(ms.float32)
         return (losses * counts).sum() / ops.maximum(counts.sum(), Tensor(1.0, ms.float32))
 

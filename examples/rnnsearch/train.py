@@ -27,7 +27,7 @@ from mindspore import Tensor, nn
 
 import ascend_fixes
 from ascend_fixes import fusion, shapes
-from examples.common import step, training, variants
+from examples.common import ranks, step, training, variants
 from examples.common.randomness import Stream, dropout, generator
 from examples.rnnsearch import data
 from examples.rnnsearch.model import Loss, RNNSearch, Sizes
@@ -83,7 +83,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
     trainer = _Trainer(corpus, request, folder)
     task = training.Task(
         settings={
-            **{name: request[name] for name in ("fixes", "precision", "fused", "seed", "limit")},
+            **{name: request[name] for name in (*variants.SETTINGS, "limit")},
             "corpus": corpus.digest(),
             "sizes": asdict(trainer.sizes),
         },
@@ -116,7 +116,7 @@ class _Trainer:
         self.seed = request["seed"]
         self.scale = "large" if request["data"] else "small"
         self.sizes = LARGE if request["data"] else SMALL
-        self.bucketing = "shapes" in request["fixes"]
+        self.grouping, self.bucketing = "shapes" in request["fixes"], step.bucketing(request)
         self.batch = BATCH[self.scale]
         pieces = {side: data.tokenizer(getattr(corpus.parts["train"], side), PIECES[self.scale]) for side in _SIDES}
         for side, tokenizer in pieces.items():
@@ -145,7 +145,7 @@ class _Trainer:
     def _grid(self, epochs: int) -> shapes.Grid:
         """The padded sizes with which this training is soonest over; without the family, only the longest's."""
         lengths = np.concatenate([self.parts[part].lengths for part in ("train", "validation")])
-        if not self.bucketing:
+        if not self.grouping:
             return shapes.Grid([tuple(lengths.max(0))])
         fixed, per_source, per_target = STEP_SECONDS[self.scale]
         start, source_compiles, target_compiles = COMPILE_SECONDS
@@ -163,10 +163,16 @@ class _Trainer:
         plain_loss = Loss(self.network, smoothing=0.0)
         self._loss = plain_loss
         if self.bucketing:
-            buckets = {"pairs": shapes.Buckets([self.batch]), ("source", "target"): self.grid}
+            buckets = {"pairs": shapes.Buckets([ranks.rows(self.batch)]), ("source", "target"): self.grid}
             self._step, self._loss = (
                 shapes.bucketed(cell, axes=_RAGGED, buckets=buckets) for cell in (self._step, plain_loss)
             )
+
+    @property
+    def longest(self) -> tuple[int, int]:
+        """Tokens of source and target that every batch is padded to where nothing is bucketed."""
+        source, target = np.max(self.grid.sizes, axis=0).tolist()
+        return source, target
 
     @property
     def metric(self) -> str:
@@ -186,7 +192,7 @@ class _Trainer:
 
     def _inputs(self, part: str, pairs: np.ndarray) -> list[np.ndarray]:
         encoded = self.parts[part]
-        widths = (None, None) if self.bucketing else self.grid.sizes[-1]
+        widths = (None, None) if self.bucketing else self.longest
         source, source_mask = data.collate([encoded.source[i] for i in pairs], widths[0])
         target, weights = data.collate([encoded.target[i] for i in pairs], widths[1])
         before = np.concatenate([np.full((len(pairs), 1), data.START, np.int32), target[:, :-1]], 1)
@@ -230,8 +236,8 @@ class _Trainer:
         lengths = self.parts["train"].lengths
         padded = 0
         for _, _, pairs in self.batches("train", 0):
-            size = self.grid(*lengths[pairs].max(0))
-            padded += (self.batch if self.bucketing else len(pairs)) * sum(size)
+            full = self.batch * sum(self.grid(*lengths[pairs].max(0)))
+            padded += full if self.bucketing else len(pairs) * sum(self.longest)
         return 1 - float(lengths.sum()) / padded
 
 

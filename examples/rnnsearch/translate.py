@@ -1,7 +1,7 @@
 """Translating with a trained RNNSearch: beam search through `host.beam_search`, or word by word as a newcomer would.
 
 ``python -m examples.rnnsearch.translate RUN`` reads sentences from standard input and prints
-translations; RUN is a variant's folder, ``runs/rnnsearch-.../fixed-float32``.
+translations; RUN is what a training wrote, ``runs/rnnsearch-built-in-seed0``.
 """
 
 from __future__ import annotations
@@ -98,11 +98,12 @@ def decode(tokenizer: Tokenizer, tokens: Sequence[Sequence[int]]) -> list[str]:
 
 
 def load(folder: Path, beam: int) -> tuple[Translator, Tokenizer, Tokenizer]:
-    """The translator of a variant's folder, with the source's and the target's tokenizer.
+    """The translator of a run or of one of its variants, with the source's and the target's tokenizer.
 
     Raises:
         CheckpointError: the folder holds no finished epoch, or its files do not fit together.
     """
+    folder = checkpoint.variant(folder, "source.json")
     stored = checkpoint.load(folder / "checkpoint.npz")
     try:
         source, target = (Tokenizer.from_file(str(folder / f"{side}.json")) for side in ("source", "target"))
@@ -122,7 +123,7 @@ def load(folder: Path, beam: int) -> tuple[Translator, Tokenizer, Tokenizer]:
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m examples.rnnsearch.translate", description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path, help="a variant's folder of a training run")
+    parser.add_argument("run", type=Path, help="output folder of python -m examples.rnnsearch")
     parser.add_argument("--beam", type=int, default=BEAM, metavar="N", help=f"hypotheses kept (default: {BEAM})")
     options = parser.parse_args(arguments)
     try:

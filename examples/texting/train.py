@@ -26,11 +26,12 @@ from mindspore import Tensor, nn
 
 import ascend_fixes
 from ascend_fixes import fusion, shapes
-from examples.common import step, training, variants
+from examples.common import ranks, step, training, variants
 from examples.common.randomness import Stream, dropout, generator
 from examples.texting import data
 from examples.texting.graphs import Graphs, build_cached
 from examples.texting.model import HIDDEN, Loss, TextING
+from examples.texting.predict import Model
 from examples.texting.vectors import read_glove
 
 __all__ = ["MODULE", "train"]
@@ -105,11 +106,13 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
     rows, vectors = _vectors(corpus, parts["train"], request, random)
     documents = Documents(corpus.labels, graphs, rows, _buckets(graphs.sizes, parts["train"], request))
     network = TextING(vectors, len(corpus.label_names), random, finite_masks="amp" in fixes)
+    words = np.array(corpus.vocabulary, object)[rows > 0].tolist()  # rows are numbered in this order
+    Model(tuple(words), corpus.label_names, vectors.shape[1]).save(folder)
     trainer = _Trainer(documents, network, request)
 
     task = training.Task(
         settings={
-            **{name: request[name] for name in ("fixes", "precision", "fused", "seed", "limit")},
+            **{name: request[name] for name in (*variants.SETTINGS, "limit")},
             "corpus": corpus.digest(),
             "vectors": hashlib.sha256(vectors.tobytes()).hexdigest(),
         },
@@ -179,14 +182,14 @@ class _Trainer:
         self.documents = documents
         self.seed = request["seed"]
         self.vector_width = network.vectors.shape[1]
-        self.bucketing = "shapes" in request["fixes"]
+        self.bucketing = step.bucketing(request)
         self.optimizer = _optimizer(network)
         if "fusion" in request["fixes"]:
             fusion.safe(network)
         made = step.cells(Loss(network), network, self.optimizer, request)
         self._step, self._network, self.scaler = made.step, made.network, made.scaler
         if self.bucketing:
-            self._step = self._bucketed(self._step, _RAGGED_TRAINING, BATCH)
+            self._step = self._bucketed(self._step, _RAGGED_TRAINING, ranks.rows(BATCH))
             self._network = self._bucketed(self._network, _RAGGED, EVALUATION_BATCH, outputs={0: "documents"})
 
     def _bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
@@ -236,7 +239,8 @@ class _Trainer:
         """The share of the nodes computed in an epoch of training that are padding."""
         padded = 0
         for _, _, chunk in self.batches(documents, 0):
-            padded += (BATCH if self.bucketing else len(chunk)) * int(self.documents.widths[chunk].max())
+            full = BATCH * int(self.documents.widths[chunk].max())
+            padded += full if self.bucketing else len(chunk) * self.documents.buckets.sizes[-1]
         return 1 - float(self.documents.graphs.sizes[documents].sum()) / padded
 
 

@@ -134,7 +134,7 @@ def test_both_kinds_of_models_have_the_same_parameters():
     [
         (MODULE, ["--data", "corpus"], "--data needs a vocabulary"),
         (MODULE, ["--length", "20"], "choose --stride"),
-        (PREDICT, ["corpus"], "corpus: holds no trained model"),
+        (PREDICT, ["corpus"], "corpus: holds no run"),
     ],
 )
 def test_wrong_use_is_one_line_and_changes_nothing(tmp_path, module, arguments, message):

@@ -58,7 +58,7 @@ def test_variants_train_and_the_fixed_one_translates(tmp_path, corpus):
     (row,) = json.loads((tmp_path / "out" / "results.json").read_text())
     assert row["status"] == "finished" and row["steps"] == len(row["losses"]) and row["overflowed"] == 0
     assert row["metric"] == "test_bleu" and 0 <= row["test_bleu"] <= 1 and 0 < row["padded_share"] < 1
-    done = translate(tmp_path, "the 3rd of March 1998\n\n5.6.2001\n", "out/fixed-float32")
+    done = translate(tmp_path, "the 3rd of March 1998\n\n5.6.2001\n", "out")
     assert done.returncode == 0 and done.stdout.count("\n") == 3, done.stderr
     done = translate(tmp_path, "x\n", "corpus")
-    assert done.returncode == 2 and "no such checkpoint" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "holds no run" in done.stderr and "Traceback" not in done.stderr

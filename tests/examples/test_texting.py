@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from example_support import CORPORA, run, start
+from example_support import CORPORA, run, start, write_corpus
 
 from examples.common import checkpoint
+from examples.common.errors import DataError
+from examples.texting import predict
 
 MODULE = "examples.texting"
 
@@ -78,6 +80,67 @@ def test_plain_float16_loses_the_run_and_the_amp_family_saves_it(tmp_path, corpu
     assert row["status"] != "finished" or row["overflowed"] == row["steps"]
     (row,) = results(tmp_path / "amp")
     assert row["status"] == "finished" and row["overflowed"] == 0
+
+
+@pytest.mark.slow
+def test_padding_to_the_longest_changes_only_the_padding(tmp_path, corpus_folder):
+    common = ("--data", "corpus", "--epochs", "2", "--fixes", "all")
+    for name, option in (("bucketed", ()), ("longest", ("--unbucketed",))):
+        done = run(tmp_path, MODULE, *common, *option, "--output", name)
+        assert done.returncode == 0, done.stderr
+    (bucketed,), (longest,) = results(tmp_path / "bucketed"), results(tmp_path / "longest")
+    assert longest["losses"] == pytest.approx(bucketed["losses"], abs=1e-5)
+    assert longest["unbucketed"] and not bucketed["unbucketed"]
+
+
+@pytest.mark.slow
+def test_two_ranks_train_as_one_process_does_and_resume(tmp_path):
+    write_corpus(tmp_path / "corpus", 142, 20)  # two whole batches
+    common = ("--data", "corpus", "--fixes", "all")
+    whole = run(tmp_path, MODULE, *common, "--epochs", "3", "--output", "one")
+    assert whole.returncode == 0, whole.stderr
+    for options in (
+        (*common, "--epochs", "2", "--distributed", "2", "--output", "two"),
+        ("--resume", "two", "--epochs", "3"),
+    ):
+        done = run(tmp_path, MODULE, *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (one,), (two,) = results(tmp_path / "one"), results(tmp_path / "two")
+    assert two["distributed"] == 2 and len(two["history"]) == 3
+    assert two["losses"] == pytest.approx(one["losses"], abs=1e-5)
+    assert [e["validation_loss"] for e in two["history"]] == pytest.approx(
+        [e["validation_loss"] for e in one["history"]], abs=1e-5
+    )
+
+
+@pytest.mark.slow
+def test_a_trained_model_labels_typed_text(tmp_path, corpus_folder):
+    done = run(tmp_path, MODULE, "--data", "corpus", "--epochs", "8", "--fixes", "all", "--output", "out")
+    assert done.returncode == 0, done.stderr
+    predictor = predict.Predictor(tmp_path / "out")
+    for text, label in (("w1 Good w2", "yes"), ("bad w3, w1", "no")):
+        found = predictor.probabilities(text)
+        assert max(found, key=found.get) == label and sum(found.values()) == pytest.approx(1)
+    with pytest.raises(DataError, match="no word of 'nothing known' was in the training documents"):
+        predictor.probabilities("nothing known")
+    path = tmp_path / "out" / "fixed-float32" / "model.json"
+    path.write_text(path.read_text()[:-20])
+    assert predict.main([str(tmp_path / "out"), "good"]) == 2
+
+
+def test_text_is_split_as_the_corpora_are():
+    assert predict.split("It's a FINE film, isn't it?") == [
+        "it",
+        "'s",
+        "a",
+        "fine",
+        "film",
+        ",",
+        "is",
+        "n't",
+        "it",
+        "?",
+    ]
 
 
 @pytest.mark.slow

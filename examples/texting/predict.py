@@ -1,0 +1,138 @@
+"""Label typed text: ``python -m examples.texting.predict RUN "plot never boring"``, or without the text, line by line.
+
+A trained variant's folder holds ``model.json``: the words that have a vector, the labels, the width of the vectors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Optional
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+
+from ascend_fixes import shapes
+from examples.common import checkpoint, typed
+from examples.common.errors import CheckpointError, DataError, ExampleError
+from examples.common.pretrained import assign
+from examples.common.variants import write_json
+from examples.texting.data import collate
+from examples.texting.graphs import build
+from examples.texting.model import TextING
+
+__all__ = ["Model", "Predictor", "main", "split"]
+
+_FILE = "model.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """What has to be known of a trained network, besides its parameters.
+
+    Attributes:
+        words: those that have a vector; that of word i is row i + 1 (row 0 is for the others).
+        labels: their names.
+        width: of the vectors.
+    """
+
+    words: tuple[str, ...]
+    labels: tuple[str, ...]
+    width: int
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.json``."""
+        write_json(folder / _FILE, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Model:
+        """Read it back; `CheckpointError` where it is damaged."""
+        try:
+            stored = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+            return cls(tuple(stored["words"]), tuple(stored["labels"]), int(stored["width"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{folder / _FILE}: damaged ({type(error).__name__})") from None
+
+
+def split(text: str) -> list[str]:
+    """Lower-case words and punctuation marks; ``'s``, ``n't`` and the like apart, as in the published corpora (Kim 2014)."""
+    return re.findall(r"n't|'(?:s|ve|re|d|ll)\b|\w+?(?=n't)|\w+|[(),!?]", text.lower())
+
+
+class Predictor:
+    """A trained network for single texts.
+
+    Args:
+        folder: of a run, or of one of its variants.
+
+    Raises:
+        CheckpointError: there is no trained model, or it is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder = checkpoint.variant(folder, _FILE)
+        self.model = Model.load(folder)
+        self._rows = {word: row for row, word in enumerate(self.model.words, start=1)}
+        vectors = np.zeros((len(self.model.words) + 1, self.model.width), np.float32)
+        network = TextING(vectors, len(self.model.labels), np.random.default_rng(0))
+        assign(network, checkpoint.best(folder))
+        network.set_train(False)
+        axes = {"nodes": 1, "adjacency": (1, 2), "mask": 1}
+        self._network = shapes.bucketed(network, axes=axes, buckets=shapes.Buckets.geometric(16, 1024, 7))
+
+    def probabilities(self, text: str) -> dict[str, float]:
+        """Of every label.
+
+        Raises:
+            DataError: the text has no word, or none that the model knows, or more than 1,024 different ones.
+        """
+        words = split(text)
+        rows = np.array([self._rows.get(word, 0) for word in words], np.int32)
+        if not words:
+            raise DataError("the text is empty; type at least one word")
+        if not rows.any():
+            raise DataError(f"no word of {' '.join(words)[:60]!r} was in the training documents")
+        _, first, ids = np.unique(words, return_index=True, return_inverse=True)
+        graphs = build(ids, np.array([len(ids)]))
+        if int(graphs.sizes[0]) > 1024:
+            raise DataError(
+                f"the text has {int(graphs.sizes[0]):,} different words, at most 1,024 can be read; shorten it"
+            )
+        arrays = collate(graphs, rows[first], np.arange(1))
+        logits = self._network(*map(Tensor, arrays)).asnumpy()[0].astype(np.float64)
+        shares = np.exp(logits - logits.max())
+        return dict(zip(self.model.labels, (shares / shares.sum()).tolist()))
+
+    def show(self, text: str) -> str:
+        """The likeliest label and its probability."""
+        found = self.probabilities(text)
+        label = max(found, key=found.__getitem__)
+        return f"{label} ({found[label]:.1%})"
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m examples.texting.predict", description="Label a text.")
+    parser.add_argument("run", help="output folder of python -m examples.texting")
+    parser.add_argument("text", nargs="*", help="the text (default: texts from standard input, one a line)")
+    given = parser.parse_args(arguments)
+    try:
+        ms.set_context(mode=ms.GRAPH_MODE)
+        predictor = Predictor(Path(given.run))
+        if given.text:
+            print(predictor.show(" ".join(given.text)))
+            return 0
+        return typed.answer(predictor.show, "a text")
+    except ExampleError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
