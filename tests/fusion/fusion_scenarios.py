@@ -83,6 +83,14 @@ def error(got: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.abs(got - wanted).max() / np.abs(wanted).max())
 
 
+def patched_f3() -> float:
+    """The error of the fused gradient under the cure of F3, which is not that of F1, and under what was learnt."""
+    right = key_gradient(attention())
+    ms.set_context(enable_graph_kernel=True)
+    with cures.patched("F3"):
+        return error(key_gradient(attention()), right)
+
+
 class SeenFlags:
     """Records the flags in force at the very compilation, below every guard."""
 
@@ -338,6 +346,7 @@ if __name__ == "__main__":
             {
                 "guarding": guarding,
                 "eager": eager,
+                "patched_f3": patched_f3,
                 "layers": layers,
                 "recurrent": recurrent,
                 "flags_seen": flags_seen,
