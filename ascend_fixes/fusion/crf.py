@@ -27,6 +27,7 @@ from ascend_fixes.fusion.layers import LayerError, LogSumExp
 
 __all__ = ["CRF"]
 
+_MARGINALS = "_ascend_fixes_marginals"  # the attribute that keeps the cell that `marginals` has compiled
 _NEVER = -1e9  # the logarithm of zero; finite, so that no difference is NaN
 
 
@@ -82,7 +83,10 @@ class CRF(nn.Cell):
 
     def marginals(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """The probability of every tag at every step, (batch, length, K) float32; zero past the end."""
-        return _Marginals(self)(emissions.astype(mindspore.float32), lengths)
+        found = self.__dict__.get(_MARGINALS)
+        if found is None or found.partition.crf is not self:  # a copy of the layer gets its own
+            found = self.__dict__[_MARGINALS] = _Marginals(self)  # not a sub-cell: it holds this cell
+        return found(emissions.astype(mindspore.float32), lengths)
 
     def decode(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> np.ndarray:
         """The best tags, (batch, length) int32, -1 past the end; found on the host (Viterbi, IEEE IT-13, 1967)."""
@@ -170,7 +174,7 @@ class _Marginals(nn.Cell):
 
     def __init__(self, crf: CRF) -> None:
         super().__init__(auto_prefix=False)
-        self.partition, self.gradient = _Partition(crf), ops.GradOperation()
+        self.partition = _Partition(crf)
 
     def construct(self, emissions: Tensor, lengths: Optional[Tensor]) -> Tensor:
-        return self.gradient(self.partition)(emissions, lengths)
+        return mindspore.grad(self.partition)(emissions, lengths)  # made here: what makes it cannot be copied
