@@ -197,6 +197,26 @@ def late() -> dict[str, Any]:
     return found
 
 
+class Skipped(nn.Cell):
+    """``exp(2 x) + 1`` of a primitive with the attribute by which the fuser leaves a single node alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exp = ops.Exp().add_prim_attr("skip", True)
+
+    def construct(self, x):
+        return self.exp(x * 2.0) + 1.0
+
+
+def skip() -> list[list[float]]:
+    """What that gives for 0 and 1, unfused and fused."""
+    found = []
+    for fused in (False, True):
+        ms.set_context(enable_graph_kernel=fused)
+        found.append(Skipped()(Tensor(np.array([0.0, 1.0], np.float32))).asnumpy().tolist())
+    return found
+
+
 def litter() -> dict[str, Any]:
     """Fused compilation under F5 with the user's own cache folder, and with none."""
     ms.set_context(enable_graph_kernel=True)
@@ -220,6 +240,7 @@ if __name__ == "__main__":
                 "patched_f3": patched_f3,
                 "flags_seen": flags_seen,
                 "late": late,
+                "skip": skip,
                 "litter": litter,
             }[sys.argv[1]]()
         )
