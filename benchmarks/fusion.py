@@ -1,6 +1,6 @@
 """Fusion as it is, fusion under `patch("fusion")`, and no fusion: drift, step times, and compile times of GRU and CRF.
 
-    python -m benchmarks.fusion [--only train,steps,cures,compile,bisect] [--steps 32] [--rounds 2]
+    python -m benchmarks.fusion [--only train,steps,flags,cures,compile,bisect] [--steps 32] [--rounds 2]
                                 [--models bert,rnnsearch] [--lengths 16,32,64,128,256] [--json FILE]
 
 Parts:
@@ -12,7 +12,8 @@ Parts:
   smaller of the rounds, which take turns.
 * ``steps``: one process per model holds it unfused, fused and patched, and the three take turns, step by step: median
   seconds, and the median and quartiles of a patched step over the fused one before it.
-* ``cures``: a BERT training step under other flags that give the right gradient for F1.
+* ``flags``: the error of F1's gradient under other flags.
+* ``cures``: a BERT training step under those that give the right gradient.
 * ``compile``: seconds to compile and run once the gradient of `fusion.GRU`, `mindspore.nn.GRU` and `fusion.CRF`,
   unfused, and the median seconds of the runs after it.
 * ``bisect``: what `fusion.bisect` finds, in how many compilations and seconds.
@@ -36,13 +37,14 @@ from typing import Any
 
 import numpy as np
 
-PARTS = ("train", "steps", "cures", "compile", "bisect")
+PARTS = ("train", "steps", "flags", "cures", "compile", "bisect")
 VARIANTS = ("unfused", "nudged", "fused", "patched")
 FLAGS = {
     "no Transpose": "--disable_cluster_ops=Transpose",
     "no Reshape": "--disable_cluster_ops=Reshape",
     "opt_level 1": "--opt_level=1",
 }
+PASSES = ("transform_op_optimizer", "graph_kernel_splitter", "transpose_matmul_fusion")
 SEARCHES = {
     "attention": ("benchmarks.fusion_searches:attention", {}),
     "BERT loss": ("benchmarks.fusion_searches:bert_loss", {}),
@@ -146,6 +148,20 @@ def compile_seconds(layer: str, length: int) -> dict[str, float]:
     return {"compile": seconds[0], "run": float(np.median(seconds[1:]))}
 
 
+def key_error(flags: str) -> float:
+    """How far F1's fused gradient is off under these flags, over its largest value."""
+    import mindspore as ms
+
+    from ascend_fixes.defects.f1_transpose_gradient import key_gradient
+
+    ms.set_device("CPU")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    right = key_gradient()
+    os.environ["MS_DEV_GRAPH_KERNEL_FLAGS"] = flags
+    ms.set_context(enable_graph_kernel=True)
+    return float(np.abs(key_gradient() - right).max() / np.abs(right).max())
+
+
 def search(factory: str, options: dict[str, Any]) -> dict[str, Any]:
     """A search's report."""
     from ascend_fixes import fusion
@@ -208,6 +224,12 @@ def drift(got: np.ndarray, wanted: np.ndarray, scale: float) -> float:
     """The largest difference over ``scale``; 1e300 where there is NaN."""
     largest = float(np.max(np.abs(got - wanted)) / max(scale, 1e-30))
     return largest if math.isfinite(largest) else 1e300
+
+
+def flags_part(options: argparse.Namespace) -> dict[str, Any]:
+    """F1's error under every flag."""
+    tried = {"fused": "", **FLAGS, **{f"no pass {name}": f"--disable_pass={name}" for name in PASSES}}
+    return {"F1 error": {name: in_process("key_error", flags) for name, flags in tried.items()}}
 
 
 def cures_part(options: argparse.Namespace) -> dict[str, Any]:
@@ -277,7 +299,9 @@ def main() -> None:
         function, arguments = options.child
         print(
             json.dumps(
-                {f.__name__: f for f in (train, turns, compile_seconds, search)}[function](*json.loads(arguments))
+                {f.__name__: f for f in (train, turns, key_error, compile_seconds, search)}[function](
+                    *json.loads(arguments)
+                )
             )
         )
         return
@@ -287,6 +311,7 @@ def main() -> None:
     parts = {
         "train": train_part,
         "steps": steps_part,
+        "flags": flags_part,
         "cures": cures_part,
         "compile": compile_part,
         "bisect": bisect_part,

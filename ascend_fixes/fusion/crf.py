@@ -6,11 +6,16 @@ as a balanced tree (Sarkka and Garcia-Fernandez, "Temporal parallelization of Ba
 smoothers", https://arxiv.org/abs/1905.13002, do the same for filters). The model is
 that of Lafferty, McCallum and Pereira (ICML 2001), with scores for the first and
 the last tag.
+
+A long chain's scores add up to numbers whose last place in float32 is larger than
+what decides between two tags. So every step's emissions and every product are taken
+relative to their largest, and what was subtracted is added up apart from them; in the
+loss the largest emissions cancel and are never added.
 """
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Union
 
 import mindspore
 import numpy as np
@@ -22,6 +27,7 @@ from ascend_fixes.fusion.layers import LayerError, LogSumExp
 
 __all__ = ["CRF"]
 
+_MARGINALS = "_ascend_fixes_marginals"  # the attribute that keeps the cell that `marginals` has compiled
 _NEVER = -1e9  # the logarithm of zero; finite, so that no difference is NaN
 
 
@@ -48,6 +54,7 @@ class CRF(nn.Cell):
         self.start = Parameter(initializer(Uniform(0.1), (num_tags,)), name="start")
         self.end = Parameter(initializer(Uniform(0.1), (num_tags,)), name="end")
         self.over_middle, self.over_last = LogSumExp(axis=-2), LogSumExp(axis=-1)
+        self.largest = ops.ReduceMax(keep_dims=True)
         safe(self)
 
     def construct(self, emissions: Tensor, tags: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
@@ -59,43 +66,27 @@ class CRF(nn.Cell):
             lengths: (batch,) int32, 1 to length; all steps count by default. What stands past the end, of emissions
                 and tags, may be anything.
         """
-        return self.log_partition(emissions, lengths) - self.score(emissions, tags, lengths)
+        going = self._going(emissions, lengths)
+        full, _ = self._relative(self._inside(emissions, going), -1)
+        return self._log_partition(full, going) - self._score(full, tags, going)
 
     def score(self, emissions: Tensor, tags: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """The unnormalised score of the given tags, (batch,) float32."""
         going = self._going(emissions, lengths)
-        full = self._inside(emissions, going)
-        chosen = (tags.expand_dims(-1) == ops.arange(self.num_tags)).astype(mindspore.float32) * going.expand_dims(-1)
-        total = (full * chosen).sum((1, 2)) + (chosen[:, 0] * self.start).sum(-1)
-        if emissions.shape[1] > 1:
-            pairs = chosen[:, :-1].expand_dims(-1) * chosen[:, 1:].expand_dims(-2)
-            total = total + (pairs * self.transitions).sum((1, 2, 3))
-            ending = going - ops.concat((going[:, 1:], going[:, :1] * 0.0), 1)
-        else:
-            ending = going
-        return total + (chosen * ending.expand_dims(-1) * self.end).sum((1, 2))
+        return self._score(self._inside(emissions, going), tags, going)
 
     def log_partition(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """The logarithm of the sum of the exponentiated scores of all tag sequences, (batch,) float32."""
-        size, all_going = self.num_tags, self._going(emissions, lengths)
-        full = self._inside(emissions, all_going)
-        first = full[:, 0] + self.start
-        if full.shape[1] == 1:
-            return self.over_last(first + self.end)
-        going = all_going[:, 1:].reshape(full.shape[0], -1, 1, 1)
-        identity = (1.0 - ops.eye(size, size, mindspore.float32)) * _NEVER
-        chain = (self.transitions + full[:, 1:].expand_dims(-2)) * going + identity * (1.0 - going)
-        while chain.shape[1] > 1:
-            count = chain.shape[1]
-            paired = chain[:, : count - count % 2].reshape(full.shape[0], count // 2, 2, size, size)
-            product = self.over_middle(paired[:, :, 0].expand_dims(-1) + paired[:, :, 1].expand_dims(-3))
-            chain = product if count % 2 == 0 else ops.concat((product, chain[:, count - 1 :]), 1)
-        through = self.over_middle(first.expand_dims(-1) + chain[:, 0])
-        return self.over_last(through + self.end)
+        going = self._going(emissions, lengths)
+        full, tops = self._relative(self._inside(emissions, going), -1)
+        return self._log_partition(full, going) + tops.sum((1, 2))
 
     def marginals(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
         """The probability of every tag at every step, (batch, length, K) float32; zero past the end."""
-        return _Marginals(self)(emissions.astype(mindspore.float32), lengths)
+        found = self.__dict__.get(_MARGINALS)
+        if found is None or found.partition.crf is not self:  # a copy of the layer gets its own
+            found = self.__dict__[_MARGINALS] = _Marginals(self)  # not a sub-cell: it holds this cell
+        return found(emissions.astype(mindspore.float32), lengths)
 
     def decode(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> np.ndarray:
         """The best tags, (batch, length) int32, -1 past the end; found on the host (Viterbi, IEEE IT-13, 1967)."""
@@ -116,6 +107,42 @@ class CRF(nn.Cell):
             tags[inside, step] = current[inside]
             current = np.where(inside, origins[np.arange(batch), step, current], current)
         return tags
+
+    def _score(self, full: Tensor, tags: Tensor, going: Tensor) -> Tensor:
+        """`score` of float32 emissions that are zero past the end."""
+        chosen = (tags.expand_dims(-1) == ops.arange(self.num_tags)).astype(mindspore.float32) * going.expand_dims(-1)
+        total = (full * chosen).sum((1, 2)) + (chosen[:, 0] * self.start).sum(-1)
+        if full.shape[1] > 1:
+            pairs = chosen[:, :-1].expand_dims(-1) * chosen[:, 1:].expand_dims(-2)
+            total = total + (pairs * self.transitions).sum((1, 2, 3))
+            ending = going - ops.concat((going[:, 1:], going[:, :1] * 0.0), 1)
+        else:
+            ending = going
+        return total + (chosen * ending.expand_dims(-1) * self.end).sum((1, 2))
+
+    def _log_partition(self, full: Tensor, all_going: Tensor) -> Tensor:
+        """`log_partition` of float32 emissions that are zero past the end."""
+        size, first = self.num_tags, full[:, 0] + self.start
+        if full.shape[1] == 1:
+            return self.over_last(first + self.end)
+        going = all_going[:, 1:].reshape(full.shape[0], -1, 1, 1)
+        identity = (1.0 - ops.eye(size, size, mindspore.float32)) * _NEVER
+        chain = (self.transitions + full[:, 1:].expand_dims(-2)) * going + identity * (1.0 - going)
+        taken_out = full[:, 0, 0] * 0.0
+        while chain.shape[1] > 1:
+            count = chain.shape[1]
+            paired = chain[:, : count - count % 2].reshape(full.shape[0], count // 2, 2, size, size)
+            product = self.over_middle(paired[:, :, 0].expand_dims(-1) + paired[:, :, 1].expand_dims(-3))
+            product, tops = self._relative(product, (-2, -1))
+            taken_out = taken_out + tops.sum((1, 2, 3))
+            chain = product if count % 2 == 0 else ops.concat((product, chain[:, count - 1 :]), 1)
+        through = self.over_middle(first.expand_dims(-1) + chain[:, 0])
+        return self.over_last(through + self.end) + taken_out
+
+    def _relative(self, x: Tensor, axes: Union[int, tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+        """Less the largest along the axes, and that; the gradient takes it for a constant, for it is added again."""
+        top = ops.stop_gradient(self.largest(x, axes))
+        return x - top, top
 
     def _going(self, emissions: Tensor, lengths: Optional[Tensor]) -> Tensor:
         """(batch, length) float32, one where a step counts."""
@@ -147,7 +174,7 @@ class _Marginals(nn.Cell):
 
     def __init__(self, crf: CRF) -> None:
         super().__init__(auto_prefix=False)
-        self.partition, self.gradient = _Partition(crf), ops.GradOperation()
+        self.partition = _Partition(crf)
 
     def construct(self, emissions: Tensor, lengths: Optional[Tensor]) -> Tensor:
-        return self.gradient(self.partition)(emissions, lengths)
+        return mindspore.grad(self.partition)(emissions, lengths)  # made here: what makes it cannot be copied

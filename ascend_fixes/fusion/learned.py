@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ascend_fixes import _mindspore
-from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.errors import AscendFixesError, UnknownNameError
+from ascend_fixes.fusion.guarding import exclusions
 from ascend_fixes.fusion.quirks import LEARNED, Quirk
 
 if TYPE_CHECKING:
@@ -99,9 +100,15 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_row(row: Any) -> bool:
-    fits = isinstance(row, dict) and all(isinstance(row.get(name), kind) for name, kind in _FIELDS.items())
-    names = [str(name).rpartition(":")[2] for name in row["keep_out"]] if fits else []
-    return bool(names) and all(name in _mindspore.operator_names() for name in names)
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in _FIELDS.items()):
+        return False
+    if not row["keep_out"] or not all(isinstance(name, str) for name in row["keep_out"]):
+        return False
+    try:  # another version's operators may have no name here, and are not heeded here
+        exclusions(row["keep_out"] if row["mindspore"] == _mindspore.version_text() else (), "learned")
+    except UnknownNameError:
+        return False
+    return True
 
 
 def _set_aside(path: Path, why: str) -> list[dict[str, Any]]:

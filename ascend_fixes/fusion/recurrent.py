@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import mindspore
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes.fusion.functions import Sigmoid, Tanh
@@ -102,14 +103,20 @@ class _Steps(nn.Cell):
     well (it would keep the whole buffer of states once per block), so the gradient is stated: the gates of all steps
     are computed again at once from the states, and what is left to loop over, backwards, is one product a step
     (backpropagation through time: Werbos, Proceedings of the IEEE 78(10), 1990).
+
+    What a step takes is the time of its operators more than of its arithmetic, so signs and factors are moved out of
+    the loop, into the shares of the input and the weights, and a step is ``h - moved * (t / (t + 2) + h)`` with
+    ``t = expm1(-2 * candidate's argument)``, of which ``-t / (t + 2)`` is the tanh.
     """
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.hidden_size, self.step, self.sigmoid, self.tanh = hidden_size, _Step(hidden_size), Sigmoid(), Tanh()
+        self.hidden_size, self.sigmoid, self.tanh = hidden_size, Sigmoid(), Tanh()
         self.product, self.back_product = ops.MatMul(False, True), ops.MatMul(False, False)
         self.over_rows = ops.MatMul(True, False)
         self.take, self.put = ops.Gather(), ops.TensorScatterUpdate()
+        # -x for the sigmoid of reset, x for 1 less that of update, -2 x for the tanh of the candidate
+        self.factors = Tensor(np.repeat([-1.0, 1.0, -2.0], hidden_size), mindspore.float32)
 
     def construct(self, gi: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor) -> Tensor:
         """The states, (length, batch, hidden) float32, each row frozen where it is not going.
@@ -120,22 +127,28 @@ class _Steps(nn.Cell):
             w_hh, b_hh: (3 hidden, hidden) of the dtype of products, and (3 hidden,) float32.
             going: (length, batch, 1) float32, ones and zeros.
         """
-        length, batch, gates = gi.shape
-        blocks = length // _BLOCK if length >= 2 * _BLOCK else 0
+        length, batch, _ = gi.shape
+        size, blocks = self.hidden_size, length // _BLOCK if length >= 2 * _BLOCK else 0
         inside = blocks * _BLOCK
-        parts = []
+        shares, bias = gi * self.factors, b_hh * self.factors
+        weights = w_hh * self.factors.astype(w_hh.dtype).expand_dims(-1)
+        gates, candidates, parts = shares[..., : 2 * size], shares[..., 2 * size :], []
         if blocks > 0:
-            block_gi = gi[:inside].reshape(blocks, _BLOCK, batch, gates)
+            block_gates = gates[:inside].reshape(blocks, _BLOCK, batch, 2 * size)
+            block_candidates = candidates[:inside].reshape(blocks, _BLOCK, batch, size)
             block_going = going[:inside].reshape(blocks, _BLOCK, batch, 1)
-            buffer = ops.zeros((blocks, _BLOCK, batch, self.hidden_size), mindspore.float32)
+            buffer = ops.zeros((blocks, _BLOCK, batch, size), mindspore.float32)
             block, end = Tensor(0, mindspore.int32), Tensor(blocks, mindspore.int32)
             while block < end:
-                states, h = self._ahead(self.take(block_gi, block, 0), h, w_hh, b_hh, self.take(block_going, block, 0))
+                states, h = self._ahead(
+                    h, self.take(block_gates, block, 0), self.take(block_candidates, block, 0),
+                    self.take(block_going, block, 0), weights, bias,
+                )  # fmt: skip
                 buffer = self.put(buffer, block.reshape(1, 1), states.expand_dims(0))
                 block = block + 1
-            parts.append(buffer.reshape(inside, batch, self.hidden_size))
+            parts.append(buffer.reshape(inside, batch, size))
         if inside < length:
-            states, h = self._ahead(gi[inside:], h, w_hh, b_hh, going[inside:])
+            states, h = self._ahead(h, gates[inside:], candidates[inside:], going[inside:], weights, bias)
             parts.append(states)
         return ops.concat(parts, 0) if len(parts) > 1 else parts[0]
 
@@ -151,63 +164,66 @@ class _Steps(nn.Cell):
         reset = self.sigmoid(gi[..., :size] + gh[..., :size])
         update = self.sigmoid(gi[..., size : 2 * size] + gh[..., size : 2 * size])
         candidate = self.tanh(gi[..., 2 * size :] + reset * gh[..., 2 * size :])
-        # What the gradient of a new state is multiplied by to give those of the arguments of the three gates.
-        to_candidate = (1.0 - update) * (1.0 - candidate * candidate)
-        to_update = (before - candidate) * update * (1.0 - update)
+        # What the gradient of a state is multiplied by to give those of the arguments of the three gates.
+        moved = going * (1.0 - update)
+        to_candidate = moved * (1.0 - candidate * candidate)
+        to_update = (before - candidate) * moved * update
         to_reset = to_candidate * gh[..., 2 * size :] * reset * (1.0 - reset)
         to_gh = ops.concat((to_reset, to_update, to_candidate * reset), -1)
-        changes, dh = self._all_back(dout, going, update, to_gh, w_hh)
-        thrice = ops.concat((changes, changes, changes), -1)
+        totals, dh = self._all_back(dout, 1.0 - moved, to_gh, w_hh)
+        thrice = ops.concat((totals, totals, totals), -1)
         dgi, dgh = thrice * ops.concat((to_reset, to_update, to_candidate), -1), thrice * to_gh
         dw = self.over_rows(dgh.reshape(length * batch, gates).astype(w_hh.dtype), rows)
         return dgi, dh, dw, dgh.sum((0, 1)), going * 0.0
 
-    def _all_back(self, dout: Tensor, going: Tensor, update: Tensor, to_gh: Tensor, w_hh: Tensor) -> Any:
-        """The gradients of every new state, zero where a row is not going, and of the state before the first."""
+    def _all_back(self, dout: Tensor, kept: Tensor, to_gh: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of every state, and of the state before the first."""
         length, batch, gates = to_gh.shape
         size, blocks = self.hidden_size, length // _BLOCK if length >= 2 * _BLOCK else 0
         inside = blocks * _BLOCK
         dh, parts = dout[0] * 0.0, []
         if inside < length:
-            changes, dh = self._back(dh, dout[inside:], going[inside:], update[inside:], to_gh[inside:], w_hh)
-            parts.append(changes)
+            totals, dh = self._back(dh, dout[inside:], kept[inside:], to_gh[inside:], w_hh)
+            parts.append(totals)
         if blocks > 0:
             block_dout = dout[:inside].reshape(blocks, _BLOCK, batch, size)
-            block_going = going[:inside].reshape(blocks, _BLOCK, batch, 1)
-            block_update = update[:inside].reshape(blocks, _BLOCK, batch, size)
+            block_kept = kept[:inside].reshape(blocks, _BLOCK, batch, size)
             block_to_gh = to_gh[:inside].reshape(blocks, _BLOCK, batch, gates)
             buffer = ops.zeros((blocks, _BLOCK, batch, size), mindspore.float32)
             block, end = Tensor(blocks - 1, mindspore.int32), Tensor(-1, mindspore.int32)
             while block > end:
-                changes, dh = self._back(
-                    dh, self.take(block_dout, block, 0), self.take(block_going, block, 0),
-                    self.take(block_update, block, 0), self.take(block_to_gh, block, 0), w_hh,
+                totals, dh = self._back(
+                    dh, self.take(block_dout, block, 0), self.take(block_kept, block, 0),
+                    self.take(block_to_gh, block, 0), w_hh,
                 )  # fmt: skip
-                buffer = self.put(buffer, block.reshape(1, 1), changes.expand_dims(0))
+                buffer = self.put(buffer, block.reshape(1, 1), totals.expand_dims(0))
                 block = block - 1
             parts.append(buffer.reshape(inside, batch, size))
         return (ops.concat(parts[::-1], 0) if len(parts) > 1 else parts[0]), dh
 
-    def _ahead(self, gi: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor) -> tuple[Tensor, Tensor]:
+    def _ahead(
+        self, h: Tensor, gates: Tensor, candidates: Tensor, going: Tensor, weights: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """A few steps: their states and the last of them."""
-        states = []
-        for t in range(gi.shape[0]):
-            gh = self.product(h.astype(w_hh.dtype), w_hh).astype(mindspore.float32) + b_hh
-            h = going[t] * self.step(gi[t], gh, h) + (1.0 - going[t]) * h
+        size, states = self.hidden_size, []
+        for t in range(gates.shape[0]):
+            gh = self.product(h.astype(weights.dtype), weights).astype(mindspore.float32) + bias
+            opened = 1.0 / (ops.expm1(gates[t] + gh[:, : 2 * size]) + 2.0)
+            argument = candidates[t] + opened[:, :size] * gh[:, 2 * size :]
+            shrunk = ops.expm1(ops.minimum(argument, Tensor(80.0, mindspore.float32)))  # no overflow, and no inf / inf
+            h = h - opened[:, size:] * going[t] * (shrunk / (shrunk + 2.0) + h)
             states.append(h)
         return ops.stack(states, 0), h
 
-    def _back(self, dh: Tensor, dout: Tensor, going: Tensor, update: Tensor, to_gh: Tensor, w_hh: Tensor) -> Any:
-        """A few steps, last first: the gradients of the new states, in order, and of the state before them."""
-        changes = []
+    def _back(self, dh: Tensor, dout: Tensor, kept: Tensor, to_gh: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
+        """A few steps, last first: the gradients of their states, in order, and of the state before them."""
+        totals = []
         for t in range(dout.shape[0] - 1, -1, -1):
             total = dh + dout[t]
-            change = total * going[t]
-            dgh = ops.concat((change, change, change), -1) * to_gh[t]
-            through = self.back_product(dgh.astype(w_hh.dtype), w_hh).astype(mindspore.float32)
-            dh = total * (1.0 - going[t]) + change * update[t] + through
-            changes.append(change)
-        return ops.stack(changes[::-1], 0), dh
+            dgh = ops.concat((total, total, total), -1) * to_gh[t]
+            dh = total * kept[t] + self.back_product(dgh.astype(w_hh.dtype), w_hh).astype(mindspore.float32)
+            totals.append(total)
+        return ops.stack(totals[::-1], 0), dh
 
 
 class GRU(nn.GRU):

@@ -18,13 +18,16 @@ import json
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable
 
+import numpy as np
 from mindspore import nn
 
 from ascend_fixes import _mindspore
+from ascend_fixes.defects import first_line
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.fusion.comparison import tolerance, worst
 from ascend_fixes.fusion.compiler import require_compiler
@@ -109,8 +112,8 @@ def bisect(cell: Any, *inputs: Any, grad: bool = True, rtol: float | None = None
         limit: seconds that one run may take.
 
     Raises:
-        BisectError: the cell does not run without fusion, differs from run to run without fusion, differs
-            for a reason other than the operators that were fused.
+        BisectError: the factory cannot be found or called; the cell does not run without fusion, differs from run
+            to run without fusion, or differs for a reason other than the operators that were fused.
         MissingCompilerError: fusion's compiler cannot be imported.
     """
     require_compiler()
@@ -118,6 +121,9 @@ def bisect(cell: Any, *inputs: Any, grad: bool = True, rtol: float | None = None
         return _in_new_process(cell, grad, rtol, limit)
     if not isinstance(cell, nn.Cell):
         raise BisectError(f"cell must be a cell or 'package.module:factory', not {cell!r}")
+    for index, value in enumerate(inputs):
+        if isinstance(value, np.ndarray):
+            raise BisectError(f"input {index} is a NumPy array, which a graph holds as a constant; give a Tensor")
     return _Search(cell, inputs, grad, rtol, limit).report()
 
 
@@ -238,28 +244,43 @@ class _Search:
 
 def _in_new_process(factory: str, grad: bool, rtol: float | None, limit: float) -> BisectReport:
     options = ["--limit", str(limit), *([] if grad else ["--no-grad"]), *(["--rtol", str(rtol)] if rtol else [])]
-    command = [sys.executable, "-m", "ascend_fixes.fusion.search", factory, *options]
+    start = "import sys; from ascend_fixes.fusion.search import main; sys.exit(main())"
+    command = [sys.executable, "-c", start, factory, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("bisect: ")]
-        raise BisectError(lines[-1][len("bisect: ") :] if lines else f"{factory} ended: {done.stderr.strip()[-300:]}")
+        lines = done.stderr.strip().splitlines()
+        ours = [line[len("bisect: ") :] for line in lines if line.startswith("bisect: ")]
+        raise BisectError((ours or [f"{factory} ended with status {done.returncode}: {(lines or [''])[-1]}"])[-1])
     return BisectReport.from_json(done.stdout[done.stdout.index("{") :])
 
 
 def _build(factory: str) -> tuple[Any, ...]:
-    module, colon, name = factory.partition(":")
-    if not colon:
+    module, _, name = factory.partition(":")
+    if not module or not name:
         raise BisectError(f"the factory must be written 'package.module:function', not {factory!r}")
     try:
-        made = getattr(importlib.import_module(module), name)()
+        function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise BisectError(f"{factory} cannot be found: {error}") from None
+    except Exception as error:
+        raise BisectError(f"{module} cannot be imported: {_told(error)}") from None
+    try:
+        made = function()
+    except Exception as error:
+        raise BisectError(f"{factory} cannot be called: {_told(error)}") from None
     if not isinstance(made, tuple) or not made or not isinstance(made[0], nn.Cell):
         raise BisectError(f"{factory} must return a cell and its inputs as one tuple, not {type(made).__name__}")
     return made
 
 
-def _main() -> int:
+def _told(error: Exception) -> str:
+    """An error of the user's code in one line, with the place where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{first_line(error)} ({place.filename}, line {place.lineno})"
+
+
+def main() -> int:
+    """Search the cell of a factory, named on the command line, and print the report as JSON."""
     parser = argparse.ArgumentParser(prog="bisect")
     parser.add_argument("factory")
     parser.add_argument("--no-grad", action="store_true")
@@ -278,4 +299,4 @@ def _main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main())
+    sys.exit(main())

@@ -23,6 +23,7 @@ import numpy as np
 from mindspore import nn
 
 from ascend_fixes import _mindspore
+from ascend_fixes.defects import first_line
 from ascend_fixes.fusion.comparison import NEARBY, REPETITIONS, evaluate
 from ascend_fixes.fusion.guarding import guard
 
@@ -77,8 +78,7 @@ def run(
                 _in_child(cell, inputs, grad, fused, keep_out, nearby, folder)
                 code = 0
             except BaseException as error:  # the parent must learn of it, whatever it is
-                lines = str(error).strip().splitlines()
-                (folder / "error").write_text(f"{type(error).__name__}: {lines[0] if lines else ''}"[:300])
+                (folder / "error").write_text(first_line(error))
             finally:
                 os._exit(code)
         failure = _wait(child, limit, folder)
@@ -105,19 +105,20 @@ def _in_child(
 
 def _wait(child: int, limit: float, folder: Path) -> str:
     """Wait for the child and its group to end; "" or why it failed."""
-    end = time.monotonic() + limit
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            break
-        if time.monotonic() > end:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child, signal.SIGKILL)
+    status, end = None, time.monotonic() + limit
+    try:
+        while status is None and time.monotonic() < end:
+            done, code = os.waitpid(child, os.WNOHANG)
+            status = code if done else None
+            time.sleep(0.0 if done else 0.02)
+    finally:  # also where the waiting is interrupted
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)  # the compiler's processes, where they outlive it
+        if status is None:
+            os.kill(child, signal.SIGKILL)  # it may not have had the time to lead a group
             os.waitpid(child, 0)
-            return f"hung for {limit:g} s"
-        time.sleep(0.02)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # the compiler's processes, where they outlive it
+    if status is None:
+        return f"hung for {limit:g} s"
     if os.WIFSIGNALED(status):
         return f"killed by signal {os.WTERMSIG(status)}"
     error = folder / "error"

@@ -105,6 +105,7 @@ def test_typed_text_is_split_into_words():
 
 @pytest.mark.slow
 def test_fixed_variants_train_predict_and_agree(tmp_path, corpus, bert):
+    """Fusion on and off too: without the cure of F7 the second loss was 10.35 instead of 10.60, in both precisions."""
     common = ("--data", "corpus", "--pretrained", "bert", "--epochs", "2", "--fixes", "all")
     for precision, fused in (("float32", "off"), ("float16", "on")):
         done = run(tmp_path, MODULE, *common, "--precision", precision, "--fused", fused, "--output", precision)

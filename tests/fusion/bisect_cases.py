@@ -55,3 +55,15 @@ def unsteady():
 
 def no_cell():
     return matrix()
+
+
+def no_inputs():
+    return (Healthy(),)
+
+
+def numpy_input():
+    return Healthy(), matrix().asnumpy()
+
+
+def raising():
+    raise ValueError("no weights here\nand a second line")

@@ -83,6 +83,14 @@ def error(got: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.abs(got - wanted).max() / np.abs(wanted).max())
 
 
+def patched_f3() -> float:
+    """The error of the fused gradient under the cure of F3, which is not that of F1, and under what was learnt."""
+    right = key_gradient(attention())
+    ms.set_context(enable_graph_kernel=True)
+    with cures.patched("F3"):
+        return error(key_gradient(attention()), right)
+
+
 class SeenFlags:
     """Records the flags in force at the very compilation, below every guard."""
 
@@ -189,6 +197,26 @@ def late() -> dict[str, Any]:
     return found
 
 
+class Skipped(nn.Cell):
+    """``exp(2 x) + 1`` of a primitive with the attribute by which the fuser leaves a single node alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exp = ops.Exp().add_prim_attr("skip", True)
+
+    def construct(self, x):
+        return self.exp(x * 2.0) + 1.0
+
+
+def skip() -> list[list[float]]:
+    """What that gives for 0 and 1, unfused and fused."""
+    found = []
+    for fused in (False, True):
+        ms.set_context(enable_graph_kernel=fused)
+        found.append(Skipped()(Tensor(np.array([0.0, 1.0], np.float32))).asnumpy().tolist())
+    return found
+
+
 def litter() -> dict[str, Any]:
     """Fused compilation under F5 with the user's own cache folder, and with none."""
     ms.set_context(enable_graph_kernel=True)
@@ -201,135 +229,6 @@ def litter() -> dict[str, Any]:
     return {"total": total, "here": sorted(os.listdir(".")), "path": ms.get_context("compile_cache_path")}
 
 
-def layers() -> dict[str, Any]:
-    """The largest errors of every safe layer, fused, in units in the last place: of the value, of the gradient."""
-    from layer_cells import LAYERS, WithGradient, check
-
-    ms.set_context(enable_graph_kernel=True)
-    worst = {}
-    for name, (make, *_) in LAYERS.items():
-        cell, found = WithGradient(make(16)), []
-        for seed in range(20):
-            rng = np.random.default_rng(seed)
-            x = rng.standard_normal((8, 16)) * 10.0 ** rng.integers(-3, 5)
-            x[1], x[2], x[3] = x[1, 0], 0, x[3] + 100 * x.std()
-            mask = rng.random(x.shape) < 0.6
-            mask[4] = False
-            for dtype in (np.float32, np.float16):
-                found.append(check(cell, name, np.clip(x, -65504, 65504).astype(dtype), mask))
-        worst[name] = [max(errors) for errors in zip(*found)]
-    return worst
-
-
-def recurrent() -> dict[str, dict[str, float]]:
-    """Largest errors relative to the largest value, of value and gradients: against float64, and fused to unfused.
-
-    Every case is run on full and on ragged rows, by one graph.
-    """
-    from recurrent_references import Everything
-
-    found: dict[str, dict[str, float]] = {}
-    for name, build in CASES.items():
-        for dtype in (np.float32, np.float16):
-            results: dict[bool, list[np.ndarray]] = {}
-            for fused in (False, True):
-                ms.set_context(enable_graph_kernel=fused)
-                ms.set_seed(0)
-                layer, inputs, rows, reference = build(dtype)
-                cell, results[fused] = Everything(layer), []
-                for row in rows:
-                    wanted, gradients, weighting = reference(row)
-                    value, by_input, by_weights = cell(Tensor(weighting), *inputs, Tensor(row))
-                    results[fused] += [item.asnumpy().astype(np.float64) for item in (value, by_input, *by_weights)]
-                    here = results[fused][-2 - len(by_weights) :]
-                    errors = [error(got, want) for got, want in zip(here, [wanted, *gradients])]
-                    key = f"{name} {np.dtype(dtype)} {'fused' if fused else 'unfused'}"
-                    old = found.get(key, {"value": 0.0, "gradient": 0.0})
-                    found[key] = {
-                        "value": max(old["value"], errors[0]),
-                        "gradient": max(old["gradient"], *errors[1:]),
-                    }
-            apart = [error(got, want) for got, want in zip(results[True], results[False])]
-            found[f"{name} {np.dtype(dtype)} fused to unfused"] = {"value": max(apart)}
-    return found
-
-
-def _double(values: Any) -> list[np.ndarray]:
-    return [value.asnumpy().astype(np.float64) for value in values]
-
-
-def gru_case(dtype: type) -> tuple:
-    from recurrent_references import differences, gru
-
-    from ascend_fixes.fusion.recurrent import GRU
-
-    rng = np.random.default_rng(0)
-    layer = GRU(3, 4)
-    x, h = rng.standard_normal((11, 3, 3)).astype(dtype), rng.uniform(-1, 1, (1, 3, 4)).astype(dtype)
-    weighting = np.cos(np.arange(11 * 3 * 4)).reshape(11, 3, 4).astype(np.float32)
-    parameters = _double(layer.trainable_params())  # w_ih, w_hh, b_ih, b_hh
-
-    def reference(lengths: np.ndarray) -> tuple:
-        def output(values):
-            return gru(values[0], h[0].astype(np.float64), values[1:], lengths)[0]
-
-        values = [x.astype(np.float64), *parameters]
-        return output(values), differences(lambda v: (output(v) * weighting).sum(), values), weighting
-
-    rows = [np.array(lengths, np.int32) for lengths in ([11, 11, 11], [11, 5, 0])]
-    return layer, [Tensor(x), Tensor(h)], rows, reference
-
-
-def crf_case(dtype: type) -> tuple:
-    from recurrent_references import crf_loss, differences
-
-    from ascend_fixes.fusion.crf import CRF
-
-    rng = np.random.default_rng(0)
-    layer = CRF(4)
-    emissions, tags = rng.standard_normal((3, 9, 4)).astype(dtype), rng.integers(0, 4, (3, 9)).astype(np.int32)
-    weighting = np.array([1.0, -0.5, 0.7], np.float32)
-    parameters = _double(layer.trainable_params())
-
-    def reference(lengths: np.ndarray) -> tuple:
-        def loss(values):
-            return crf_loss(values[0], tags, lengths, *values[1:])
-
-        values = [emissions.astype(np.float64), *parameters]
-        return loss(values), differences(lambda v: (loss(v) * weighting).sum(), values), weighting
-
-    rows = [np.array(lengths, np.int32) for lengths in ([9, 9, 9], [9, 5, 1])]
-    return layer, [Tensor(emissions), Tensor(tags)], rows, reference
-
-
-def graph_case(dtype: type) -> tuple:
-    from recurrent_references import differences, gated_graph
-
-    from ascend_fixes.fusion.graphs import GatedGraph
-
-    rng = np.random.default_rng(0)
-    layer = GatedGraph(4)
-    layer.to_float(ms.float16 if dtype is np.float16 else ms.float32)
-    x, links = rng.standard_normal((2, 5, 4)).astype(dtype), rng.random((2, 5, 5)).astype(dtype)
-    weighting = np.cos(np.arange(40)).reshape(2, 5, 4).astype(np.float32)
-    names = ("gathered.weight", "gathered.bias", "own.weight", "kept.weight")
-    parameters = {parameter.name: parameter for parameter in layer.trainable_params()}
-    assert tuple(parameters) == names, tuple(parameters)
-
-    def reference(mask: np.ndarray) -> tuple:
-        def output(values):
-            return gated_graph(values[0], links.astype(np.float64), mask, values[1:], 2)
-
-        values = [x.astype(np.float64), *_double(parameters.values())]
-        return output(values), differences(lambda v: (output(v) * weighting).sum(), values), weighting
-
-    rows = [np.ones((2, 5), bool), np.array([[True] * 5, [True, False, True, False, False]])]
-    return layer, [Tensor(x), Tensor(links)], rows, reference
-
-
-CASES = {"GRU": gru_case, "CRF": crf_case, "GatedGraph": graph_case}
-
-
 if __name__ == "__main__":
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
@@ -338,10 +237,10 @@ if __name__ == "__main__":
             {
                 "guarding": guarding,
                 "eager": eager,
-                "layers": layers,
-                "recurrent": recurrent,
+                "patched_f3": patched_f3,
                 "flags_seen": flags_seen,
                 "late": late,
+                "skip": skip,
                 "litter": litter,
             }[sys.argv[1]]()
         )

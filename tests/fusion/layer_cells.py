@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from hypothesis import strategies as st
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes.fusion.layers import GELU, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
 
 LOWEST = -3.0e38
+BOUND = 4.0  # units in the last place of the largest value
 
 
 class Weighted(nn.Cell):
@@ -112,7 +114,9 @@ def masked_max_gradient(x, mask, weights):
 # name: (layer, takes a mask, reference, gradient)
 LAYERS = {
     "Softmax": (lambda n: Softmax(), True, softmax, softmax_gradient),
+    "Softmax without a mask": (lambda n: Softmax(), False, softmax, softmax_gradient),
     "LogSumExp": (lambda n: LogSumExp(), True, log_sum_exp, log_sum_exp_gradient),
+    "LogSumExp without a mask": (lambda n: LogSumExp(), False, log_sum_exp, log_sum_exp_gradient),
     "LayerNorm": (lambda n: LayerNorm((n,)), False, layer_norm, layer_norm_gradient),
     "GELU tanh": (lambda n: GELU(), False, tanh_gelu, tanh_gelu_gradient),
     "GELU exact": (lambda n: GELU(approximate=False), False, exact_gelu, exact_gelu_gradient),
@@ -128,18 +132,48 @@ def ulps(got, wanted, dtype, floor=0.0):
     return float(np.abs(got.astype(np.float64) - wanted).max(initial=0)) / unit
 
 
-def check(cell, name, x, mask):
-    """(error of the output, error of the gradient) of a compiled layer, in ulps."""
+@st.composite
+def rows(draw, shapes):
+    """A tensor with ordinary, constant, zero and far-off rows, of any magnitude, and a mask that may be empty."""
+    shape, dtype = draw(st.sampled_from(shapes)), draw(st.sampled_from((np.float32, np.float16)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    x = rng.standard_normal(shape) * 10.0 ** draw(st.integers(-4, 4))
+    kind = draw(st.sampled_from(("ordinary", "constant", "far off")))
+    if kind == "constant":
+        x[..., :] = x[..., :1]
+    if kind == "far off":
+        x = x + 100 * x.std()
+    limit = np.finfo(dtype).max
+    mask = rng.random(shape) < draw(st.sampled_from((0.0, 0.5, 1.0)))
+    return np.clip(x, -limit, limit).astype(dtype), mask
+
+
+def outcome(cell, name, x, mask):
+    """The output and the gradient of a layer, compiled once per shape and dtype."""
+    masked, inputs = LAYERS[name][1], [Tensor(x), Tensor(mask)]
+    return [value.asnumpy() for value in cell(Tensor(_weights(name, x)), *inputs[: 1 + masked])]
+
+
+def errors_of(result, name, x, mask):
+    """(error of the output, error of the gradient) in ulps."""
     _, masked, reference, gradient = LAYERS[name]
-    exact = x.astype(np.float64)
-    wanted = reference(exact, mask)
-    weights = np.cos(np.arange(wanted.size)).reshape(wanted.shape).astype(x.dtype)
-    inputs = [Tensor(x), Tensor(mask)] if masked else [Tensor(x)]
-    output, slope = (value.asnumpy() for value in cell(Tensor(weights), *inputs))
-    limit = float(np.finfo(x.dtype).max)
+    exact, mask = x.astype(np.float64), mask if masked else np.ones(x.shape, bool)
+    wanted, limit = reference(exact, mask), float(np.finfo(x.dtype).max)
+    (output, slope), lowest = result, max(-limit, LOWEST) if name.startswith("LogSumExp") else -limit
     assert output.dtype == x.dtype and np.isfinite(output).all() and np.isfinite(slope).all()
+    weights = _weights(name, x).astype(np.float64)
     return (
-        ulps(output, np.clip(wanted, -limit if name != "LogSumExp" else max(-limit, LOWEST), limit), x.dtype.type),
+        ulps(output, np.clip(wanted, lowest, limit), x.dtype.type),
         # Gradients may cancel to nothing; what is rounded are terms of the size of the weights, which are up to 1.
-        ulps(slope, gradient(exact, mask, weights.astype(np.float64)), x.dtype.type, floor=1.0),
+        ulps(slope, gradient(exact, mask, weights), x.dtype.type, floor=1.0),
     )
+
+
+def check(cell, name, x, mask):
+    """Errors of a compiled layer, in ulps."""
+    return errors_of(outcome(cell, name, x, mask), name, x, mask)
+
+
+def _weights(name, x):
+    shape = LAYERS[name][2](x.astype(np.float64), np.ones(x.shape, bool)).shape
+    return np.cos(np.arange(np.prod(shape, dtype=int))).reshape(shape).astype(x.dtype)

@@ -33,6 +33,12 @@ def gru(x, h, weights, lengths, reverse=False):
     return outputs, h
 
 
+def two_sided_gru(x, h, parameters, lengths):
+    """Both directions' states beside each other; parameters in MindSpore's order: kind by kind, direction by direction."""
+    sides = [gru(x, h[side], parameters[side::2], lengths, reverse=bool(side))[0] for side in (0, 1)]
+    return np.concatenate(sides, -1)
+
+
 def gated_graph(x, adjacency, mask, parameters, steps):
     gathered, bias, own, kept = parameters
     size, h = x.shape[-1], x * mask[..., None]
@@ -79,6 +85,25 @@ def crf_loss(emissions, tags, lengths, transitions, start, end):
         partition = alpha.max() + np.log(np.exp(alpha - alpha.max()).sum())
         found.append(partition - crf_score(emissions[row], tags[row, :size], transitions, start, end))
     return np.array(found)
+
+
+def crf_marginals(emissions, lengths, transitions, start, end):
+    """The probability of every tag at every step, by the recursions forwards and backwards; zero past the end."""
+    found = np.zeros(emissions.shape)
+    for row, size in enumerate(lengths):
+        ahead, back = np.zeros((2, size, emissions.shape[-1]))
+        ahead[0], back[-1] = emissions[row, 0] + start, end
+        for t in range(1, size):
+            ahead[t] = log_sum(ahead[t - 1][:, None] + transitions, 0) + emissions[row, t]
+        for t in range(size - 2, -1, -1):
+            back[t] = log_sum(transitions + emissions[row, t + 1] + back[t + 1], 1)
+        found[row, :size] = np.exp(ahead + back - log_sum(ahead[-1] + end, 0))
+    return found
+
+
+def log_sum(x, axis):
+    top = x.max(axis, keepdims=True)
+    return top.squeeze(axis) + np.log(np.exp(x - top).sum(axis))
 
 
 def differences(function, values, step=1e-6):

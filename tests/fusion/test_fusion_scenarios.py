@@ -80,6 +80,12 @@ def test_guard_and_safe_give_the_right_gradient(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_single_node_cannot_be_left_out_by_its_attribute(tmp_path):
+    """Why `safe` names types: `skip` leaves the operator out of the run, not of fusion alone. Gone when exp(0) is 1."""
+    assert scenario("skip", tmp_path) == [[1.0, 3.0], [1.0, 3.0]], "2 x + 1"
+
+
+@pytest.mark.slow
 def test_the_gradient_of_a_jit_function_in_pynative_mode(tmp_path):
     found = scenario("eager", tmp_path)
     assert found["fused"] > 0.1, "the defect"

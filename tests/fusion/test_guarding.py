@@ -151,6 +151,26 @@ def test_the_table_of_quirks_names_real_operators_and_sources():
     assert {name for quirk in fusion.quirks() for name in quirk.keep_out} >= {"cluster:Transpose"}
 
 
+@pytest.mark.parametrize(
+    "reported",
+    [("cluster:Pow", "cluster:Select"), ("expand:Softmax", "expand:Dropout"), ("cluster:ReduceMax", "cluster:Reshape"),
+     ("packet:Reshape",), ("pass:gather_pre_rms_norm_fusion",), ("cluster:Sqrt",), ("cluster:Select",),
+     ("expand:LayerNorm",), ("expand:GeLU", "expand:Dropout"), ("cluster:Concat",)],
+)  # fmt: skip
+def test_the_table_holds_what_people_report_and_heeds_none_of_it_unasked(reported):
+    rows = [quirk for quirk in fusion.quirks(everywhere=True) if quirk.keep_out == reported]
+    assert rows and all(row.symptom and row.removal and row.backends == ("Ascend",) for row in rows)
+    assert not any(row.verified for row in rows)
+
+
+def test_the_table_holds_every_operator_that_a_defect_here_keeps_out():
+    from ascend_fixes.defects import catalogue
+
+    rows = {quirk.source: quirk for quirk in fusion.quirks(learned=False) if quirk.verified}
+    assert set(rows) == {"F1", "F2", "F3", "F6", "F7"} <= set(catalogue())
+    assert all(row.symptom and row.removal and row.backends == ("CPU",) for row in rows.values())
+
+
 def test_a_platform_without_a_compiler_is_named(monkeypatch):
     from ascend_fixes.fusion.compiler import require_compiler
 

@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ascend_fixes import cures, fusion
+from ascend_fixes.__main__ import main
 from ascend_fixes.fusion.learned import learned, learned_file
 from ascend_fixes.fusion.search import minimal
 
 _HERE = Path(__file__).parent
+_PATHS = os.pathsep.join([str(_HERE), str(_HERE.parents[1])])  # the factories, and the package that is tested
 
 
 @given(st.integers(1, 24), st.data())
@@ -62,7 +64,7 @@ def test_what_is_found_is_minimal_whatever_the_oracle_says(count, random):
 
 
 def search(factory, folder, *options):
-    env = {**os.environ, "PYTHONPATH": str(_HERE)}
+    env = {**os.environ, "PYTHONPATH": _PATHS}
     command = [sys.executable, "-m", "ascend_fixes.fusion.search", f"bisect_cases:{factory}", *options]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 
@@ -91,7 +93,8 @@ def test_the_transposes_of_attention_are_found(tmp_path):
 @pytest.mark.parametrize(
     "factory, said",
     [("broken", "does not run without fusion"), ("unsteady", "differs from run to run"),
-     ("no_cell", "must return a cell"), ("absent", "cannot be found")],
+     ("no_cell", "must return a cell"), ("absent", "cannot be found"), ("no_inputs", "does not run without fusion"),
+     ("numpy_input", "input 0 is a NumPy array"), ("raising", "cannot be called: ValueError: no weights here (")],
 )  # fmt: skip
 def test_what_cannot_be_searched_gets_one_line(factory, said, tmp_path):
     done = search(factory, tmp_path)
@@ -137,12 +140,31 @@ def test_another_version_is_not_heeded(report):
     assert learned() == ()
 
 
+def test_an_operator_that_another_version_had_damages_nothing(report):
+    fusion.learn(dataclasses.replace(report, mindspore="1.0.0"))
+    path = learned_file()
+    path.write_text(path.read_text().replace("Select", "GoneSince"))
+    assert learned() == () and path.exists()
+    fusion.learn(dataclasses.replace(report, keep_out=("pass:some_pass",)))
+    assert [quirk.keep_out for quirk in learned()] == [("pass:some_pass",)]
+
+
 def test_nothing_to_keep_out_is_nothing_to_learn(report):
     with pytest.raises(fusion.LearnError, match="nothing to keep out"):
         fusion.learn(dataclasses.replace(report, keep_out=()))
 
 
-@pytest.mark.parametrize("content", [b"{", b"{}", b'[{"keep_out": ["cluster:Nonsense"]}]', b"\xff\xfe"])
+def row(*keep_out):
+    from ascend_fixes import _mindspore
+
+    facts = {"backend": "CPU", "mindspore": _mindspore.version_text(), "symptom": "wrong"}
+    return json.dumps([{"keep_out": list(keep_out), **facts}]).encode()
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"{}", b"\xff\xfe", b'[{"keep_out": ["cluster:Add"]}]', b"[[]]", row(), row(3), row("cluster:Nonsense"),
+                row("no:Add")],
+)  # fmt: skip
 def test_a_damaged_file_is_set_aside(report, content):
     path = learned_file()
     path.parent.mkdir(parents=True)
@@ -152,6 +174,40 @@ def test_a_damaged_file_is_set_aside(report, content):
     assert path.with_suffix(".damaged").read_bytes() == content and not path.exists()
     fusion.learn(report)
     assert len(learned()) == 1
+
+
+@pytest.mark.slow
+def test_what_one_process_learns_cures_the_next(tmp_path):
+    """The command line finds and keeps; a new process that patches a cure of something else has the right gradient."""
+    env = {**os.environ, "PYTHONPATH": _PATHS}
+    env.update(XDG_CONFIG_HOME=str(tmp_path / "config"), XDG_CACHE_HOME=str(tmp_path / "cache"))
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=200
+        )
+        return done.returncode, done.stdout, done.stderr[-2000:]
+
+    scenario = (str(_HERE / "fusion_scenarios.py"), "patched_f3")
+    status, said, trouble = run(*scenario)
+    assert status == 0 and json.loads(said.splitlines()[-1]) > 1, trouble
+    status, said, trouble = run("-m", "ascend_fixes", "bisect", "bisect_cases:attention", "--learn")
+    assert status == 1 and "keep out of fusion: cluster:Transpose" in said and "kept in" in said, trouble
+    status, said, trouble = run(*scenario)
+    assert status == 0 and json.loads(said.splitlines()[-1]) < 1e-5, trouble
+
+
+@pytest.mark.parametrize(
+    "factory, said",
+    [("nonsense", "must be written"), (":f", "must be written"), ("no_such_module:f", "No module named 'no_such_module'"),
+     ("bisect_cases:no_cell", "must return a cell"), ("broken_file:f", "broken_file cannot be imported: SyntaxError")],
+)  # fmt: skip
+def test_a_wrong_factory_is_one_line_on_the_command_line(factory, said, tmp_path, monkeypatch, capsys):
+    (tmp_path / "broken_file.py").write_text("def f(:\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), _PATHS]))
+    assert main(["bisect", factory]) == 2
+    written = capsys.readouterr()
+    assert written.out == "" and said in written.err and written.err.count("\n") == 1
 
 
 @pytest.mark.slow
