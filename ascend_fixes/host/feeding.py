@@ -10,6 +10,9 @@ the data ends the loop.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import ctypes
 import queue
 import select
 import signal
@@ -30,6 +33,7 @@ from ascend_fixes.errors import AscendFixesError
 __all__ = ["Feed", "FeedError", "FeedTimeoutError", "feed"]
 
 _POLL = 0.2  # seconds between two looks at whether the other side is still there
+_LEAVE = 2.0  # seconds that a source which still runs may delay the end of the process
 
 
 class FeedError(AscendFixesError, RuntimeError):
@@ -174,7 +178,8 @@ class _Pipeline:
     The pipeline reads ahead in threads of its own. Its runtime takes the first thread that ever ran a pipeline for the
     main one, and an error in a pipeline that another thread reads crashes the process; so no thread of ours reads
     it. Waiting for an item blocks in C++, where Python notices neither a time limit nor Ctrl-C; stopping the
-    iterator from outside ends that.
+    iterator from outside ends that. Stopping waits for the source, for ever where that hangs, so the watching thread
+    does it, and when the process ends the source is ended first.
     """
 
     def __init__(self, dataset: Dataset, output_numpy: bool) -> None:
@@ -192,7 +197,9 @@ class _Pipeline:
         if self._signals:  # every signal writes a byte there, even while the main thread is in C++
             self._before = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         self._items = self._dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        threading.Thread(target=self._watch, name="ascend_fixes.host.feed", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, name="ascend_fixes.host.feed", daemon=True)
+        self._watcher.start()
+        atexit.register(self._end_source)
 
     def next(self, timeout: float) -> tuple[str, Any]:
         """As `_Reader.next`."""
@@ -216,13 +223,32 @@ class _Pipeline:
         return "item", item if self._numpy else _tensors(item)
 
     def stop(self) -> None:
+        """Let the watching thread stop the pipeline; one whose source hangs is left behind."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
         if self._signals:
             signal.set_wakeup_fd(self._before)
-        self._closed.set()
         self._wakeup.close()
+        self._watcher.join(_POLL)
+
+    def _end_source(self) -> None:
+        """Raise SystemExit in a source that still runs when the process ends.
+
+        A thread of MindSpore's that comes back from Python code into an interpreter that is ending aborts the process:
+        "terminate called ... thread state must be current".
+        """
+        self.stop()
+        told: set[int] = set()
+        deadline = time.monotonic() + _LEAVE
+        while self._watcher.is_alive() and time.monotonic() < deadline:
+            for thread in _foreign_threads() - told:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))
+                told.add(thread)
+            self._watcher.join(0.01)
 
     def _watch(self) -> None:
-        while not self._closed.is_set():
+        while not (self._closed.is_set() or self._late or self._interrupted):
             waiting = self._waiting
             signalled = bool(select.select([self._ours], [], [], _POLL)[0])
             if self._closed.is_set():
@@ -230,10 +256,16 @@ class _Pipeline:
             interrupt = signalled and signal.SIGINT in self._ours.recv(64)  # a byte a signal
             self._late = waiting is not None and waiting is self._waiting and time.monotonic() >= waiting[1]
             self._interrupted = interrupt and self._waiting is not None
-            if self._late or self._interrupted:
-                self._items.stop()  # the reading thread comes back from C++
-                break
+        with contextlib.suppress(AttributeError):  # of MindSpore's: its own stop at exit may be through first
+            self._items.stop()  # a reading thread comes back from C++
         self._ours.close()
+        atexit.unregister(self._end_source)
+
+
+def _foreign_threads() -> set[int]:
+    """The threads that run Python code and were not begun by it, such as MindSpore's inside a source."""
+    begun = {thread.ident for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)}
+    return sys._current_frames().keys() - begun
 
 
 def _tensors(item: Any) -> Any:
