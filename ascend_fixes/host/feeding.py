@@ -72,7 +72,7 @@ class Feed:
     """What `feed` returns."""
 
     def __init__(self, dataset: Any, timeout: float, prefetch: int, output_numpy: bool) -> None:
-        if not timeout > 0 or prefetch < 1:
+        if timeout is None or not timeout > 0 or prefetch < 1:
             raise FeedError(
                 f"timeout={timeout}, prefetch={prefetch}: the first must be positive, the second at least 1"
             )

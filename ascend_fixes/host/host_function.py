@@ -56,7 +56,10 @@ def callback(function: Callable[..., Any], shape: Any, dtype: Any, gradient: Opt
 @functools.cache
 def numpy_dtype(dtype: Any) -> np.dtype:
     """NumPy's dtype for MindSpore's. `mindspore.dtype_to_nptype` is deprecated, and says so at every call."""
-    return Tensor(0, dtype).asnumpy().dtype
+    for kind in "?bhiqBHIQefdFD":
+        if Tensor(np.zeros(1, kind)).dtype == dtype:
+            return np.dtype(kind)
+    raise CallbackError(f"NumPy has no dtype for {dtype}; convert to float32 first")
 
 
 def _dtype(dtype: Any) -> Any:

@@ -145,6 +145,9 @@ def test_evaluation_leaves_no_gradients_and_empty_batches_pass():
     assert not embedding.update()
     assert embedding.rows(np.empty((0, 3), int)).shape == (0, 3, 4)
     assert embedding(Tensor(np.empty((0, 3), np.int32))).shape == (0, 3, 4)
+    assert embedding.rows([]).shape == (0, 4)
+    assert (embedding(np.array([1, 2])).asnumpy() == FIRST[[1, 2]]).all()
+    assert (Embedding(10, 4, init=Tensor(FIRST)).rows(3) == FIRST[3]).all()
 
 
 def test_inside_a_network_trained_by_model_train():
@@ -361,6 +364,7 @@ def test_on_a_full_disk_every_write_says_so_and_what_was_there_stays(tmp_path):
         (lambda: Embedding(3, 4, optimizer="lamb"), "'lamb' is none of sgd, adagrad, adam"),
         (lambda: Embedding(3, 4, optimizer="sgd", beta1=0.5), "sgd has no option 'beta1'"),
         (lambda: Embedding(3, 4, init=np.zeros((4, 3))), r"init has shape \(4, 3\)"),
+        (lambda: Embedding(3, 4, init="zeros"), "init has shape .* <U5"),
         (lambda: Embedding(3, 4).rows([3]), "id 3 is not in 0 to 2"),
         (lambda: Embedding(3, 4).rows([-1]), "id -1"),
         (lambda: Embedding(3, 4).rows([0.5]), "float64"),

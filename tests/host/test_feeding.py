@@ -338,7 +338,13 @@ def test_a_killed_mindspore_worker_process_ends_the_program(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(([], 0), "timeout=0"), (([], -1), "timeout=-1"), (([], 1, 0), "prefetch=0"), ((3,), "not iterable")],
+    [
+        (([], 0), "timeout=0"),
+        (([], -1), "timeout=-1"),
+        (([], None), "timeout=None"),
+        (([], 1, 0), "prefetch=0"),
+        ((3,), "not iterable"),
+    ],
 )
 def test_wrong_use_is_named(arguments, message):
     with pytest.raises(FeedError, match=message):

@@ -107,6 +107,7 @@ def test_shape_dtype_and_single_keys():
     assert table([]).shape == (0,)
     assert Table([1], dtype=np.int64)([1]).dtype == np.int64
     assert Table(["a", "b"], default="b")([["a", "q"]]).tolist() == [[0, 1]]
+    assert Table({"a": 7, "b": 5}, default=-1)(["b", "a", "q"]).tolist() == [5, 7, -1]
 
 
 # --- sources -----------------------------------------------------------------------------------
@@ -304,6 +305,7 @@ def test_killed_at_many_moments(tmp_path, rounds, writers):
         (lambda: Table(["a", "b"], [1, 1]), "id 1 is given to two keys"),
         (lambda: Table(["a"], [2**31]), "do not fit int32"),
         (lambda: Table(["a"], [0.5]), "ids are integers"),
+        (lambda: Table({"a": 1}, [1]), "keys is a dict"),
         (lambda: Table(["a"], default="q"), "not a key"),
         (lambda: Table(["a"], default=1.0), "no id"),
         (lambda: Table(["a"], default=2**40), "does not fit"),
