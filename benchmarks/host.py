@@ -6,10 +6,10 @@ Parts: ``table`` (look-ups a second over growing numbers of keys), ``embedding``
 resident memory at 5 million rows of 64, against `nn.EmbeddingLookup` with `nn.LazyAdam`), ``mapped`` (a million rows
 mapped from a file, and the same in a control group that may use half as much memory as the table takes), ``growth``
 (steps a second from 10^4 to 10^7 rows), ``static`` (seconds a call of the operators of fixed size in a graph
-against MindSpore's own and `numpy.unique`), ``decoding`` (Viterbi against a Python loop, beam search a step)
-and ``feed`` (items a second). Each embedding runs in a process of its own, so that its peak memory is its own.
-Times are wall time; run it alone. With ``--json`` the parts that were run take the place of those that the file
-held, and a table is written beside it.
+against MindSpore's own and `numpy.unique`), ``decoding`` (Viterbi against a Python loop, beam search a step),
+``feed`` (items a second) and ``killed`` (1,000 kills each of processes that save; `benchmarks.host_killed`). Each
+embedding runs in a process of its own, so that its peak memory is its own. Times are wall time; run it alone. With
+``--json`` the parts that were run take the place of those that the file held, and a table is written beside it.
 """
 
 from __future__ import annotations
@@ -263,9 +263,16 @@ def feed(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def killed(options: argparse.Namespace) -> dict[str, Any]:
+    """How many kills hit what; a file that was not whole raises."""
+    command = [sys.executable, "-m", "benchmarks.host_killed"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 PARTS = {
     "table": table, "embedding": embedding, "mapped": mapped, "growth": growth,
-    "static": static, "decoding": decoding, "feed": feed,
+    "static": static, "decoding": decoding, "feed": feed, "killed": killed,
 }  # fmt: skip
 
 
