@@ -95,7 +95,7 @@ def embedding(folder: Path, rounds: int) -> dict[str, int]:
                 advance(resumed[0])
             resumed[0].flush()
 
-        killed(work, 1, 0.04)
+        killed(work, 1, 0.1)
         found["amid a flush"] += any(path.glob(".meta.json.*.part"))
         found["with changes to take back"] += any(journal.stat().st_size > 0 for journal in path.glob("journal.*"))
         rows = opened(path)

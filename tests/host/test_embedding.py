@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from mindspore import Parameter, Tensor, nn, ops
 
 import ascend_fixes
-from ascend_fixes.host import Embedding, EmbeddingError, FileError
+from ascend_fixes.host import Embedding, EmbeddingError, FileError, Table
 
 
 class Net(WithWeight):
@@ -74,6 +75,36 @@ def test_as_a_dense_embedding_with_the_same_optimizer(tmp_path, name, mapped):
         np.testing.assert_allclose(ours.embedding.rows(range(10)), dense.embedding.table.asnumpy(), atol=1e-6)
     np.testing.assert_allclose(ours.weight.asnumpy(), dense.weight.asnumpy(), atol=1e-6)
     assert ours.embedding.anchor.asnumpy() == 0
+
+
+class Sparse(WithWeight):
+    """The same over MindSpore's own sparse look-up, which `nn.LazyAdam` updates lazily."""
+
+    def __init__(self):
+        super().__init__(nn.EmbeddingLookup(10, 4, target="CPU"))
+        self.embedding.embedding_table.set_data(Tensor(FIRST))
+        self.embedding.embedding_table.name = "table"
+
+    def construct(self, ids, factor):
+        return ((self.embedding(ids) * self.weight) ** 2 * factor).sum()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "lazy adam"])
+def test_rows_touched_now_and_then_are_as_with_mindspores_own(name):
+    lazy = name == "lazy adam"
+    own = Sparse() if lazy else Net(nn.Embedding(10, 4, embedding_table=Tensor(FIRST)))
+    ours = Net(Embedding(10, 4, None, "adam" if lazy else name, FIRST, learning_rate=0.05))
+    own.weight.requires_grad = ours.weight.requires_grad = False
+    optimizer = nn.LazyAdam(own.trainable_params(), 0.05) if lazy else OPTIMIZERS[name](own.trainable_params())
+    if lazy:
+        optimizer.target = "CPU"
+    train_own = nn.TrainOneStepCell(own, optimizer).set_train()
+    train_ours = trainer(ours, nn.SGD(ours.trainable_params(), 0.0))
+    for ids in ([1, 1, 2], [2, 7, 7], [1, 9, 2], [3, 3, 3], [1, 2, 7]):
+        train_own(Tensor(ids, mindspore.int32), Tensor(1.0)).asnumpy()
+        train_ours(np.array(ids))
+        assert ours.embedding.update()
+        np.testing.assert_allclose(ours.embedding.rows(range(10)), own.embedding.embedding_table.asnumpy(), atol=1e-6)
 
 
 one_net = Net(Embedding(10, 4, None, "sgd", FIRST, learning_rate=0.1))
@@ -367,6 +398,53 @@ def test_on_a_full_disk_every_write_says_so_and_what_was_there_stays(tmp_path):
     assert told[0].startswith(f"cannot write {disk}/large/records.npy: ") and "free space" in told[0]
     assert "what it held is unchanged" in told[1] and "what it held is unchanged" in told[3]
     assert "the rows are unchanged" in told[2]
+
+
+READ_ONLY = """
+    import os, sys
+    import numpy as np
+    from ascend_fixes.host import Embedding, FileError, Table
+
+    folder = sys.argv[1]
+    Table(["old"]).save(folder + "/words.npz")
+    Embedding(3, 2, folder + "/rows", "sgd", 1.0).close()
+    for name in ("words.npz", "rows/records.npy", "rows/lock"):
+        os.chmod(f"{folder}/{name}", 0o444)
+    os.chmod(folder + "/rows", 0o555)
+    for name in ("", "/words.npz"):
+        os.chown(folder + name, 65534, 65534)
+    os.setuid(65534)
+
+    def told(action):
+        try:
+            action()
+        except FileError as error:
+            print(error)
+
+    told(lambda: Table(["new"]).save(folder + "/words.npz"))
+    told(lambda: Embedding(3, 2, None, "sgd").save(folder + "/words.npz"))
+    told(lambda: Embedding(3, 2, folder + "/rows", "sgd"))
+    os.chmod(folder, 0o555)
+    told(lambda: Table(["new"]).save(folder + "/more.npz"))
+    told(lambda: Embedding(3, 2, folder + "/more"))
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user who may not write")
+def test_read_only_files_and_folders_are_named():
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", textwrap.dedent(READ_ONLY), folder]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=60)
+        told = done.stdout.splitlines()
+        assert len(told) == 5 and Table.load(f"{folder}/words.npz").keys(0) == "old", done.stdout + done.stderr
+        assert (
+            told[0]
+            == told[1]
+            == f"cannot write {folder}/words.npz: {folder}/words.npz is read-only; what it held is unchanged"
+        )
+        assert told[2] == f"cannot open the folder {folder}/rows: Permission denied"
+        assert told[3].startswith(f"cannot write {folder}/more.npz: Permission denied")
+        assert told[4] == f"cannot open the folder {folder}/more: Permission denied"
 
 
 @pytest.mark.parametrize(
