@@ -270,10 +270,10 @@ class Embedding(nn.Cell):
         """
         arrays = read_arrays(path, _KIND, ("records", "slots", "step"))
         slots, records = arrays["slots"].tolist(), arrays["records"]
-        found = (len(records), records.shape[-1] // (1 + len(slots)), slots)
-        wanted = (self._count, self.dim, list(self._optimizer.slots))
-        if found != wanted or records.dtype != np.float32 or records.ndim != 2:
-            raise EmbeddingError(f"{path} holds rows, width and state {found}, this has {wanted}; build one like it")
+        found = (records.shape, records.dtype.name, slots)
+        wanted = (self._store.records.shape, "float32", list(self._optimizer.slots))
+        if found != wanted:
+            raise EmbeddingError(f"{path} holds rows with their state {found}, this has {wanted}; build one like it")
         self._store.before_change(np.arange(self._count))
         self._store.records[...] = records
         self._store.step = int(arrays["step"])

@@ -467,6 +467,37 @@ def test_wrong_use_is_named(build, message):
         build()
 
 
+def test_a_row_with_nan_changes_no_row():
+    embedding = Embedding(10, 4, None, "adam", FIRST)
+    gradient = np.ones((2, 4), np.float32)
+    gradient[1, 2] = np.nan
+    assert np.isnan(embedding._take_gradient(np.array([1, 2]), gradient)).all()
+    assert not embedding.update() and embedding.step == 0
+    assert (embedding.rows(range(10)) == FIRST).all()
+
+
+def test_an_id_out_of_range_is_named_in_a_graph():
+    with pytest.raises(EmbeddingError, match="id -1 is not in 0 to 9"):
+        Embedding(10, 4)(Tensor([3, -1])).asnumpy()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "other shape"])
+def test_a_damaged_checkpoint_changes_nothing(tmp_path, damage):
+    path, embedding = tmp_path / "e.npz", Embedding(3, 4, None, "sgd", 1.0)
+    embedding.save(path)
+    if damage == "truncated":
+        os.truncate(path, path.stat().st_size - 100)
+    elif damage == "foreign":
+        Table(["a"]).save(path)
+    else:
+        with np.load(path) as archive:
+            arrays = dict(archive)
+        np.savez(path, **{**arrays, "records": np.float32(1)})
+    with pytest.raises((FileError, EmbeddingError), match=str(path)):
+        embedding.load(path)
+    assert (embedding.rows(range(3)) == 1).all()
+
+
 def test_a_checkpoint_of_other_sizes_changes_nothing(tmp_path):
     Embedding(3, 4, optimizer="sgd").save(tmp_path / "e.npz")
     embedding = Embedding(3, 4)
