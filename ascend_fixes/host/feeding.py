@@ -26,7 +26,7 @@ from typing import Any, Optional
 
 import numpy as np
 from mindspore import Tensor
-from mindspore.dataset import Dataset
+from mindspore.dataset import Dataset, DictIterator, TupleIterator
 
 from ascend_fixes.errors import AscendFixesError
 
@@ -48,8 +48,8 @@ def feed(dataset: Any, timeout: float = 60.0, prefetch: int = 2, output_numpy: b
     """Read a dataset ahead: ``for ids, mask, labels in feed(dataset): step(ids, mask, labels)``.
 
     Args:
-        dataset: a `mindspore.dataset` pipeline, whose items are tuples of its columns, or any iterable, whose
-            items may be arrays or tuples, lists and dicts of them.
+        dataset: a `mindspore.dataset` pipeline, whose items are tuples of its columns, an iterator of one
+            (``create_dict_iterator()``), or any iterable, whose items may be arrays or tuples, lists and dicts of them.
         timeout: seconds that the loop waits for an item, the first included.
         prefetch: items read ahead of an iterable, at least 1; this many are held in memory, and one more being
             read. A pipeline reads ahead by itself (`mindspore.dataset.config.set_prefetch_size`).
@@ -82,7 +82,7 @@ class Feed:
 
     def __iter__(self) -> Iterator[Any]:
         reader: Any
-        if isinstance(self._dataset, Dataset):
+        if isinstance(self._dataset, (Dataset, DictIterator, TupleIterator)):
             reader = _Pipeline(self._dataset, self._numpy)
         else:
             reader = _Reader(self._dataset, self._prefetch, self._numpy)
@@ -182,7 +182,7 @@ class _Pipeline:
     does it, and when the process ends the source is ended first.
     """
 
-    def __init__(self, dataset: Dataset, output_numpy: bool) -> None:
+    def __init__(self, dataset: Any, output_numpy: bool) -> None:
         self._dataset, self._numpy = dataset, output_numpy
         self._number = 0
         self._waiting: Optional[tuple[float, float]] = None  # since when, and until when
@@ -196,7 +196,9 @@ class _Pipeline:
         self._signals = threading.current_thread() is threading.main_thread()
         if self._signals:  # every signal writes a byte there, even while the main thread is in C++
             self._before = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        self._items = self._dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        self._items = self._dataset
+        if isinstance(self._dataset, Dataset):
+            self._items = self._dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
         self._watcher = threading.Thread(target=self._watch, name="ascend_fixes.host.feed", daemon=True)
         self._watcher.start()
         atexit.register(self._end_source)
@@ -219,7 +221,7 @@ class _Pipeline:
         if item is None:
             return "end", None
         self._number += 1
-        item = tuple(item)
+        item = item if isinstance(item, dict) else tuple(item)
         return "item", item if self._numpy else _tensors(item)
 
     def stop(self) -> None:
@@ -256,8 +258,10 @@ class _Pipeline:
             interrupt = signalled and signal.SIGINT in self._ours.recv(64)  # a byte a signal
             self._late = waiting is not None and waiting is self._waiting and time.monotonic() >= waiting[1]
             self._interrupted = interrupt and self._waiting is not None
-        with contextlib.suppress(AttributeError):  # of MindSpore's: its own stop at exit may be through first
-            self._items.stop()  # a reading thread comes back from C++
+        # An iterator that was given may have further epochs.
+        if self._items is not self._dataset or self._late or self._interrupted:
+            with contextlib.suppress(AttributeError):  # of MindSpore's: its own stop at exit may be through first
+                self._items.stop()  # a reading thread comes back from C++
         self._ours.close()
         atexit.unregister(self._end_source)
 

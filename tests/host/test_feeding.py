@@ -90,6 +90,15 @@ def test_a_mindspore_pipeline_with_ragged_and_string_columns():
         assert [words.tolist() for _, words in found] == [["word1"], ["word3"], ["word2"]]
 
 
+def test_an_iterator_of_a_mindspore_pipeline_keeps_its_form_and_its_epochs():
+    pipeline = ds.NumpySlicesDataset([1, 2, 3], ["x"], shuffle=False)
+    items = pipeline.create_dict_iterator(num_epochs=2)
+    for _ in range(2):
+        assert [item["x"].asnumpy() for item in feed(items, 20)] == [1, 2, 3]
+    pairs = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    assert [type(x) for (x,) in feed(pairs, 20, output_numpy=True)] == [np.ndarray] * 3
+
+
 # --- faults --------------------------------------------------------------------------------------
 
 
@@ -157,8 +166,10 @@ def test_an_error_inside_a_mindspore_pipeline_is_raised():
         yield (np.zeros(2),)
         raise ValueError("bad file 17")
 
-    with pytest.raises(RuntimeError, match="bad file 17"):
-        list(feed(ds.GeneratorDataset(lambda: rows(), ["x"], shuffle=False), 30))
+    pipeline = ds.GeneratorDataset(lambda: rows(), ["x"], shuffle=False)
+    for source in (pipeline, pipeline.create_dict_iterator(num_epochs=1)):  # read in another thread, it would crash
+        with pytest.raises(RuntimeError, match="bad file 17"):
+            list(feed(source, 30))
 
 
 def run(code, timeout=60, **options):
@@ -195,7 +206,8 @@ PIPELINE = """
 
     begin = time.monotonic()
     try:
-        for item in feed(ds.GeneratorDataset(lambda: rows(), ["x"], shuffle=False), timeout):
+        pipeline = ds.GeneratorDataset(lambda: rows(), ["x"], shuffle=False)
+        for item in feed(pipeline.create_tuple_iterator() if how == "stalled" else pipeline, timeout):
             print("got", type(item).__name__, flush=True)
             if how == "left":
                 break
