@@ -26,8 +26,9 @@ from typing import Any, Optional
 
 import numpy as np
 from mindspore import Tensor
-from mindspore.dataset import Dataset, DictIterator, TupleIterator
+from mindspore.dataset import Dataset
 
+from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
 
 __all__ = ["Feed", "FeedError", "FeedTimeoutError", "feed"]
@@ -82,7 +83,7 @@ class Feed:
 
     def __iter__(self) -> Iterator[Any]:
         reader: Any
-        if isinstance(self._dataset, (Dataset, DictIterator, TupleIterator)):
+        if isinstance(self._dataset, (Dataset, *_mindspore.pipeline_iterators())):
             reader = _Pipeline(self._dataset, self._numpy)
         else:
             reader = _Reader(self._dataset, self._prefetch, self._numpy)
