@@ -288,6 +288,12 @@ def dynamic_inputs(cell: mindspore.nn.Cell, inputs: tuple) -> Iterator[None]:
         cell._dynamic_shape_inputs = before
 
 
+def pipeline_iterators() -> tuple[type, ...]:
+    """What `create_dict_iterator` and `create_tuple_iterator` of a `mindspore.dataset` pipeline return."""
+    iterators = importlib.import_module("mindspore.dataset.engine.iterators")
+    return iterators.DictIterator, iterators.TupleIterator
+
+
 def model_targets() -> tuple[str, str]:
     """How `mindspore.Model` makes the cells that it trains and evaluates, as ``"module:Class.attribute"``.
 

@@ -61,15 +61,25 @@ class FixedSize(nn.Cell):
 
 
 def probe_fixed_size() -> Finding:
-    """Compile the operators of `host`, check the values, and count the operators of unknown shape."""
+    """Compile the operators of `host`, check the values, and count the operators of unknown shape.
+
+    MindSpore's own `unique` must be on the host in the graph of a cell that `host.place` was given.
+    """
     ms.set_context(mode=ms.GRAPH_MODE)
-    net = FixedSize()
-    found = [output.asnumpy().ravel().tolist() for output in net(Tensor(np.array([3, 1, 3, 0, 2, 0]), ms.int32))]
+    x, net, placed = Tensor(np.array([3, 1, 3, 0, 2, 0]), ms.int32), FixedSize(), Distinct()
+    found = [output.asnumpy().ravel().tolist() for output in net(x)]
     expected = [[1, 3, 5, 7, 1, 1], [1, 3, 5, 9, 1, 1], [7, 7, 5, 1, 1, 1]]
     shapes = [shape for _, parts, _ in _mindspore.graph_operators(net) for shape in parts]
     unknown = sum(-1 in shape for shape in shapes)
     right = "right" if found == expected else f"wrong: {found}"
-    return Finding(unknown > 0 or found != expected, f"unknown shapes {unknown} of {len(shapes)}; values {right}")
+    host.place(placed)
+    placed(x)
+    operators = _mindspore.graph_operators(placed)
+    (target,) = [attributes.get("primitive_target") for name, _, attributes in operators if name == "Unique"]
+    return Finding(
+        unknown > 0 or found != expected or target != "CPU",
+        f"unknown shapes {unknown} of {len(shapes)}; values {right}; ops.unique under host.place runs on {target}",
+    )
 
 
 DEFECT = Defect(
@@ -84,5 +94,5 @@ DEFECT = Defect(
     upstream="https://github.com/vllm-project/vllm-ascend/issues/1006",
     removal="the operators take a fixed output size",
     probe=probe,
-    tool=Tool("host.unique, host.nonzero, host.masked_select", probe_fixed_size),
+    tool=Tool("host.unique, host.nonzero, host.masked_select, host.place", probe_fixed_size),
 )

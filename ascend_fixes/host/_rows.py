@@ -135,8 +135,9 @@ class Folder:
         return self._path / f"journal.{self._generation}"
 
     def _start_journal(self) -> None:
-        for old in self._path.glob("journal.*"):
-            old.unlink()
+        for pattern in ("journal.*", ".meta.json.*.part"):  # the second is what a flush that was killed leaves
+            for old in self._path.glob(pattern):
+                old.unlink()
         self._changed = np.zeros(self._shape[0], bool)
         self._journal: Optional[IO[bytes]] = open(self._journal_path(), "wb", buffering=0)  # noqa: SIM115
 

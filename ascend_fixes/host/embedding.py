@@ -58,7 +58,7 @@ class Embedding(nn.Cell):
             resumed. None keeps them in memory. In data parallel, a folder for each rank.
         optimizer: ``"sgd"``, ``"adagrad"`` or lazy ``"adam"``.
         init: the first rows: None for a normal distribution of deviation 0.01 (as `nn.Embedding`), one number, or
-            an array (num_embeddings, dim). Not used where ``path`` holds rows.
+            an array or Tensor (num_embeddings, dim). Not used where ``path`` holds rows.
         seed: of the first rows.
         distinct: how many distinct rows a call needs at most. So many are copied to the graph, and so many gradients
             back; None for as many as there are ids.
@@ -77,7 +77,7 @@ class Embedding(nn.Cell):
         dim: int,
         path: Optional[PathLike] = None,
         optimizer: str = "adam",
-        init: Union[float, np.ndarray, None] = None,
+        init: Union[float, np.ndarray, Tensor, None] = None,
         seed: int = 0,
         distinct: Optional[int] = None,
         **options: float,
@@ -88,10 +88,7 @@ class Embedding(nn.Cell):
         if distinct is not None and distinct < 1:
             raise EmbeddingError(f"distinct={distinct} rows make no call; pass at least 1, or None")
         self._optimizer = _optimizer(optimizer, options)
-        if isinstance(init, np.ndarray) and init.shape != (num_embeddings, dim):
-            raise EmbeddingError(f"init has shape {init.shape}; pass ({num_embeddings}, {dim})")
-        first = np.random.default_rng(seed) if init is None else init if isinstance(init, np.ndarray) else float(init)
-        sizes = (num_embeddings, dim, self._optimizer.slots, first)
+        sizes = (num_embeddings, dim, self._optimizer.slots, _first(init, seed, (num_embeddings, dim)))
         self._store: Any = Memory(*sizes) if path is None else Folder(path, *sizes)
         self._count, self.dim = num_embeddings, dim
         self._most = num_embeddings if distinct is None else min(distinct, num_embeddings)
@@ -111,6 +108,8 @@ class Embedding(nn.Cell):
         )
 
     def construct(self, ids: Tensor) -> Tensor:
+        if not isinstance(ids, Tensor):
+            ids = Tensor(ids)
         if 0 in ids.shape:  # MindSpore hands no empty array to a host function
             return ops.zeros((*ids.shape, self.dim), mindspore.float32)
         rows, places, _ = self._pull(ops.reshape(ids, (-1,)), self.anchor)
@@ -236,6 +235,8 @@ class Embedding(nn.Cell):
     def rows(self, ids: Any) -> np.ndarray:
         """A copy of rows, float32 of shape (..., dim), outside any graph."""
         ids = np.asarray(ids.asnumpy() if isinstance(ids, Tensor) else ids)
+        if not ids.size:
+            return np.empty((*ids.shape, self.dim), np.float32)
         self._check(ids)
         return np.array(self._store.records[ids, : self.dim])
 
@@ -269,10 +270,10 @@ class Embedding(nn.Cell):
         """
         arrays = read_arrays(path, _KIND, ("records", "slots", "step"))
         slots, records = arrays["slots"].tolist(), arrays["records"]
-        found = (len(records), records.shape[-1] // (1 + len(slots)), slots)
-        wanted = (self._count, self.dim, list(self._optimizer.slots))
-        if found != wanted or records.dtype != np.float32 or records.ndim != 2:
-            raise EmbeddingError(f"{path} holds rows, width and state {found}, this has {wanted}; build one like it")
+        found = (records.shape, records.dtype.name, slots)
+        wanted = (self._store.records.shape, "float32", list(self._optimizer.slots))
+        if found != wanted:
+            raise EmbeddingError(f"{path} holds rows with their state {found}, this has {wanted}; build one like it")
         self._store.before_change(np.arange(self._count))
         self._store.records[...] = records
         self._store.step = int(arrays["step"])
@@ -336,6 +337,16 @@ def _optimizer(name: str, options: dict[str, float]) -> Optimizer:
     if unknown:
         raise EmbeddingError(f"{name} has no option {unknown[0]!r}; it has {', '.join(known)}")
     return OPTIMIZERS[name](**options)
+
+
+def _first(init: Any, seed: int, shape: tuple[int, int]) -> Union[np.random.Generator, np.ndarray, float]:
+    """What the first rows are made from."""
+    if init is None:
+        return np.random.default_rng(seed)
+    rows = np.asarray(init.asnumpy() if isinstance(init, Tensor) else init)
+    if rows.dtype.kind not in "iuf" or rows.shape not in ((), shape):
+        raise EmbeddingError(f"init has shape {rows.shape} and dtype {rows.dtype}; pass numbers {shape}, or one number")
+    return rows if rows.shape else float(rows)
 
 
 def _is_finite(gradient: np.ndarray) -> bool:

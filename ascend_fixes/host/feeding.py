@@ -10,6 +10,9 @@ the data ends the loop.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import ctypes
 import queue
 import select
 import signal
@@ -25,11 +28,13 @@ import numpy as np
 from mindspore import Tensor
 from mindspore.dataset import Dataset
 
+from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
 
 __all__ = ["Feed", "FeedError", "FeedTimeoutError", "feed"]
 
 _POLL = 0.2  # seconds between two looks at whether the other side is still there
+_LEAVE = 2.0  # seconds that a source which still runs may delay the end of the process
 
 
 class FeedError(AscendFixesError, RuntimeError):
@@ -44,8 +49,8 @@ def feed(dataset: Any, timeout: float = 60.0, prefetch: int = 2, output_numpy: b
     """Read a dataset ahead: ``for ids, mask, labels in feed(dataset): step(ids, mask, labels)``.
 
     Args:
-        dataset: a `mindspore.dataset` pipeline, whose items are tuples of its columns, or any iterable, whose
-            items may be arrays or tuples, lists and dicts of them.
+        dataset: a `mindspore.dataset` pipeline, whose items are tuples of its columns, an iterator of one
+            (``create_dict_iterator()``), or any iterable, whose items may be arrays or tuples, lists and dicts of them.
         timeout: seconds that the loop waits for an item, the first included.
         prefetch: items read ahead of an iterable, at least 1; this many are held in memory, and one more being
             read. A pipeline reads ahead by itself (`mindspore.dataset.config.set_prefetch_size`).
@@ -68,7 +73,7 @@ class Feed:
     """What `feed` returns."""
 
     def __init__(self, dataset: Any, timeout: float, prefetch: int, output_numpy: bool) -> None:
-        if not timeout > 0 or prefetch < 1:
+        if timeout is None or not timeout > 0 or prefetch < 1:
             raise FeedError(
                 f"timeout={timeout}, prefetch={prefetch}: the first must be positive, the second at least 1"
             )
@@ -78,7 +83,7 @@ class Feed:
 
     def __iter__(self) -> Iterator[Any]:
         reader: Any
-        if isinstance(self._dataset, Dataset):
+        if isinstance(self._dataset, (Dataset, *_mindspore.pipeline_iterators())):
             reader = _Pipeline(self._dataset, self._numpy)
         else:
             reader = _Reader(self._dataset, self._prefetch, self._numpy)
@@ -174,10 +179,11 @@ class _Pipeline:
     The pipeline reads ahead in threads of its own. Its runtime takes the first thread that ever ran a pipeline for the
     main one, and an error in a pipeline that another thread reads crashes the process; so no thread of ours reads
     it. Waiting for an item blocks in C++, where Python notices neither a time limit nor Ctrl-C; stopping the
-    iterator from outside ends that.
+    iterator from outside ends that. Stopping waits for the source, for ever where that hangs, so the watching thread
+    does it, and when the process ends the source is ended first.
     """
 
-    def __init__(self, dataset: Dataset, output_numpy: bool) -> None:
+    def __init__(self, dataset: Any, output_numpy: bool) -> None:
         self._dataset, self._numpy = dataset, output_numpy
         self._number = 0
         self._waiting: Optional[tuple[float, float]] = None  # since when, and until when
@@ -191,8 +197,12 @@ class _Pipeline:
         self._signals = threading.current_thread() is threading.main_thread()
         if self._signals:  # every signal writes a byte there, even while the main thread is in C++
             self._before = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
-        self._items = self._dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        threading.Thread(target=self._watch, name="ascend_fixes.host.feed", daemon=True).start()
+        self._items = self._dataset
+        if isinstance(self._dataset, Dataset):
+            self._items = self._dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        self._watcher = threading.Thread(target=self._watch, name="ascend_fixes.host.feed", daemon=True)
+        self._watcher.start()
+        atexit.register(self._end_source)
 
     def next(self, timeout: float) -> tuple[str, Any]:
         """As `_Reader.next`."""
@@ -212,17 +222,36 @@ class _Pipeline:
         if item is None:
             return "end", None
         self._number += 1
-        item = tuple(item)
+        item = item if isinstance(item, dict) else tuple(item)
         return "item", item if self._numpy else _tensors(item)
 
     def stop(self) -> None:
+        """Let the watching thread stop the pipeline; one whose source hangs is left behind."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
         if self._signals:
             signal.set_wakeup_fd(self._before)
-        self._closed.set()
         self._wakeup.close()
+        self._watcher.join(_POLL)
+
+    def _end_source(self) -> None:
+        """Raise SystemExit in a source that still runs when the process ends.
+
+        A thread of MindSpore's that comes back from Python code into an interpreter that is ending aborts the process:
+        "terminate called ... thread state must be current".
+        """
+        self.stop()
+        told: set[int] = set()
+        deadline = time.monotonic() + _LEAVE
+        while self._watcher.is_alive() and time.monotonic() < deadline:
+            for thread in _foreign_threads() - told:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(SystemExit))
+                told.add(thread)
+            self._watcher.join(0.01)
 
     def _watch(self) -> None:
-        while not self._closed.is_set():
+        while not (self._closed.is_set() or self._late or self._interrupted):
             waiting = self._waiting
             signalled = bool(select.select([self._ours], [], [], _POLL)[0])
             if self._closed.is_set():
@@ -230,10 +259,18 @@ class _Pipeline:
             interrupt = signalled and signal.SIGINT in self._ours.recv(64)  # a byte a signal
             self._late = waiting is not None and waiting is self._waiting and time.monotonic() >= waiting[1]
             self._interrupted = interrupt and self._waiting is not None
-            if self._late or self._interrupted:
-                self._items.stop()  # the reading thread comes back from C++
-                break
+        # An iterator that was given may have further epochs.
+        if self._items is not self._dataset or self._late or self._interrupted:
+            with contextlib.suppress(AttributeError):  # of MindSpore's: its own stop at exit may be through first
+                self._items.stop()  # a reading thread comes back from C++
         self._ours.close()
+        atexit.unregister(self._end_source)
+
+
+def _foreign_threads() -> set[int]:
+    """The threads that run Python code and were not begun by it, such as MindSpore's inside a source."""
+    begun = {thread.ident for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)}
+    return sys._current_frames().keys() - begun
 
 
 def _tensors(item: Any) -> Any:

@@ -9,6 +9,7 @@ traceback.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
@@ -19,9 +20,9 @@ from mindspore import Tensor, nn, ops
 
 from ascend_fixes.errors import AscendFixesError
 
-__all__ = ["Callback", "CallbackError", "callback", "host_operator"]
+__all__ = ["Callback", "CallbackError", "callback", "host_operator", "numpy_dtype"]
 
-_MOST_INPUTS = 6  # with a gradient: the compiler wants a function of exactly so many arguments
+_MOST_INPUTS = 6  # with a gradient, or of a function that takes any number: each number is an operator of its own
 
 
 class CallbackError(AscendFixesError, ValueError):
@@ -46,9 +47,19 @@ def callback(function: Callable[..., Any], shape: Any, dtype: Any, gradient: Opt
         A cell. Call it inside another cell's ``construct``, or by itself.
 
     Raises:
-        CallbackError: on the call, an input is empty, or what came back has another shape, dtype or number of arrays.
+        CallbackError: a shape or dtype that cannot be; on the call, an input is empty, or what came back has another
+            shape, dtype or number of arrays.
     """
     return Callback(function, shape, dtype, gradient)
+
+
+@functools.cache
+def numpy_dtype(dtype: Any) -> np.dtype:
+    """NumPy's dtype for MindSpore's. `mindspore.dtype_to_nptype` is deprecated, and says so at every call."""
+    for kind in "?bhiqBHIQefdFD":
+        if Tensor(np.zeros(1, kind)).dtype == dtype:
+            return np.dtype(kind)
+    raise CallbackError(f"NumPy has no dtype for {dtype}; convert to float32 first")
 
 
 def _dtype(dtype: Any) -> Any:
@@ -71,20 +82,56 @@ class Callback(nn.Cell):
             raise CallbackError(
                 f"shape={shape!r} and dtype={dtype!r}: pass two lists of one length for several outputs"
             )
+        for each in map(_fixed, shape if several else [shape]):
+            if not callable(each) and not (isinstance(each, tuple) and all(size > 0 for size in each)):
+                raise CallbackError(
+                    f"shape={each!r}: pass a tuple of positive integers, or a function that returns one"
+                )
         if several and () in map(_fixed, shape):
             raise CallbackError("one of several outputs cannot have the shape (); announce (1,)")
         dtype = [_dtype(each) for each in dtype] if several else _dtype(dtype)
         self.scalar = shape == ()
         backward = None if gradient is None else _backward(function, gradient, several)
-        self.operator = host_operator(function, (1,) if self.scalar else shape, dtype, backward)
+        counts = _counts(function) if gradient is None else [len(inspect.signature(function).parameters)]
+        shape = (1,) if self.scalar else shape
+        self.operators = tuple(host_operator(function, shape, dtype, backward, count) for count in counts)
+        self.least, self.most, self.name = counts[0], counts[-1], _name(function)
 
     def construct(self, *inputs: Any) -> Any:
-        for x in inputs:
-            _check_not_empty(x.shape)
-        output = self.operator(*inputs)
+        _check_count(len(inputs), self.least, self.most, self.name)
+        tensors: tuple[Tensor, ...] = ()
+        for x in inputs:  # a graph that hands NumPy's own array to a host function ends the process
+            tensors = (*tensors, x if isinstance(x, Tensor) else Tensor(x))
+            _check_not_empty(tensors[-1].shape)
+        output = self.operators[len(inputs) - self.least](*tensors)
         if self.scalar:
             return ops.reshape(output, ())
         return output
+
+
+def _name(function: Callable) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _counts(function: Callable) -> range:
+    """How many inputs a function takes."""
+    if isinstance(function, np.ufunc):
+        return range(function.nin, function.nin + 1)
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # of some functions written in C
+        return range(1, _MOST_INPUTS + 1)
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return range(1, _MOST_INPUTS + 1)
+    places = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    return range(sum(one.default is one.empty for one in places), len(places) + 1)
+
+
+@ops.constexpr
+def _check_count(count: int, least: int, most: int, name: str) -> None:
+    if not least <= count <= most:
+        takes = f"{least}" if least == most else f"{least} to {most}"
+        raise CallbackError(f"{name} takes {takes} inputs, got {count}")
 
 
 @ops.constexpr
@@ -94,20 +141,32 @@ def _check_not_empty(shape: tuple[int, ...]) -> None:
 
 
 def _fixed(shape: Any) -> Any:
-    return shape if callable(shape) else tuple(shape)
+    return tuple(shape) if isinstance(shape, list) else shape
 
 
-def host_operator(function: Callable, shape: Any, dtype: Any, backward: Any = None) -> ops.Custom:
-    """The bare primitive behind a `Callback`: every output has at least one dimension."""
+def host_operator(
+    function: Callable, shape: Any, dtype: Any, backward: Any = None, count: Optional[int] = None
+) -> ops.Custom:
+    """The bare primitive behind a `Callback`, of ``count`` inputs or as many as the function names.
+
+    Every output has at least one dimension.
+    """
     checked = _Checked(function, shape, dtype)
 
     def operator(*inputs: Any) -> Any:  # MindSpore takes nothing but a function with a source
         return checked(*inputs)
 
     operator.__name__ = checked.name
-    # Eager mode packs the inputs into a tuple unless their number is to be seen.
-    operator.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    # MindSpore packs the inputs into a tuple unless their number is to be seen.
+    seen = inspect.signature(function) if count is None else _signature(count)
+    operator.__signature__ = seen  # type: ignore[attr-defined]
     return ops.Custom(operator, _announced(shape), _announced(dtype), func_type="pyfunc", bprop=backward)
+
+
+def _signature(count: int) -> inspect.Signature:
+    return inspect.Signature(
+        [inspect.Parameter(f"x{place}", inspect.Parameter.POSITIONAL_ONLY) for place in range(count)]
+    )
 
 
 def _announced(what: Any) -> Callable:
@@ -125,7 +184,7 @@ class _Checked:
         self._function = function
         self._shape, self._dtype = _announced(shape), _announced(dtype)
         self._several = isinstance(shape, list)
-        self.name = getattr(function, "__name__", type(function).__name__)
+        self.name = _name(function)
 
     def __call__(self, *inputs: Any) -> Any:
         # What arrives lies in memory that MindSpore uses again after the call.
@@ -147,7 +206,7 @@ class _Checked:
         array = np.asarray(result)
         if array.shape == () and tuple(shape) == (1,):
             array = array.reshape(1)
-        wanted = np.dtype(mindspore.dtype_to_nptype(dtype))
+        wanted = numpy_dtype(dtype)
         if array.shape != tuple(shape):
             raise CallbackError(
                 f"{self.name} returned shape {array.shape}{which}, {tuple(shape)} was announced; "
@@ -170,7 +229,7 @@ def _backward(function: Callable, gradient: Callable, several: bool) -> Callable
     if any(kind is inspect.Parameter.VAR_POSITIONAL for kind in kinds) or not 1 <= count <= _MOST_INPUTS:
         raise CallbackError(
             f"a callback with a gradient takes 1 to {_MOST_INPUTS} named inputs, "
-            f"{getattr(function, '__name__', function)} takes {inspect.signature(function)}; name or stack them"
+            f"{_name(function)} takes {inspect.signature(function)}; name or stack them"
         )
     if several:
         raise CallbackError("a callback with a gradient has one output; concatenate them, or leave the gradient out")
@@ -183,12 +242,12 @@ def _backward(function: Callable, gradient: Callable, several: bool) -> Callable
         return tuple(np.zeros_like(array) if part is None else np.asarray(part) for part, array in zip(found, arrays))
 
     likewise: list = [_input(place) for place in range(count)]
-    names = [inspect.Parameter(f"x{place}", inspect.Parameter.POSITIONAL_ONLY) for place in range(count + 2)]
     called: Any = _first_of(gradients) if count == 1 else gradients
-    called.__name__ = f"the gradient of {getattr(function, '__name__', 'the function')}"
-    called.__signature__ = inspect.Signature(names)
+    called.__name__ = f"the gradient of {_name(function)}"
     announced = likewise[0] if count == 1 else likewise
-    return (_one, _two, _three, _four, _five, _six)[count - 1](host_operator(called, announced, announced))
+    return (_one, _two, _three, _four, _five, _six)[count - 1](
+        host_operator(called, announced, announced, count=count + 2)
+    )
 
 
 def _input(place: int) -> Callable:

@@ -19,7 +19,7 @@ from mindspore.common.initializer import initializer
 
 from ascend_fixes import _mindspore
 from ascend_fixes.host._keys import KeysError
-from ascend_fixes.host.host_function import host_operator
+from ascend_fixes.host.host_function import host_operator, numpy_dtype
 from ascend_fixes.host.table import Table
 from ascend_fixes.patching import Replacement
 
@@ -57,7 +57,7 @@ class HostMap(nn.Cell):
         shape = (shape,) if isinstance(shape, numbers.Number) else tuple(shape)
         self.key_dtype = key_tensor.dtype if key_tensor is not None else key_dtype or mindspore.int32
         self.value_dtype, self.value_shape, self.default_value = dtype, shape, default_value
-        self._held = _Rows(shape, mindspore.dtype_to_nptype(dtype), self._default)
+        self._held = _Rows(shape, numpy_dtype(dtype), self._default)
         self._get = host_operator(self._held.get, lambda keys: (*keys, *shape), dtype)
         self._get_inserting = host_operator(self._held.get_inserting, lambda keys: (*keys, *shape), dtype)
         self._put = host_operator(self._held.put, _keys, _keys)

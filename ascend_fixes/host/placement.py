@@ -81,8 +81,8 @@ def place(cell: nn.Cell, operators: Optional[Sequence[str]] = None) -> Placement
     Raises:
         UnknownNameError: MindSpore has no operator of a name; nothing was tagged.
     """
-    if isinstance(operators, str):
-        raise UnknownNameError(f"operators must be a sequence of names, not the string {operators!r}")
+    if isinstance(operators, str) or not all(isinstance(name, str) for name in operators or ()):
+        raise UnknownNameError(f'operators={operators!r} is no sequence of names; pass some, as ["Unique", "TopK"]')
     chosen = _default() if operators is None else frozenset(operators)
     if operators is not None:
         known = _mindspore.operator_names()

@@ -3,7 +3,8 @@
 The output shapes of MindSpore's own depend on the data, which makes every shape
 after them dynamic; on Ascend they run as AICPU kernels (defect H3). Here the caller
 gives the ``size`` of the output; what is not filled holds ``fill``, and the true
-count is returned beside it. Usable in graph mode, eagerly and under a gradient.
+count is returned beside it. Usable in graph mode, eagerly and under a gradient; NumPy arrays and
+lists will do for Tensors.
 
 Method: the selected elements are numbered by a running sum of the mask and added
 into their places by `unsorted_segment_sum`, one element a place; all others fall
@@ -20,7 +21,7 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.host.host_function import host_operator
+from ascend_fixes.host.host_function import host_operator, numpy_dtype
 
 __all__ = ["SizeError", "masked_select", "nonzero", "top_k", "unique", "where"]
 
@@ -52,7 +53,7 @@ def unique(x: Tensor, size: int, fill: Any = 0, check: bool = True) -> tuple[Ten
     """The sorted distinct elements, as `numpy.unique` gives them with inverse and counts.
 
     Args:
-        x: any shape and numeric dtype; not empty. NaNs count as equal.
+        x: any shape and numeric dtype. NaNs count as equal.
         size: of the output.
         fill: the values past the count.
         check: raise where there are more than ``size``; costs a transfer of one number to the host. With
@@ -66,8 +67,11 @@ def unique(x: Tensor, size: int, fill: Any = 0, check: bool = True) -> tuple[Ten
     Raises:
         SizeError: size < 1; or, with check, more distinct elements than size.
     """
+    x, size = _tensor(x), _checked_size(size)
     _check_fill(fill, x.dtype)
-    flat = _summable(ops.reshape(x, (-1,)), size)
+    if 0 in x.shape:
+        return _full(size, fill, x), ops.zeros(x.shape, mindspore.int32), _full(size, 0, _none()), _none()
+    flat = _summable(ops.reshape(x, (-1,)))
     order = _order(flat)
     ordered = ops.gather(flat, order, 0)
     before, after = ordered[:-1], ordered[1:]
@@ -102,9 +106,12 @@ def masked_select(x: Tensor, mask: Tensor, size: int, fill: Any = 0, check: bool
     Raises:
         SizeError: size < 1; or, with check, more elements than size.
     """
+    x, mask, size = _tensor(x), _tensor(mask), _checked_size(size)
     _check_fill(fill, x.dtype)
-    shape = _broadcast(x.shape, mask.shape)
-    flat = _summable(ops.reshape(ops.broadcast_to(x, shape), (-1,)), size)
+    shape = _broadcast(x.shape, mask.shape, mask.dtype)
+    if 0 in shape:
+        return _full(size, fill, x), _none()
+    flat = _summable(ops.reshape(ops.broadcast_to(x, shape), (-1,)))
     chosen = ops.reshape(ops.broadcast_to(mask, shape), (-1,))
     rank = ops.cumsum(chosen.astype(mindspore.int32), 0).astype(mindspore.int32) - 1
     count = rank[-1] + 1
@@ -120,7 +127,7 @@ def nonzero(x: Tensor, size: int, fill: int = 0, check: bool = True) -> tuple[Te
     """The indices of the elements that are not zero, in row-major order, as `numpy.argwhere` gives them.
 
     Args:
-        x: numeric or bool, at least one dimension, not empty.
+        x: numeric or bool, at least one dimension.
         size, check: as in `unique`.
         fill: every index past the count.
 
@@ -130,6 +137,7 @@ def nonzero(x: Tensor, size: int, fill: int = 0, check: bool = True) -> tuple[Te
     Raises:
         SizeError: size < 1; or, with check, more elements than size.
     """
+    x, size = _tensor(x), _checked_size(size)
     flat, count = _indices(x.astype(mindspore.bool_), size)
     indices = ops.stack(_coordinates(flat, x.shape), 1)
     valid = ops.expand_dims(_arange(size) < count, 1)
@@ -144,7 +152,7 @@ def where(condition: Tensor, size: int, fill: int = 0, check: bool = True) -> tu
     """The indices where a condition holds, one Tensor a dimension, as ``numpy.where(condition)`` gives them.
 
     Args:
-        condition: bool or numeric, at least one dimension, not empty.
+        condition: bool or numeric, at least one dimension.
         size, fill, check: as in `nonzero`.
 
     Returns:
@@ -154,6 +162,7 @@ def where(condition: Tensor, size: int, fill: int = 0, check: bool = True) -> tu
     Raises:
         SizeError: size < 1; or, with check, more elements than size.
     """
+    condition, size = _tensor(condition), _checked_size(size)
     flat, count = _indices(condition.astype(mindspore.bool_), size)
     valid = _arange(size) < count
     if check:
@@ -183,11 +192,18 @@ def top_k(x: Tensor, k: Any, size: int, fill: Any = 0, check: bool = True) -> tu
     Raises:
         SizeError: size < 1 or size beyond the last axis; or, with check, k > size.
     """
+    x, size = _tensor(x), _checked_size(size)
     _check_axis(size, x.shape)
     _check_fill(fill, x.dtype)
-    values, indices = ops.topk(x, size)
     rows = x.shape[:-1]
-    count = ops.zeros(rows, mindspore.int32) + k
+    if 0 in rows:
+        return (
+            ops.zeros((*rows, size), x.dtype),
+            ops.zeros((*rows, size), mindspore.int32),
+            ops.zeros(rows, mindspore.int32),
+        )
+    values, indices = ops.topk(x, size)
+    count = ops.zeros(rows, mindspore.int32) + (k if isinstance(k, int) else _tensor(k))
     count = ops.maximum(count.astype(mindspore.int32), ops.zeros(rows, mindspore.int32))
     if check:
         fits = _top_k_limit(ops.reshape(count, (-1,)), _one_number(size))
@@ -198,6 +214,20 @@ def top_k(x: Tensor, k: Any, size: int, fill: Any = 0, check: bool = True) -> tu
 
 
 # --- parts ---------------------------------------------------------------------------------------
+
+
+def _tensor(x: Any) -> Tensor:
+    return x if isinstance(x, Tensor) else Tensor(x)
+
+
+def _full(size: int, fill: Any, x: Tensor) -> Tensor:
+    """What nothing is found in gives: the fill alone, in the dtype of x."""
+    return ops.zeros((size,), x.dtype) + _like(fill, x)
+
+
+def _none() -> Tensor:
+    """A count of nothing."""
+    return ops.zeros((), mindspore.int32)
 
 
 def _place(flat: Tensor, chosen: Tensor, rank: Tensor, size: int) -> Tensor:
@@ -238,7 +268,9 @@ def _scatter(values: Tensor, places: Tensor) -> Tensor:
 
 def _indices(chosen: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The flat indices of the chosen elements (size,), zeros past the count, and the count."""
-    _check_size(size, chosen.shape)
+    _check_dimensions(chosen.shape)
+    if 0 in chosen.shape:
+        return _full(size, 0, _none()), _none()
     flat = ops.reshape(chosen, (-1,))
     rank = ops.cumsum(flat.astype(mindspore.int32), 0).astype(mindspore.int32) - 1
     return _place(_arange(flat.shape[0]), flat, rank, size), rank[-1] + 1
@@ -248,14 +280,14 @@ def _coordinates(flat: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
     """The index along each dimension of flat indices."""
     found: tuple[Tensor, ...] = ()
     for axis in range(len(shape) - 1, -1, -1):
-        found = (ops.floor_mod(flat, shape[axis]), *found)
-        flat = ops.floor_div(flat, shape[axis])
+        length = max(shape[axis], 1)  # of an empty array's axis, whose indices are never read
+        found = (ops.floor_mod(flat, length), *found)
+        flat = ops.floor_div(flat, length)
     return found
 
 
-def _summable(flat: Tensor, size: int) -> Tensor:
+def _summable(flat: Tensor) -> Tensor:
     """In a dtype that sorts and sums: bool and small integers as int32, uint32 as int64."""
-    _check_size(size, flat.shape)
     if flat.dtype in (mindspore.bool_, mindspore.int8, mindspore.uint8, mindspore.int16, mindspore.uint16):
         return flat.astype(mindspore.int32)
     if flat.dtype == mindspore.uint32:
@@ -288,31 +320,38 @@ def _is_float(dtype: Any) -> bool:
 def _check_fill(fill: Any, dtype: Any) -> None:
     if dtype == mindspore.uint64:
         raise SizeError("x is uint64, which MindSpore neither sorts nor sums; convert it to int64")
-    if not _is_float(dtype) and np.asarray(fill).astype(mindspore.dtype_to_nptype(dtype)) != fill:
-        raise SizeError(f"fill={fill} is no {dtype}; pass a value that x could hold")
+    if not _is_float(dtype):
+        with np.errstate(invalid="ignore"):
+            held = np.asarray(fill).astype(numpy_dtype(dtype))
+        if held != fill:
+            raise SizeError(f"fill={fill} is no {dtype}; pass a value that x could hold")
 
 
 @ops.constexpr
-def _check_size(size: int, shape: tuple[int, ...]) -> None:
+def _checked_size(size: int) -> int:
     if size < 1:
         raise SizeError(f"size={size} holds nothing; pass at least 1")
-    if not shape or 0 in shape:
-        raise SizeError(f"an input of shape {shape} has no elements to choose from; skip the call")
+    return int(size)
+
+
+@ops.constexpr
+def _check_dimensions(shape: tuple[int, ...]) -> None:
+    if not shape:
+        raise SizeError("an input of shape () has no axes to index; reshape it to (1,)")
 
 
 @ops.constexpr
 def _check_axis(size: int, shape: tuple[int, ...]) -> None:
-    if size < 1 or not shape or size > shape[-1]:
+    if not shape or size > shape[-1]:
         raise SizeError(f"size={size} does not fit the last axis of {shape}; pass 1 to its length")
 
 
 @ops.constexpr
-def _broadcast(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that two shapes are broadcast to."""
+def _broadcast(one: tuple[int, ...], other: tuple[int, ...], mask: Any) -> tuple[int, ...]:
+    """The shape that x and mask are broadcast to."""
+    if mask != mindspore.bool_:
+        raise SizeError(f"mask is {mask}, which selects nothing; pass a bool Tensor")
     try:
-        shape = tuple(np.broadcast_shapes(one, other))
+        return tuple(np.broadcast_shapes(one, other)) or (1,)
     except ValueError:
         raise SizeError(f"x of shape {one} and mask of shape {other} cannot be broadcast to each other") from None
-    if 0 in shape or not shape:
-        raise SizeError(f"an input of shape {shape} has no elements to choose from; skip the call")
-    return shape

@@ -43,7 +43,7 @@ class Table:
 
     Args:
         keys: distinct strings (str, UTF-8 bytes, or arrays of dtype ``U``, ``S`` or object) or distinct
-            64-bit integers, shape (n,). An empty list makes a table of strings.
+            64-bit integers, shape (n,); or a dict of keys and ids. An empty list makes a table of strings.
         values: their ids, distinct integers, shape (n,); None numbers the keys from 0.
         default: the id of unknown keys; a str means the id of that key, as in ``default="[UNK]"``.
         num_oov_buckets: how many ids unknown keys share: ``m, m + 1, ...`` with m the largest id plus one.
@@ -71,6 +71,10 @@ class Table:
             raise KeysError(
                 f"num_oov_buckets={num_oov_buckets} with default={default!r}: pass one of the two, positive"
             )
+        if isinstance(keys, Mapping):
+            if values is not None:
+                raise KeysError("keys is a dict, which holds the ids, and values are given too; pass one of the two")
+            keys, values = list(keys), list(keys.values())
         vector = _vector(keys)
         self._store: Any = IntegerKeys() if vector.dtype.kind in "iu" else StringKeys()
         self._ids: Optional[IntegerKeys] = None if values is None else IntegerKeys()

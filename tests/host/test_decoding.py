@@ -224,6 +224,13 @@ def test_a_cell_is_driven_with_one_graph_whatever_happens():
     np.testing.assert_array_equal(result.tokens, np.concatenate([one.tokens for one in one_by_one]))
 
 
+def test_an_empty_batch_has_no_hypotheses():
+    result = beam_search(
+        lambda tokens, state: (tokens, state), np.zeros((0, 1)), 2, 3, np.zeros(0, np.int32), 0, n_best=2
+    )
+    assert result.tokens.shape == (0, 2, 3) and result.scores.shape == (0, 2) and result.steps == 0
+
+
 def test_early_stop_saves_steps():
     def ending(tokens, state):
         return np.tile([3.0, 1.0, 0.0], (len(tokens.asnumpy()), 1)), state

@@ -90,6 +90,15 @@ def test_a_mindspore_pipeline_with_ragged_and_string_columns():
         assert [words.tolist() for _, words in found] == [["word1"], ["word3"], ["word2"]]
 
 
+def test_an_iterator_of_a_mindspore_pipeline_keeps_its_form_and_its_epochs():
+    pipeline = ds.NumpySlicesDataset([1, 2, 3], ["x"], shuffle=False)
+    items = pipeline.create_dict_iterator(num_epochs=2)
+    for _ in range(2):
+        assert [item["x"].asnumpy() for item in feed(items, 20)] == [1, 2, 3]
+    pairs = pipeline.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    assert [type(x) for (x,) in feed(pairs, 20, output_numpy=True)] == [np.ndarray] * 3
+
+
 # --- faults --------------------------------------------------------------------------------------
 
 
@@ -157,8 +166,10 @@ def test_an_error_inside_a_mindspore_pipeline_is_raised():
         yield (np.zeros(2),)
         raise ValueError("bad file 17")
 
-    with pytest.raises(RuntimeError, match="bad file 17"):
-        list(feed(ds.GeneratorDataset(lambda: rows(), ["x"], shuffle=False), 30))
+    pipeline = ds.GeneratorDataset(lambda: rows(), ["x"], shuffle=False)
+    for source in (pipeline, pipeline.create_dict_iterator(num_epochs=1)):  # read in another thread, it would crash
+        with pytest.raises(RuntimeError, match="bad file 17"):
+            list(feed(source, 30))
 
 
 def run(code, timeout=60, **options):
@@ -186,33 +197,59 @@ PIPELINE = """
     import mindspore.dataset as ds
     from ascend_fixes.host import FeedTimeoutError, feed
 
+    timeout, how, source = float(sys.argv[1]), sys.argv[2], sys.argv[3]
+
     def rows():
         yield (np.zeros(2),)
-        time.sleep(500)
+        while True:
+            time.sleep(500 if source == "sleeping" else 0.001)
 
     begin = time.monotonic()
     try:
-        for item in feed(ds.GeneratorDataset(lambda: rows(), ["x"], shuffle=False), float(sys.argv[1])):
+        pipeline = ds.GeneratorDataset(lambda: rows(), ["x"], shuffle=False)
+        for item in feed(pipeline.create_tuple_iterator() if how == "stalled" else pipeline, timeout):
             print("got", type(item).__name__, flush=True)
-            if sys.argv[2] == "interrupt":
+            if how == "left":
+                break
+            if how in ("interrupted", "ended"):
                 threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT)).start()
     except (FeedTimeoutError, KeyboardInterrupt) as error:
+        if how == "ended":
+            raise
         print(type(error).__name__, error, "after", round(time.monotonic() - begin))
     assert signal.set_wakeup_fd(-1) == -1
     print("goes on", [len(item) for item in feed(ds.NumpySlicesDataset([1, 2]))])
 """
+STALLED = {
+    "stalled": ("1", "timeout=1 s: the pipeline has been reading item 1", 0),
+    "interrupted": ("100", "KeyboardInterrupt", 0),
+    "left": ("100", "goes on", 0),
+    "ended": ("100", "", -signal.SIGINT),
+}
 
 
-@pytest.mark.parametrize(
-    ("timeout", "how", "reported"),
-    [("1", "stall", "timeout=1 s: the pipeline has been reading item 1"), ("100", "interrupt", "KeyboardInterrupt")],
-)
-def test_a_stalled_mindspore_pipeline_ends_at_the_limit_and_at_ctrl_c(tmp_path, timeout, how, reported):
-    command = [sys.executable, "-c", textwrap.dedent(PIPELINE), timeout, how]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+def stalled_pipeline(folder, how, source):
+    """A process whose pipeline hangs in its source, while it is read and when the process ends."""
+    timeout, reported, status = STALLED[how]
+    command = [sys.executable, "-c", textwrap.dedent(PIPELINE), timeout, how, source]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=60)
     assert done.stdout.startswith("got tuple\n") and reported in done.stdout, done.stderr
-    # Its threads still hang in the source when the process ends, which MindSpore may answer with an abort.
-    assert "goes on [1, 1]" in done.stdout and done.returncode in (0, -6)
+    assert done.returncode == status and "terminate called" not in done.stderr, done.stderr
+    assert ("goes on [1, 1]" in done.stdout) == (how != "ended")
+
+
+# A source that comes back while the interpreter ends used to abort the process, every time.
+@pytest.mark.parametrize(("how", "source"), [("stalled", "sleeping"), ("interrupted", "polling"), ("left", "sleeping")])
+def test_a_stalled_pipeline_ends_at_the_limit_and_at_ctrl_c_and_does_not_keep_the_process(tmp_path, how, source):
+    stalled_pipeline(tmp_path, how, source)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["sleeping", "polling"])
+@pytest.mark.parametrize("how", STALLED)
+def test_a_stalled_pipeline_ends_every_time(tmp_path, how, source):
+    for _ in range(5):
+        stalled_pipeline(tmp_path, how, source)
 
 
 def test_other_signals_do_not_end_a_pipeline():
@@ -313,7 +350,13 @@ def test_a_killed_mindspore_worker_process_ends_the_program(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(([], 0), "timeout=0"), (([], -1), "timeout=-1"), (([], 1, 0), "prefetch=0"), ((3,), "not iterable")],
+    [
+        (([], 0), "timeout=0"),
+        (([], -1), "timeout=-1"),
+        (([], None), "timeout=None"),
+        (([], 1, 0), "prefetch=0"),
+        ((3,), "not iterable"),
+    ],
 )
 def test_wrong_use_is_named(arguments, message):
     with pytest.raises(FeedError, match=message):

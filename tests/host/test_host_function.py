@@ -187,6 +187,8 @@ def many(*inputs):
         ((cube, [()], [mindspore.float32]), "announce"),
         ((cube, [same], [same], cube_gradient), "has one output"),
         ((cube, (3,), "float33"), "dtype='float33' is no dtype"),
+        ((cube, 3, np.float32), "shape=3: pass a tuple"),
+        ((cube, (0,), np.float32), r"shape=\(0,\): pass a tuple of positive"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_an_operator_is_named(arguments, message):
@@ -197,6 +199,36 @@ def test_what_cannot_be_an_operator_is_named(arguments, message):
 @pytest.mark.parametrize("dtype", [np.float32, np.dtype("float32"), "float32", mindspore.float32])
 def test_numpys_names_of_a_dtype_will_do(dtype):
     np.testing.assert_allclose(callback(cube, (3,), dtype).construct(three).asnumpy(), [1, -8, 27])
+
+
+def test_numpy_arrays_and_lists_will_do():
+    assert callback(cube, (3,), np.float32)(np.array([1, -2, 3], np.float32)).asnumpy().tolist() == [1, -8, 27]
+    assert callback(cube, (2,), np.int64)([1, 2]).asnumpy().tolist() == [1, 8]
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_functions_of_any_number_of_inputs(eager):
+    def raised(x, power=2.0, *, base=1):
+        return x ** np.float32(power) + np.float32(base)
+
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE if eager else mindspore.GRAPH_MODE)
+    try:
+        assert callback(np.abs, same, same)(three).asnumpy().tolist() == [1, 2, 3]
+        assert callback(np.maximum, same, same)(three, of([0, 0, 9])).asnumpy().tolist() == [1, 0, 9]
+        assert callback(raised, same, same)(three).asnumpy().tolist() == [2, 5, 10]
+        assert Around(callback(raised, same, same))(three, of([3, 1, 1])).asnumpy().tolist() == [5, -1, 9]
+        for count in (1, 2, 6):
+            cell = callback(lambda *inputs: sum(inputs), same, same)
+            assert cell(*[three] * count).asnumpy().tolist() == [count, -2 * count, 3 * count]
+        with pytest.raises(CallbackError, match="raised takes 1 to 2 inputs, got 3"):
+            callback(raised, same, same)(three, three, three)
+    finally:
+        mindspore.set_context(mode=mindspore.GRAPH_MODE)
+
+
+def test_nothing_is_said_while_it_runs(capfd):
+    cubes(three)
+    assert capfd.readouterr().err == ""
 
 
 def test_without_a_gradient_differentiating_fails():

@@ -113,7 +113,10 @@ def test_a_cell_without_such_primitives_says_so():
     assert report.placed == () and "holds no primitive" in str(report)
 
 
-@pytest.mark.parametrize(("names", "message"), [(["Uniqe"], "did you mean 'Unique'"), ("Unique", "sequence of names")])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(["Uniqe"], "did you mean 'Unique'"), ("Unique", "sequence of names"), ([ops.ReLU()], "sequence of names")],
+)
 def test_an_unknown_name_tags_nothing(names, message):
     cell = Outer()
     with pytest.raises(UnknownNameError, match=message):

@@ -26,7 +26,7 @@ DTYPES = [
     np.uint32,
     np.bool_,
 ]
-shapes = arrays.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=5)
+shapes = arrays.array_shapes(min_dims=1, max_dims=3, min_side=0, max_side=5)
 
 
 def values_of(dtype):
@@ -54,7 +54,7 @@ def filled(array, size, fill):
 @given(inputs(), st.integers(0, 4))
 def test_unique_is_numpys(x, spare):
     values, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-    size = len(values) + spare
+    size = max(1, len(values) + spare)
     found = [output.asnumpy() for output in host.unique(Tensor(x), size, 1)]
     np.testing.assert_array_equal(found[0], filled(values, size, 1))
     np.testing.assert_array_equal(found[1], inverse.reshape(x.shape))
@@ -89,9 +89,10 @@ def test_nonzero_and_where_are_numpys(x, spare):
 
 
 @settings(max_examples=60)
-@given(arrays.arrays(np.float32, shapes, elements=st.floats(-9, 9, width=32)), st.data())
-def test_top_k_is_numpys(x, data):
-    size = data.draw(st.integers(1, x.shape[-1]))
+@given(shapes, st.integers(1, 5), st.data())
+def test_top_k_is_numpys(rows, last, data):
+    x = data.draw(arrays.arrays(np.float32, (*rows[1:], last), elements=st.floats(-9, 9, width=32)))
+    size = data.draw(st.integers(1, last))
     k = data.draw(
         st.one_of(st.integers(-1, size), arrays.arrays(np.int32, x.shape[:-1], elements=st.integers(0, size)))
     )
@@ -108,6 +109,30 @@ def test_top_k_is_numpys(x, data):
     np.testing.assert_array_equal(picked[chosen], values.asnumpy()[chosen])
     for row in indices.reshape(-1, size):
         assert len(set(row[row >= 0])) == (row >= 0).sum()
+
+
+def test_no_dimensions_arrays_and_lists():
+    for three in (Tensor(3), 3, np.int64(3)):
+        assert [part.asnumpy().tolist() for part in host.unique(three, 2, 9)] == [[3, 9], 0, [1, 0], 1]
+    for mask, chosen in ((True, [3, 9]), (False, [9, 9])):
+        assert host.masked_select(3, mask, 2, 9)[0].asnumpy().tolist() == chosen
+    assert host.nonzero([[0, 7]], np.int64(2), -1)[0].asnumpy().tolist() == [[0, 1], [-1, -1]]
+    assert host.where(np.array([0, 7]), 2)[0][0].asnumpy().tolist() == [1, 0]
+    assert host.top_k([1.0, 3.0], np.int64(1), 2)[0].asnumpy().tolist() == [3, 0]
+
+
+def test_an_empty_batch_in_a_graph():
+    x, mask = Tensor(np.zeros((0, 3), np.float32)), Tensor(np.zeros((0, 3), np.bool_))
+    values, inverse, chosen, indices, best = [part.asnumpy() for part in Empty()(x, mask)]
+    assert values.tolist() == chosen.tolist() == [7, 7] and inverse.shape == (0, 3)
+    assert indices.tolist() == [[-1, -1], [-1, -1]] and best.shape == (0, 2)
+
+
+class Empty(nn.Cell):
+    def construct(self, x, mask):
+        values, inverse, _, _ = host.unique(x, 2, 7)
+        chosen, _ = host.masked_select(x, mask, 2, 7)
+        return values, inverse, chosen, host.nonzero(x, 2, -1)[0], host.top_k(x, 1, 2)[0]
 
 
 class Everything(nn.Cell):
@@ -275,7 +300,9 @@ def test_overflow_is_reported_eagerly_and_can_be_read_off_the_count(operator):
         (lambda x: host.masked_select(x, Tensor(np.ones(2, np.bool_)), 3), "cannot be broadcast"),
         (lambda x: host.unique(x.astype(mindspore.int32), 3, 0.5), "fill=0.5 is no Int32"),
         (lambda x: host.unique(Tensor(np.zeros(2, np.uint64)), 3), "uint64"),
-        (lambda x: host.nonzero(Tensor(1.0), 3), "has no elements"),
+        (lambda x: host.nonzero(Tensor(1.0), 3), "no axes to index"),
+        (lambda x: host.unique(x.astype(mindspore.int32), 3, float("nan")), "fill=nan is no Int32"),
+        (lambda x: host.masked_select(x, x.astype(mindspore.int32), 3), "mask is Int32"),
     ],
 )  # fmt: skip
 def test_wrong_use_is_named(call, message):

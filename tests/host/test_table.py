@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ascend_fixes
 from ascend_fixes.host import FileError, FrozenError, KeysError, Table, UnknownKeyError, _keys
 
 characters = st.characters(blacklist_characters="\0", blacklist_categories=("Cs",))
@@ -107,6 +108,7 @@ def test_shape_dtype_and_single_keys():
     assert table([]).shape == (0,)
     assert Table([1], dtype=np.int64)([1]).dtype == np.int64
     assert Table(["a", "b"], default="b")([["a", "q"]]).tolist() == [[0, 1]]
+    assert Table({"a": 7, "b": 5}, default=-1)(["b", "a", "q"]).tolist() == [5, 7, -1]
 
 
 # --- sources -----------------------------------------------------------------------------------
@@ -231,53 +233,25 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
     assert Table.load(path).keys(0) == "old" and os.listdir(tmp_path) == ["t.npz"]
 
 
-KILLED_WHILE_SAVING = """
-    import os, random, signal, sys, time
-    import numpy as np
-    from ascend_fixes.host import Table
-    path, rounds, writers = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    tables = [Table(np.arange(3000) * (n + 2), frozen=bool(n)) for n in range(2)]
-    tables[0].save(path)
-    random.seed(0)
-    for _ in range(rounds):
-        children = []
-        for _ in range(writers):
-            child = os.fork()
-            if not child:
-                while True:
-                    for table in tables:
-                        table.save(path)
-            children.append(child)
-        time.sleep(random.random() * 0.012)
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-        seen = Table.load(path)
-        assert (seen(np.arange(3000) * (seen.frozen + 2)) == np.arange(3000)).all() and len(seen) == 3000
-        for left in os.listdir(os.path.dirname(path)):
-            if left.endswith(".part"):
-                os.unlink(os.path.join(os.path.dirname(path), left))
-    print("whole", rounds)
-"""
+def killed_while_saving(part, rounds):
+    """Run the kills of `benchmarks.host_killed`, which asserts that every file is whole."""
+    root = os.path.dirname(os.path.dirname(ascend_fixes.__file__))
+    command = [sys.executable, "-m", "benchmarks.host_killed", "--only", part, "--rounds", str(rounds)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=root)
+    assert run.returncode == 0, run.stderr[-2000:]
+    found = json.loads(run.stdout)[part]
+    assert found["kills"] == rounds and found["amid a save"] > 0
 
 
-def killed_while_saving(folder, rounds, writers):
-    code = textwrap.dedent(KILLED_WHILE_SAVING)
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(folder / "t.npz"), str(rounds), str(writers)],
-        capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-    assert run.stdout.strip() == f"whole {rounds}", run.stderr[-2000:]
-
-
-def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path):
-    killed_while_saving(tmp_path, 30, 1)
+@pytest.mark.parametrize("part", ["table", "writers"])
+def test_writers_killed_at_any_moment_leave_a_whole_file(part):
+    killed_while_saving(part, 30)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rounds", "writers"), [(1000, 1), (200, 2)])
-def test_killed_at_many_moments(tmp_path, rounds, writers):
-    killed_while_saving(tmp_path, rounds, writers)
+@pytest.mark.parametrize("part", ["table", "writers"])
+def test_killed_at_a_thousand_moments(part):
+    killed_while_saving(part, 1000)
 
 
 # --- wrong use ---------------------------------------------------------------------------------
@@ -304,6 +278,7 @@ def test_killed_at_many_moments(tmp_path, rounds, writers):
         (lambda: Table(["a", "b"], [1, 1]), "id 1 is given to two keys"),
         (lambda: Table(["a"], [2**31]), "do not fit int32"),
         (lambda: Table(["a"], [0.5]), "ids are integers"),
+        (lambda: Table({"a": 1}, [1]), "keys is a dict"),
         (lambda: Table(["a"], default="q"), "not a key"),
         (lambda: Table(["a"], default=1.0), "no id"),
         (lambda: Table(["a"], default=2**40), "does not fit"),
