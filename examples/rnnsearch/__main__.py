@@ -34,7 +34,7 @@ def example() -> comparison.Example:
 
 
 def _epochs(options: Mapping[str, Any]) -> int:
-    return 12 if options["data"] else 8
+    return 10 if options["data"] else 8
 
 
 def _check(options: Mapping[str, Any]) -> None:
