@@ -13,6 +13,7 @@ import importlib
 import io
 import math
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +184,7 @@ def judge(rows: Sequence[Row]) -> None:
 def outcome(row: Mapping[str, Any]) -> str:
     """finished, NaN at step n, or how it crashed."""
     if row["status"] != "finished":
-        return str(row["status"])
+        return textwrap.shorten(str(row["status"]), 60, placeholder=" ...")
     lost = [loss is None or not math.isfinite(loss) for loss in row["losses"]]
     if lost and lost[-1]:  # a single overflow that a loss scaler skipped is none: what counts is whether it stays so
         last_good = max((step for step, bad in enumerate(lost, 1) if not bad), default=0)
