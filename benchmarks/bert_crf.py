@@ -80,7 +80,17 @@ def _here(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
     result = comparison.run_variant(example(), settled, command_line.Variant(command_line.FIXES, "float32"))
     if result["status"] != "finished":
         raise SystemExit(result["status"])
-    kept = ("test_f1", "validation", "best_epoch", "steps", "overflowed", "wall_seconds", "graphs", "padded_share")
+    kept = (
+        "test_f1",
+        "validation",
+        "best_epoch",
+        "steps",
+        "overflowed",
+        "wall_seconds",
+        "graphs",
+        "padded_share",
+        "peak_memory_gb",
+    )
     return {**{name: result[name] for name in kept}, "history": result["history"]}
 
 
