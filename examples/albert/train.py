@@ -44,7 +44,7 @@ __all__ = ["EPOCHS", "MODULE", "Trainer", "train"]
 MODULE = "examples.albert.train"
 
 BATCH = 16
-EPOCHS = 3
+EPOCHS = 8
 LEARNING_RATE, PRETRAINED_LEARNING_RATE = 0.002, 3e-5
 _TRAINING = ("train", "validation")
 
