@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Optional
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
@@ -20,7 +18,7 @@ from examples.bert_crf.decoding import Transitions, best_tags, names
 from examples.bert_crf.model import BertCRF
 from examples.bert_crf.saved import load
 from examples.common import typed
-from examples.common.errors import DataError, ExampleError
+from examples.common.errors import DataError
 from examples.common.pretrained import assign
 
 __all__ = ["Predictor", "main", "split"]
@@ -75,22 +73,7 @@ class Predictor:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.bert_crf.predict", description="Find names in a sentence."
-    )
-    parser.add_argument("run", help="output folder of python -m examples.bert_crf")
-    parser.add_argument("text", nargs="*", help="the sentence (default: sentences from standard input, one a line)")
-    given = parser.parse_args(arguments)
-    try:
-        ms.set_context(mode=ms.GRAPH_MODE)
-        predictor = Predictor(Path(given.run))
-        if given.text:
-            print(predictor.show(" ".join(given.text)))
-            return 0
-        return typed.answer(predictor.show, "a sentence")
-    except ExampleError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    return typed.main("bert_crf", "Find names in a sentence.", "sentence", Predictor, arguments)
 
 
 if __name__ == "__main__":

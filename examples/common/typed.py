@@ -1,24 +1,57 @@
-"""Answers to typed lines, for the examples' prediction commands."""
+"""Prediction commands: answers to a text on the command line, or to typed lines."""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from typing import Callable
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Callable, Optional
 
-from examples.common.errors import DataError
+import mindspore as ms
 
-__all__ = ["answer"]
+from examples.common.errors import DataError, ExampleError
+
+__all__ = ["main"]
 
 
-def answer(show: Callable[[str], str], what: str) -> int:
-    """Print ``show`` of every line of standard input; returns the exit status.
+def main(
+    example: str,
+    description: str,
+    what: str,
+    predictor: Callable[[Path], Any],
+    arguments: Optional[Sequence[str]] = None,
+) -> int:
+    """``python -m examples.EXAMPLE.predict RUN [TEXT]``; returns the exit status.
 
-    A line that cannot be answered (`DataError`) is told on standard error and does not end it. At a terminal, ``what`` is asked
-    for, and an empty line ends.
+    Args:
+        example: its package.
+        description: of the command.
+        what: is asked for, "sentence".
+        predictor: loads a run; what it returns shows the answer to a text, ``show(text)``.
+        arguments: of the command line.
     """
+    parser = argparse.ArgumentParser(prog=f"python -m examples.{example}.predict", description=description)
+    parser.add_argument("run", type=Path, help=f"output folder of python -m examples.{example}")
+    parser.add_argument("text", nargs="*", help=f"the {what} (default: one a line, from standard input)")
+    given = parser.parse_args(arguments)
+    try:
+        ms.set_context(mode=ms.GRAPH_MODE)
+        loaded = predictor(given.run)
+        if given.text:
+            print(loaded.show(" ".join(given.text)))
+            return 0
+        return _lines(loaded.show, what)
+    except ExampleError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+
+
+def _lines(show: Callable[[str], str], what: str) -> int:
+    """Answer until the input ends or, typed, a line is empty; a line that cannot be answered does not end it."""
     at_terminal = sys.stdin.isatty()
     if at_terminal:
-        print(f"Type {what}; an empty line ends.", file=sys.stderr)
+        print(f"Type a {what}; an empty line ends.", file=sys.stderr)
     status = 0
     for line in sys.stdin:
         if at_terminal and not line.strip():

@@ -5,7 +5,6 @@ A trained variant's folder holds ``model.json``: the words that have a vector, t
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -14,13 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Optional
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
 from ascend_fixes import shapes
 from examples.common import checkpoint, typed
-from examples.common.errors import CheckpointError, DataError, ExampleError
+from examples.common.errors import CheckpointError, DataError
 from examples.common.pretrained import assign
 from examples.common.variants import write_json
 from examples.texting.data import collate
@@ -118,20 +116,7 @@ class Predictor:
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m examples.texting.predict", description="Label a text.")
-    parser.add_argument("run", help="output folder of python -m examples.texting")
-    parser.add_argument("text", nargs="*", help="the text (default: texts from standard input, one a line)")
-    given = parser.parse_args(arguments)
-    try:
-        ms.set_context(mode=ms.GRAPH_MODE)
-        predictor = Predictor(Path(given.run))
-        if given.text:
-            print(predictor.show(" ".join(given.text)))
-            return 0
-        return typed.answer(predictor.show, "a text")
-    except ExampleError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+    return typed.main("texting", "Label a text.", "text", Predictor, arguments)
 
 
 if __name__ == "__main__":
