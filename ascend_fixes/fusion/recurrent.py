@@ -17,7 +17,7 @@ from typing import Any, Optional
 
 import mindspore
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import ParameterTuple, Tensor, nn, ops
 
 from ascend_fixes.fusion.functions import Sigmoid, Tanh
 from ascend_fixes.fusion.guarding import safe
@@ -236,4 +236,10 @@ class GRU(nn.GRU):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.rnn = _Recurrence(self.hidden_size)
+        self.read_first = ParameterTuple(list(self.get_parameters()))
         safe(safe(self), keep_out=_CASTS)
+
+    def construct(self, x: Tensor, hx: Optional[Tensor] = None, seq_length: Optional[Tensor] = None) -> Any:
+        """``x`` as `mindspore.nn.GRU` takes it; every output and the last states."""
+        # A graph that first reads a Parameter behind a loop keeps the value that it had when the graph was compiled (A9).
+        return super().construct(ops.depend(x, self.read_first), hx, seq_length)

@@ -273,3 +273,29 @@ def test_the_graph_of_a_gru_does_not_grow_with_the_length():
              Tensor(np.zeros((1, 1, 3), np.float32)))  # fmt: skip
         counts.append(len(_mindspore.graph_nodes(cell)))
     assert counts[0] == counts[1]
+
+
+class Stacked(nn.Cell):
+    """Parameters before, between and behind the loops of two GRUs."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.first, self.second = kind(3, 4, num_layers=2), kind(4, 4, bidirectional=True)
+        self.last = nn.Dense(8, 2)
+
+    def construct(self, x):
+        return self.last(self.second(self.first(x)[0])[0])
+
+
+@pytest.mark.slow
+def test_new_values_of_the_weights_reach_a_compiled_graph():
+    """A graph that first reads a Parameter behind a loop keeps the value that it was compiled with."""
+    x = Tensor(np.random.default_rng(0).standard_normal((12, 2, 3)).astype(np.float32))
+    ours, theirs = Stacked(GRU), Stacked(nn.GRU)
+    for seed in range(2):
+        random = np.random.default_rng(seed)
+        for mine, other in zip(ours.get_parameters(), theirs.get_parameters()):
+            value = Tensor(random.normal(0, 0.5, mine.shape).astype(np.float32))
+            mine.set_data(value)
+            other.set_data(value)
+        np.testing.assert_allclose(ours(x).asnumpy(), theirs(x).asnumpy(), atol=1e-5)
