@@ -72,7 +72,7 @@ def compare(model: str, seed: int) -> dict[str, Any]:
 
 def _run(model: str, seed: int, name: str) -> dict[str, Any]:
     precision, extra = PAIR[name]
-    example, short = importlib.import_module(f"examples.{model}.__main__").example(), MODELS[model]
+    example, short = importlib.import_module(f"examples.{model}.__main__").example(), MODELS[model].built_in
     output = RUNS / model / f"seed{seed}" / name
     arguments = ["--seed", seed, "--epochs", short.epochs, "--limit", short.limit, "--output", output, *extra]
     options = {**comparison.settled(example, [str(part) for part in arguments]), "resume": str(output)}

@@ -3,6 +3,9 @@
 A family is judged where its defect can show: **shapes** and **host** in float32, **fusion** with the graph kernel on,
 **amp** in float16, each against the plain run of the same setting; then all of them together. Every cell runs in a
 process of its own, on the same seeds; what a fix does not improve is shown as such.
+
+Cells run side by side, one on each core and on that core alone, so that their times compare; with ``--jobs 1`` one after
+the other, each on the whole machine.
 """
 
 from __future__ import annotations
@@ -12,9 +15,13 @@ import html
 import importlib
 import io
 import math
+import os
+import queue
 import sys
 import textwrap
+import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -26,6 +33,16 @@ from examples.common.files import write_atomically
 __all__ = ["CELLS", "MODELS", "Cell", "Model", "arguments", "cells", "main", "seconds_to", "verdicts"]
 
 Row = dict[str, Any]
+_Work = tuple[comparison.Example, comparison.Options, "Cell"]
+MOST_JOBS = 4  # a cell may take a gigabyte or two
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a training is: passes over the data, and at most how many training examples."""
+
+    epochs: int
+    limit: int
 
 
 @dataclass(frozen=True)
@@ -34,21 +51,22 @@ class Model:
 
     Attributes:
         corpus: the folder of --data that holds its real corpus.
+        built_in: the comparison on built-in data, which still shows every defect and takes minutes.
+        real: the comparison on the real corpus, in which padding has time to cost something; --full is without limits.
         files: its options that name files of --data.
-        epochs, limit: of the short comparison on built-in data, which still shows every defect and takes minutes.
     """
 
     corpus: str
-    epochs: int
-    limit: int
+    built_in: Length
+    real: Length
     files: tuple[tuple[str, str], ...] = ()
 
 
 MODELS = {
-    "albert": Model("mrc/squad", 2, 1500, (("--vocabulary", "vocab/albert-30k-clean.vocab"),)),
-    "rnnsearch": Model("mt/multi30k_en_de", 3, 2000),
-    "bert_crf": Model("ner/wnut17", 1, 1500),
-    "texting": Model("textclass/mr", 3, 2000),
+    "albert": Model("mrc/squad", Length(2, 1500), Length(2, 4000), (("--vocabulary", "vocab/albert-30k-clean.vocab"),)),
+    "rnnsearch": Model("mt/multi30k_en_de", Length(3, 2000), Length(2, 8000)),
+    "bert_crf": Model("ner/wnut17", Length(1, 1500), Length(6, 3400)),
+    "texting": Model("textclass/r8", Length(3, 2000), Length(4, 5000)),
 }
 
 
@@ -85,18 +103,21 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     add("--families", metavar="LIST", default="all", help="cells of these families only, and plain (default: all)")
     add("--cells", metavar="LIST", help="only these, separated by ';' (default: every cell of the families)")
     add("--data", metavar="DIR", type=Path, help="real corpora, in the folders that the README names")
-    add("--full", action="store_true", help="train as long, and on as much, as the examples do; on real corpora, hours")
+    add("--full", action="store_true", help="train as long, and on as much, as the examples do; on real corpora, days")
     add("--epochs", type=command_line.positive, metavar="N", help="passes over the data")
     add("--limit", type=command_line.positive, metavar="N", help="training examples of each model")
     add("--seed", type=command_line.natural, metavar="N", default=0, help="of everything random (default: 0)")
+    add(
+        "--jobs", type=command_line.positive, metavar="N", help="cells at a time (default: one on each core, at most 4)"
+    )
     add("--output", metavar="DIR", type=Path, default=Path("runs/compare"), help="default: %(default)s")
     add("--json", metavar="FILE", type=Path, help="write the results to FILE as well")
     add("--resume", action="store_true", help="keep the cells that have finished, and go on")
     options = parser.parse_args(arguments)
     try:
         names, chosen = _models(options.models), cells(options.families, options.cells)
-        models = {name: _checked(name, options) for name in names}  # all, before the first is trained
-        rows = [_run(*model, cell, options) for model in models.values() for cell in chosen]
+        models = [_checked(name, options) for name in names]  # all, before the first is trained
+        rows = _trained([(*model, cell) for model in models for cell in chosen], options)
     except KeyboardInterrupt:
         print("\ninterrupted; go on with --resume", file=sys.stderr)
         return 130
@@ -140,13 +161,49 @@ def _checked(model: str, options: argparse.Namespace) -> tuple[comparison.Exampl
     return example, settled
 
 
-def _run(example: comparison.Example, settled: comparison.Options, cell: Cell, options: argparse.Namespace) -> Row:
+def _trained(work: Sequence[_Work], options: argparse.Namespace) -> list[Row]:
+    """The row of every cell, in order; cells run one after the other, or side by side."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    jobs = min(options.jobs or min(len(cores), MOST_JOBS) or 1, len(work))
+    if jobs == 1:
+        return [_run(*each, options) for each in work]
+    free: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(jobs if cores else 0):
+        free.put(cores[number % len(cores)])
+    stop = threading.Event()
+    with ThreadPoolExecutor(jobs, initializer=_take_core, initargs=(free,)) as pool:
+        futures = [pool.submit(_run, *each, options, stop) for each in work]
+        try:
+            for count, future in enumerate(as_completed(futures), 1):
+                row = future.result()
+                print(f"{count} of {len(work)}, {row['model']}: {row['cell']}: {outcome(row)}", flush=True)
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
+
+
+def _take_core(free: queue.SimpleQueue[int]) -> None:
+    """Bind this thread to a core; the processes that it starts inherit that."""
+    if not free.empty():
+        os.sched_setaffinity(0, {free.get()})
+
+
+def _run(
+    example: comparison.Example,
+    settled: comparison.Options,
+    cell: Cell,
+    options: argparse.Namespace,
+    stop: Optional[threading.Event] = None,
+) -> Row:
     """Train one model in one cell."""
     output = options.output / example.name / _slug(cell.name)
     resume = str(options.output) if options.resume else None
     settled = {**settled, "fused": "on" if cell.fused else "off", "output": str(output), "resume": resume}
-    print(f"{example.name}: {cell.name}", flush=True)
-    row = comparison.run_variant(example, settled, command_line.Variant(cell.fixes, cell.precision))
+    if stop is None:
+        print(f"{example.name}: {cell.name}", flush=True)
+    row = comparison.run_variant(example, settled, command_line.Variant(cell.fixes, cell.precision), stop)
     return {**row, "model": example.name, "cell": cell.name, "against": cell.against}
 
 
@@ -156,8 +213,9 @@ def arguments(model: Model, options: argparse.Namespace) -> list[str]:
     if options.data:
         given["--data"] = options.data / model.corpus
         given.update((option, options.data / path) for option, path in model.files)
+    length = model.real if options.data else model.built_in
     for name in ("epochs", "limit"):
-        chosen = getattr(options, name) or (None if options.full else getattr(model, name))
+        chosen = getattr(options, name) or (None if options.full else getattr(length, name))
         if chosen:
             given[f"--{name}"] = chosen
     return [str(part) for pair in given.items() for part in pair]

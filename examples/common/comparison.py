@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +76,10 @@ def settled(example: Example, arguments: Optional[Sequence[str]]) -> Options:
     return options
 
 
-def run_variant(example: Example, options: Options, variant: command_line.Variant) -> dict[str, Any]:
-    """Run one variant in a process of its own; its options and its results."""
+def run_variant(
+    example: Example, options: Options, variant: command_line.Variant, stop: Optional[threading.Event] = None
+) -> dict[str, Any]:
+    """Run one variant in a process of its own (``stop``: see `variants.run`); its options and its results."""
     paths = {name: _absolute(options[name]) for name in ("data", *example.paths)}
     output = Path(options["output"])
     request = {
@@ -91,7 +94,7 @@ def run_variant(example: Example, options: Options, variant: command_line.Varian
         "cache": str((output / "cache").resolve()),
     }
     folder = output / variant.name.replace(" ", "-").replace(",", "+")
-    result = variants.run(f"examples.{example.name}.train", request, folder, bool(options["resume"]))
+    result = variants.run(f"examples.{example.name}.train", request, folder, bool(options["resume"]), stop)
     # What is published names files as the user did, and not where they lie on this machine.
     given = {name: options[name] for name in paths}
     return {**{name: value for name, value in request.items() if name != "cache"}, **given, **result}

@@ -12,10 +12,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 from examples.common import ranks
 from examples.common.errors import ExampleError, UsageError
@@ -27,8 +28,9 @@ __all__ = ["SETTINGS", "answer", "run", "write_json"]
 SETTINGS = ("fixes", "precision", "fused", "seed", "distributed", "unbucketed")
 
 _ROOT = Path(__file__).resolve().parents[2]
-_REQUEST, _RESULT, _LOG = "request.json", "result.json", "traceback.log"
+_REQUEST, _RESULT, _LOG, _OUTPUT = "request.json", "result.json", "traceback.log", "output.log"
 _WRONG_USE = 2
+_PATIENCE = 0.1  # seconds between two looks at whether to stop
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -36,19 +38,33 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda file: file.write((json.dumps(value, indent=1) + "\n").encode()))
 
 
-def run(module: str, request: Mapping[str, Any], folder: Path, resume: bool) -> dict[str, Any]:
+def run(
+    module: str,
+    request: Mapping[str, Any],
+    folder: Path,
+    resume: bool,
+    stop: Optional[threading.Event] = None,
+) -> dict[str, Any]:
     """Run one variant and return its result; a resumed variant that had finished the same request is not run again.
 
     A child that fails gives ``{"status": "crashed: ..."}``, a child that is killed ``{"status": "killed by SIGKILL"}``.
 
+    Args:
+        module: the example's training.
+        request: what to train.
+        folder: of the variant.
+        resume: go on from its checkpoint.
+        stop: for a run from a thread, beside others: what it prints goes to ``output.log`` in its folder, it computes in
+            one thread, and it ends when this is set.
+
     Raises:
-        UsageError: the child refused its input; it has printed why.
-        KeyboardInterrupt: passed on to the child, which is waited for.
+        UsageError: the child refused its input; it has printed why, or what it printed is the message.
+        KeyboardInterrupt: passed on to the child, which is waited for; also when ``stop`` was set.
     """
     if resume and (folder / _RESULT).exists() and _read(folder / _REQUEST) == request:
         return _read(folder / _RESULT)
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in (_RESULT, _LOG):
+    for stale in (_RESULT, _LOG, _OUTPUT):
         (folder / stale).unlink(missing_ok=True)
     write_json(folder / _REQUEST, request)
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -57,22 +73,43 @@ def run(module: str, request: Mapping[str, Any], folder: Path, resume: bool) -> 
     if request["distributed"] > 1:
         command = ranks.command(module, request["distributed"], folder)
         environment.update(ranks.environment())
-    arguments = [str(folder.resolve()), *(["--resume"] if resume else [])]
-    child = subprocess.Popen([*command, *arguments], cwd=folder, env=environment)
-    try:
-        status = child.wait()
-    except BaseException:
-        _stop(child)
-        raise
+    command += [str(folder.resolve()), *(["--resume"] if resume else [])]
+    if stop is None:
+        status = _wait(subprocess.Popen(command, cwd=folder, env=environment), None)
+    else:
+        environment["OMP_NUM_THREADS"] = "1"
+        with open(folder / _OUTPUT, "wb") as output:
+            child = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+            status = _wait(child, stop)
     if status == _WRONG_USE:
-        raise UsageError("")
+        raise UsageError("" if stop is None else _last_line(folder / _OUTPUT))
     result = _read(folder / _RESULT)
     if status < 0:
         result = {"status": f"killed by {signal.Signals(-status).name}"}
     return result or {"status": f"ended with exit status {status}"}
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
+def _wait(child: subprocess.Popen[bytes], stop: Optional[threading.Event]) -> int:
+    """The child's exit status; it ends with this process, and when ``stop`` is set."""
+    try:
+        while True:
+            try:
+                return child.wait(None if stop is None else _PATIENCE)
+            except subprocess.TimeoutExpired:
+                if stop is not None and stop.is_set():
+                    raise KeyboardInterrupt from None
+    except BaseException:
+        _end(child)
+        raise
+
+
+def _last_line(path: Path) -> str:
+    """The last line that a program printed."""
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return next((line for line in reversed(lines) if line.strip()), "")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
     """Let the child end by itself, as after Ctrl-C; it loses at most the epoch it is in."""
     child.send_signal(signal.SIGINT)
     try:

@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
-from example_support import run
+from example_support import run, start
 
 from examples import compare
 
@@ -96,7 +99,7 @@ def test_losses_over_other_batches_are_not_compared():
         (["--models", "texting,bert"], "there is no 'bert'; choose from"),
         (["--families", "shape"], "did you mean shapes?"),
         (["--cells", "plain;fused"], "there is no 'fused'; choose from plain; shapes; host; plain, fused;"),
-        (["--data", "nowhere", "--models", "texting"], "nowhere/textclass/mr"),
+        (["--data", "nowhere", "--models", "texting"], "nowhere/textclass/r8"),
     ],
 )
 def test_wrong_use_is_one_line_and_changes_nothing(tmp_path, arguments, message):
@@ -111,6 +114,9 @@ def test_chosen_cells_bring_what_they_are_compared_with():
     assert [cell.name for cell in compare.cells("amp", None)] == ["plain", "plain, float16", "amp, float16"]
 
 
+REAL = {"--data": "data/mrc/squad", "--vocabulary": "data/vocab/albert-30k-clean.vocab"}
+
+
 @pytest.mark.parametrize(
     "options, expected",
     [
@@ -118,22 +124,21 @@ def test_chosen_cells_bring_what_they_are_compared_with():
         ({"full": True}, {}),
         ({"full": True, "epochs": 5}, {"--epochs": "5"}),
         ({"limit": 10}, {"--epochs": "2", "--limit": "10"}),
-        (
-            {"data": Path("data"), "full": True},
-            {"--data": "data/mrc/squad", "--vocabulary": "data/vocab/albert-30k-clean.vocab"},
-        ),
+        ({"data": Path("data"), "full": True}, REAL),
+        ({"data": Path("data")}, {**REAL, "--epochs": "3", "--limit": "4000"}),
     ],
 )
 def test_a_comparison_is_short_unless_it_is_full(options, expected):
     settled = argparse.Namespace(**{"seed": 3, "data": None, "full": False, "epochs": None, "limit": None, **options})
-    model = compare.Model("mrc/squad", 2, 1500, (("--vocabulary", "vocab/albert-30k-clean.vocab"),))
+    lengths = compare.Length(2, 1500), compare.Length(3, 4000)
+    model = compare.Model("mrc/squad", *lengths, (("--vocabulary", "vocab/albert-30k-clean.vocab"),))
     given = compare.arguments(model, settled)
     assert dict(zip(given[::2], given[1::2])) == {"--seed": "3", **expected}
 
 
 @pytest.mark.slow
 def test_cells_run_and_a_second_run_keeps_them(tmp_path):
-    arguments = ("--models", "texting", "--families", "host", "--epochs", "1", "--output", "out")
+    arguments = ("--models", "texting", "--families", "host", "--epochs", "1", "--output", "out", "--jobs", "1")
     done = run(tmp_path, MODULE, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -143,3 +148,49 @@ def test_cells_run_and_a_second_run_keeps_them(tmp_path):
     assert page.count("<svg") == 1 and "<script" not in page and 'src="http' not in page
     again = run(tmp_path, MODULE, *arguments, "--resume")
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == results and again.returncode == 0
+
+
+@pytest.mark.slow
+def test_cells_run_side_by_side_each_on_one_core(tmp_path):
+    cells = ("--models", "texting", "--cells", "plain;host", "--epochs", "1", "--limit", "300", "--jobs", "2")
+    started = start(tmp_path, MODULE, *cells, "--output", "out")
+    cores = set()
+    while started.poll() is None:
+        cores |= {core for _, core in children(started.pid, "examples.texting.train")}
+        time.sleep(0.05)
+    output, errors = started.communicate()
+    assert started.returncode == 0, errors
+    assert "1 of 2, texting: " in output and "2 of 2, texting: " in output and "epoch" not in errors
+    assert all(len(allowed) == 1 for allowed in cores), cores
+    if len(os.sched_getaffinity(0)) > 1:
+        assert len(cores) == 2
+    assert "epoch 1/1" in (tmp_path / "out" / "texting" / "plain" / "plain-float32" / "output.log").read_text()
+
+
+@pytest.mark.slow
+def test_an_interrupted_comparison_ends_its_cells_and_goes_on(tmp_path):
+    arguments = ("--models", "texting", "--cells", "plain;host", "--epochs", "1", "--limit", "300", "--jobs", "2")
+    started = start(tmp_path, MODULE, *arguments, "--output", "out")
+    while not (trained := children(started.pid, "examples.texting.train")):
+        assert started.poll() is None, started.communicate()
+        time.sleep(0.05)
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == 130 and "go on with --resume" in errors, errors
+    assert not any(Path(f"/proc/{child}").exists() for child, _ in trained)
+    done = run(tmp_path, MODULE, *arguments, "--output", "out", "--resume")
+    assert done.returncode == 0, done.stderr
+
+
+def children(parent, module):
+    """(process, its cores) of every process that ``parent`` started to run ``module``."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_text().split("\0")
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent and module in command:
+                found.append((int(folder.name), frozenset(os.sched_getaffinity(int(folder.name)))))
+        except (OSError, IndexError):
+            continue  # it has ended
+    return found
