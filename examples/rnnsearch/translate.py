@@ -37,40 +37,42 @@ class Translator:
     Args:
         network: the model.
         widths: sizes that sources are padded to; None pads to the longest of the batch, a graph for every length.
-        beam: hypotheses kept for a sentence; 1 takes the best token at every step.
         longest: tokens of a translation at most.
     """
 
-    def __init__(
-        self, network: RNNSearch, widths: Optional[shapes.Buckets], beam: int = BEAM, longest: int = 60
-    ) -> None:
+    def __init__(self, network: RNNSearch, widths: Optional[shapes.Buckets], longest: int = 60) -> None:
         self.start, self.step = Start(network), Step(network)
         self.start.set_train(False)
         self.step.set_train(False)
-        self.widths, self.beam, self.longest = widths, beam, longest
+        self.widths, self.longest = widths, longest
 
-    def __call__(self, sentences: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The best translation of every sentence, without start and end tokens."""
+    def __call__(self, sentences: Sequence[Sequence[int]], beam: int = BEAM) -> list[list[int]]:
+        """The best translation of every sentence, without start and end tokens.
+
+        Args:
+            sentences: tokens of each, the end token included.
+            beam: hypotheses kept for a sentence; 1 takes the best token at every step.
+        """
         order = sorted(range(len(sentences)), key=lambda number: len(sentences[number]))
         found: dict[int, list[int]] = {}
         for start in range(0, len(order), BATCH):
             chunk = order[start : start + BATCH]
-            for number, tokens in zip(chunk, self._batch([sentences[number] for number in chunk])):
+            for number, tokens in zip(chunk, self._batch([sentences[number] for number in chunk], beam)):
                 found[number] = tokens
         return [found[number] for number in range(len(sentences))]
 
-    def _batch(self, sentences: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    def _batch(self, sentences: Sequence[Sequence[int]], beam: int) -> Iterator[list[int]]:
         longest = max(map(len, sentences))
         width = longest if self.widths is None else self.widths(longest)
         filled = [*sentences, *[[data.END]] * (BATCH - len(sentences))]  # one batch size, one graph
         source, mask = map(Tensor, data.collate(filled, width))
         state = self.start(source, mask)
         start = np.full(BATCH, data.START, np.int32)
-        if self.beam == 1:
+        if beam == 1:
             tokens, lengths = self._greedy(start, state)
         else:
             best = host.beam_search(
-                self.step, state, self.beam, self.longest, start=start, end=data.END, length_penalty=PENALTY
+                self.step, state, beam, self.longest, start=start, end=data.END, length_penalty=PENALTY
             )
             tokens, lengths = best.tokens[:, 0], best.lengths[:, 0]
         for row, length in zip(tokens[: len(sentences)], lengths):
@@ -97,7 +99,7 @@ def decode(tokenizer: Tokenizer, tokens: Sequence[Sequence[int]]) -> list[str]:
     return [text.strip() for text in tokenizer.decode_batch([list(sentence) for sentence in tokens])]
 
 
-def load(folder: Path, beam: int) -> tuple[Translator, Tokenizer, Tokenizer]:
+def load(folder: Path) -> tuple[Translator, Tokenizer, Tokenizer]:
     """The translator of a run or of one of its variants, with the source's and the target's tokenizer.
 
     Raises:
@@ -117,7 +119,7 @@ def load(folder: Path, beam: int) -> tuple[Translator, Tokenizer, Tokenizer]:
             found = "is missing" if value is None else f"has shape {value.shape}, expected {tuple(parameter.shape)}"
             raise CheckpointError(f"{folder}: best/{parameter.name} {found}; has an epoch been finished?")
         parameter.set_data(Tensor(value))
-    return Translator(network, shapes.Buckets.geometric(8, 128, 5), beam), source, target
+    return Translator(network, shapes.Buckets.geometric(8, 128, 5)), source, target
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -130,7 +132,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         if options.beam < 1:
             raise DataError(f"--beam {options.beam}: must be at least 1")
         ms.set_context(mode=ms.GRAPH_MODE)
-        translator, source, target = load(options.run, options.beam)
+        translator, source, target = load(options.run)
         for number, line in enumerate(sys.stdin, start=1):
             tokens = source.encode(line.strip()).ids
             if not tokens:
@@ -138,7 +140,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
                 continue
             if len(tokens) >= 128:
                 raise DataError(f"line {number}: {len(tokens)} tokens, at most 127 can be translated; split it")
-            print(*decode(target, translator([(*tokens, data.END)])), flush=True)
+            print(*decode(target, translator([(*tokens, data.END)], options.beam)), flush=True)
     except ExampleError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -66,7 +66,7 @@ def test_verdicts_tell_hits_cures_and_fixes_that_do_not_help():
         row("plain, float16", (2.0, NAN)),
         row("amp, float16"),
     )
-    assert found["shapes"]["texting"] == "padding 50% -> 10%; plain's loss 1.33 times as soon"
+    assert found["shapes"]["texting"] == "padding 50% -> 10%; plain's loss 1.34 times as soon"
     assert found["host"]["texting"] == "no difference"
     assert found["fusion"]["texting"] == "hit (losses off by 1e-01 -> 0e+00); cured"
     assert found["amp"]["texting"] == "hit (NaN from step 2); cured"
@@ -86,6 +86,16 @@ def test_verdicts_admit_what_was_not_cured_and_what_did_not_hit():
     assert found["host"]["texting"] == "accuracy 90.00% -> 80.00%"
     assert found["fusion"]["texting"].startswith("not hit")
     assert found["amp"]["texting"] == "not cured: crashed: RuntimeError: x"
+
+
+def test_how_much_sooner_all_fixes_are_there():
+    rows = [
+        row("plain", model="a"), row("all", (1.0, 0.5), model="a"), row("plain", model="b"),
+        row("all", (3.0, 2.0), model="b"), row("plain", (NAN, NAN), model="c"), row("all", model="c"),
+        row("plain", model="d"), row("all", (2.0, 1.005), model="d"),
+    ]  # fmt: skip
+    compare.judge(rows)
+    assert compare.sooner(rows) == pytest.approx({"a": 1.99, "b": 0.0, "d": 19.9 / (10 + 10 * 0.99 / 0.995)})
 
 
 def test_losses_over_other_batches_are_not_compared():
