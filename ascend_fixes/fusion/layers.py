@@ -33,7 +33,7 @@ class LayerError(AscendFixesError, ValueError):
 
 
 class _BelowTop(nn.Cell):
-    """The maximum of what counts, and every element less that; what is masked counts as the maximum.
+    """The maximum of what counts, and every element less that; what is masked may have any difference up to 0.
 
     Differences end at -1e4, where exp is long 0: one of the maximum and the lowest float32 would be -inf.
     """
@@ -42,31 +42,30 @@ class _BelowTop(nn.Cell):
         super().__init__()
         self.axis, self.largest = axis, ops.ReduceMax(keep_dims=True)
 
-    def construct(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        masked = mask <= 0
-        top = self.largest(ops.masked_fill(x, masked, Tensor(_LOWEST, mindspore.float32)), self.axis)
-        differences = ops.masked_fill(x - _spread(top, x.shape), masked, Tensor(0.0, mindspore.float32))
-        return top, ops.maximum(differences, Tensor(-1e4, mindspore.float32))
+    def construct(self, x: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+        x = _filled(x, masked, _LOWEST)
+        top = self.largest(x, self.axis)
+        return top, ops.maximum(x - _spread(top, x.shape), Tensor(-1e4, mindspore.float32))
 
 
 class _Normalised(nn.Cell):
-    """Softmax of float32 over one axis, zero where the mask is zero; its gradient needs its value alone."""
+    """Softmax of float32 over one axis, zero where masked; its gradient needs its value alone."""
 
     def __init__(self, axis: int) -> None:
         super().__init__()
         self.axis, self.exp, self.below_top = axis, Exp(), _BelowTop(axis)
 
-    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x`` and a float32 mask of ones and zeros, of one shape."""
-        _, differences = self.below_top(x, mask)
-        parts = self.exp(differences) * mask
+    def construct(self, x: Tensor, masked: Tensor) -> Tensor:
+        """``x`` and a boolean mask of its shape, True for what does not count."""
+        _, differences = self.below_top(x, masked)
+        parts = _filled(self.exp(differences), masked, 0.0)
         total = parts.sum(self.axis, keepdims=True)
         return parts * _spread(1.0 / ops.maximum(total, Tensor(1e-30, mindspore.float32)), x.shape)
 
-    def bprop(self, x: Tensor, mask: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+    def bprop(self, x: Tensor, masked: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
         """``p * (d - sum(p * d))``."""
         weighted = out * dout
-        return weighted - out * _spread(weighted.sum(self.axis, keepdims=True), x.shape), mask * 0.0
+        return weighted - out * _spread(weighted.sum(self.axis, keepdims=True), x.shape), masked
 
 
 class Softmax(nn.Cell):
@@ -83,8 +82,7 @@ class Softmax(nn.Cell):
     def construct(self, input: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """A tensor of any shape, and a boolean mask that broadcasts to it."""
         x = input.astype(mindspore.float32)
-        counts = ops.ones_like(x) if mask is None else _spread(mask.astype(mindspore.float32), x.shape)
-        return self.normalised(x, counts).astype(input.dtype)
+        return self.normalised(x, _masked(mask, x.shape)).astype(input.dtype)
 
 
 class LogSumExp(nn.Cell):
@@ -105,8 +103,7 @@ class LogSumExp(nn.Cell):
     def construct(self, x: Tensor, mask: Optional[Tensor] = None) -> Tensor:
         """A tensor of any shape, and a boolean mask that broadcasts to it."""
         full = x.astype(mindspore.float32)
-        counts = ops.ones_like(full) if mask is None else _spread(mask.astype(mindspore.float32), full.shape)
-        result = self.summed(full, counts)
+        result = self.summed(full, _masked(mask, full.shape))
         if x.dtype == mindspore.float16:
             result = ops.maximum(result, Tensor(-65504.0, mindspore.float32))
         return (result if self.keep_dims else result.squeeze(self.axis)).astype(x.dtype)
@@ -119,19 +116,19 @@ class _LogSum(nn.Cell):
         super().__init__()
         self.axis, self.exp, self.below_top = axis, Exp(), _BelowTop(axis)
 
-    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
-        """``x`` and a float32 mask of ones and zeros, of one shape."""
-        top, differences = self.below_top(x, mask)
-        total = (self.exp(differences) * mask).sum(self.axis, keepdims=True)
+    def construct(self, x: Tensor, masked: Tensor) -> Tensor:
+        """``x`` and a boolean mask of its shape, True for what does not count."""
+        top, differences = self.below_top(x, masked)
+        total = _filled(self.exp(differences), masked, 0.0).sum(self.axis, keepdims=True)
         # The maximum contributes exactly 1, so the logarithm is that of 1 or more: the part above it, by log1p.
         return top + ops.log1p(ops.maximum(total - 1.0, Tensor(0.0, mindspore.float32)))
 
-    def bprop(self, x: Tensor, mask: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
+    def bprop(self, x: Tensor, masked: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
         """The softmax, weighted."""
-        _, differences = self.below_top(x, mask)
-        parts = self.exp(differences) * mask
+        _, differences = self.below_top(x, masked)
+        parts = _filled(self.exp(differences), masked, 0.0)
         total = ops.maximum(parts.sum(self.axis, keepdims=True), Tensor(1e-30, mindspore.float32))
-        return parts * _spread(dout / total, x.shape), mask * 0.0
+        return parts * _spread(dout / total, x.shape), masked
 
 
 class LayerNorm(nn.LayerNorm):
@@ -304,6 +301,17 @@ class _Largest(nn.Cell):
 def _spread(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """``x`` in a shape that it broadcasts to."""
     return ops.broadcast_to(x, shape)
+
+
+def _filled(x: Tensor, where: Tensor, value: float) -> Tensor:
+    return ops.masked_fill(x, where, Tensor(value, mindspore.float32))
+
+
+def _masked(mask: Optional[Tensor], shape: tuple[int, ...]) -> Tensor:
+    """What does not count, in that shape; compared before it is spread, where it is smaller."""
+    if mask is None:
+        return ops.full(shape, False, dtype=mindspore.bool_)
+    return _spread(mask.astype(mindspore.float32) <= 0, shape)
 
 
 def _alike(mask: Tensor, x: Tensor, axis: int) -> Tensor:
