@@ -28,6 +28,7 @@ from examples.common.randomness import Stream, generator
 __all__ = [
     "END",
     "PAD",
+    "SIDES",
     "START",
     "Corpus",
     "Encoded",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 PAD, START, END = 0, 1, 2
+SIDES = ("source", "target")
 _SPECIAL = ["<pad>", "<s>", "</s>"]
 
 

@@ -121,7 +121,7 @@ class _Trainer:
         self.sizes = LARGE if request["data"] else SMALL
         self.grouping, self.bucketing = "shapes" in request["fixes"], step.bucketing(request)
         self.batch = BATCH[self.scale]
-        pieces = {side: data.tokenizer(getattr(corpus.parts["train"], side), PIECES[self.scale]) for side in _SIDES}
+        pieces = {side: data.tokenizer(getattr(corpus.parts["train"], side), PIECES[self.scale]) for side in data.SIDES}
         for side, tokenizer in pieces.items():
             tokenizer.save(str(folder / f"{side}.json"))
         self.target_pieces = pieces["target"]
@@ -131,7 +131,7 @@ class _Trainer:
             for part, pairs in corpus.parts.items()
         }
         self.grid = self._grid(request["epochs"])
-        words = [pieces[side].get_vocab_size() for side in _SIDES]
+        words = [pieces[side].get_vocab_size() for side in data.SIDES]
         safe = "fusion" in request["fixes"]
         self.network = RNNSearch(*words, generator(self.seed, Stream.WEIGHTS), self.sizes, safe)
         if safe:
@@ -243,9 +243,6 @@ class _Trainer:
             full = self.batch * sum(self.grid(*lengths[pairs].max(0)))
             padded += full if self.bucketing else len(pairs) * sum(self.longest)
         return 1 - float(lengths.sum()) / padded
-
-
-_SIDES = ("source", "target")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,8 @@
-"""Translating with a trained RNNSearch: beam search through `host.beam_search`, or word by word as a newcomer would.
-
-``python -m examples.rnnsearch.translate RUN`` reads sentences from standard input and prints
-translations; RUN is what a training wrote, ``runs/rnnsearch-built-in-seed0``.
-"""
+"""Translating batches of sentences: beam search through `host.beam_search`, or word by word as a newcomer would."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Optional
 
 import mindspore as ms
@@ -18,13 +11,10 @@ from mindspore import Tensor
 from tokenizers import Tokenizer
 
 from ascend_fixes import host, shapes
-from examples.common import checkpoint
-from examples.common.errors import CheckpointError, DataError, ExampleError
-from examples.common.randomness import Stream, generator
 from examples.rnnsearch import data
-from examples.rnnsearch.model import RNNSearch, Sizes, Start, Step
+from examples.rnnsearch.model import RNNSearch, Start, Step
 
-__all__ = ["Translator", "main"]
+__all__ = ["BEAM", "Translator", "decode"]
 
 BATCH = 64
 BEAM = 5
@@ -97,55 +87,3 @@ class Translator:
 def decode(tokenizer: Tokenizer, tokens: Sequence[Sequence[int]]) -> list[str]:
     """Texts of token lists."""
     return [text.strip() for text in tokenizer.decode_batch([list(sentence) for sentence in tokens])]
-
-
-def load(folder: Path) -> tuple[Translator, Tokenizer, Tokenizer]:
-    """The translator of a run or of one of its variants, with the source's and the target's tokenizer.
-
-    Raises:
-        CheckpointError: the folder holds no finished epoch, or its files do not fit together.
-    """
-    folder = checkpoint.variant(folder, "source.json")
-    stored = checkpoint.load(folder / "checkpoint.npz")
-    try:
-        source, target = (Tokenizer.from_file(str(folder / f"{side}.json")) for side in ("source", "target"))
-        sizes = Sizes(**stored.description["settings"]["sizes"])
-    except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"{folder}: no trained translator ({error})") from None
-    network = RNNSearch(source.get_vocab_size(), target.get_vocab_size(), generator(0, Stream.WEIGHTS), sizes)
-    for parameter in network.get_parameters():
-        value = stored.arrays.get(f"best/{parameter.name}")
-        if value is None or value.shape != tuple(parameter.shape):
-            found = "is missing" if value is None else f"has shape {value.shape}, expected {tuple(parameter.shape)}"
-            raise CheckpointError(f"{folder}: best/{parameter.name} {found}; has an epoch been finished?")
-        parameter.set_data(Tensor(value))
-    return Translator(network, shapes.Buckets.geometric(8, 128, 5)), source, target
-
-
-def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m examples.rnnsearch.translate", description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path, help="output folder of python -m examples.rnnsearch")
-    parser.add_argument("--beam", type=int, default=BEAM, metavar="N", help=f"hypotheses kept (default: {BEAM})")
-    options = parser.parse_args(arguments)
-    try:
-        if options.beam < 1:
-            raise DataError(f"--beam {options.beam}: must be at least 1")
-        ms.set_context(mode=ms.GRAPH_MODE)
-        translator, source, target = load(options.run)
-        for number, line in enumerate(sys.stdin, start=1):
-            tokens = source.encode(line.strip()).ids
-            if not tokens:
-                print("", flush=True)
-                continue
-            if len(tokens) >= 128:
-                raise DataError(f"line {number}: {len(tokens)} tokens, at most 127 can be translated; split it")
-            print(*decode(target, translator([(*tokens, data.END)], options.beam)), flush=True)
-    except ExampleError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -44,7 +44,7 @@ def test_wrong_use_is_one_line_and_changes_nothing(tmp_path, corpus, arguments, 
 
 def translate(folder, text, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", f"{MODULE}.translate", *map(str, arguments)],
+        [sys.executable, "-m", f"{MODULE}.predict", *map(str, arguments)],
         input=text, text=True, capture_output=True, cwd=folder, env={"PYTHONPATH": str(ROOT), "GLOG_v": "3"},
     )  # fmt: skip
 
@@ -58,7 +58,15 @@ def test_variants_train_and_the_fixed_one_translates(tmp_path, corpus):
     (row,) = json.loads((tmp_path / "out" / "results.json").read_text())
     assert row["status"] == "finished" and row["steps"] == len(row["losses"]) and row["overflowed"] == 0
     assert row["metric"] == "test_bleu" and 0 <= row["test_bleu"] <= 1 and 0 < row["padded_share"] < 1
-    done = translate(tmp_path, "the 3rd of March 1998\n\n5.6.2001\n", "out")
-    assert done.returncode == 0 and done.stdout.count("\n") == 3, done.stderr
+    done = translate(tmp_path, "the 3rd of March 1998\n5.6.2001\n", "out")
+    assert done.returncode == 0 and done.stdout.count("\n") == 2, done.stderr
+    said = translate(tmp_path, "", "out", "the 3rd of March", "1998")
+    assert said.returncode == 0 and said.stdout.splitlines() == done.stdout.splitlines()[:1]
+    done = translate(tmp_path, f"\n{'1 ' * 70}\n5.6.2001\n", "out")
+    assert done.returncode == 2 and done.stdout.count("\n") == 1, done.stderr
+    assert done.stderr.splitlines() == [
+        "the sentence is empty; type at least one word",
+        "139 tokens, at most 127 can be translated; split the sentence",
+    ]
     done = translate(tmp_path, "x\n", "corpus")
     assert done.returncode == 2 and "holds no run" in done.stderr and "Traceback" not in done.stderr
