@@ -160,7 +160,8 @@ class Trainer(Runner):
         self.optimizer = nn.Adam(network.trainable_params(), learning_rate=rates)
         made = step.cells(SpanLoss(network, finite_masks="amp" in fixes), network, self.optimizer, request)
         self._step, self.scaler = made.step, made.scaler
-        super().__init__(made.network, buckets, pad, step.bucketing(request))
+        self.groups = buckets
+        super().__init__(made.network, step.padded_to(buckets, request), pad, "shapes" in fixes)
         if self.bucketing:
             self._step = self.bucketed(self._step, _RAGGED, ranks.rows(BATCH))
 
@@ -172,7 +173,7 @@ class Trainer(Runner):
     def batches(self, part: Part, numbers: np.ndarray, epoch: int) -> list[list[Window]]:
         """The windows of every batch of an epoch, in an order that the epoch decides."""
         random = generator(self.seed, Stream.ORDER, epoch)
-        cut = chunks(numbers, self.buckets.assign(part.lengths), BATCH, random)
+        cut = chunks(numbers, self.groups.assign(part.lengths), BATCH, random)
         return [[part.windows[number] for number in chunk] for chunk in cut]
 
     def step(self, batch: Sequence[Window]) -> training.Step:
@@ -202,8 +203,7 @@ class Trainer(Runner):
         """The share of the pieces computed in an epoch of training that are padding."""
         padded = 0
         for batch in self.batches(part, numbers, 0):
-            width = int(self.buckets(max(map(len, batch)))) if self.bucketing else self.buckets.sizes[-1]
-            padded += (BATCH if self.bucketing else len(batch)) * width
+            padded += (BATCH if self.bucketing else len(batch)) * int(self.buckets(max(map(len, batch))))
         return 1 - float(part.lengths[numbers].sum()) / padded
 
 

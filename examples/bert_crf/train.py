@@ -183,8 +183,9 @@ class _Trainer:
     def __init__(self, setting: Setting, request: Mapping[str, Any]) -> None:
         self.setting = setting
         self.seed, fixes = request["seed"], request["fixes"]
-        self.bucketing, self.on_host = step.bucketing(request), "host" in fixes
+        self.bucketing, self.on_host = "shapes" in fixes, "host" in fixes
         self.buckets = plan(setting, request)
+        self.padded = step.padded_to(self.buckets, request)
         longest, _ = setting.longest  # of all sentences, also of those that only evaluation sees
         self._evaluated = shapes.Buckets(sorted({*self.buckets, max(longest, self.buckets.sizes[-1])}))
         safe, half = "fusion" in fixes, request["precision"] == "float16"
@@ -200,9 +201,9 @@ class _Trainer:
         self._step, self._network, self.scaler = made.step, made.network, made.scaler
         if self.bucketing:
             sentences, evaluated = shapes.Buckets([ranks.rows(setting.batch)]), shapes.Buckets([EVALUATION_BATCH])
-            training_sizes = {"sentences": sentences, "pieces": self.buckets}
+            training_sizes = {"sentences": sentences, "pieces": self.padded}
             self._step = shapes.bucketed(self._step, axes=_RAGGED_TRAINING, buckets=training_sizes)
-            sizes = {"sentences": evaluated, "pieces": self._evaluated}
+            sizes = {"sentences": evaluated, "pieces": step.padded_to(self._evaluated, request)}
             self._network = shapes.bucketed(self._network, axes=_RAGGED, buckets=sizes, outputs=_OUTPUTS)
 
     @property
@@ -259,10 +260,10 @@ class _Trainer:
 
     def padded_share(self) -> float:
         """The share of the pieces computed in an epoch of training that are padding."""
-        widths, padded = self._widths("train"), 0
+        padded = 0
         for _, _, chunk in self.batches(0):
-            full = self.setting.batch * int(widths[chunk].max())
-            padded += full if self.bucketing else len(chunk) * self.setting.longest[0]
+            rows = self.setting.batch if self.bucketing else len(chunk)
+            padded += rows * int(self.padded(self.setting.parts["train"].sizes[chunk].max()))
         return 1 - float(self.setting.parts["train"].sizes.sum()) / padded
 
 

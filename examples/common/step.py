@@ -11,11 +11,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
-from ascend_fixes import amp
+from ascend_fixes import amp, shapes
 from examples.common import ranks
 from examples.common.training import Step
 
-__all__ = ["HALF", "Cells", "bucketing", "cells", "learning_rates", "run", "slots"]
+__all__ = ["HALF", "Cells", "cells", "learning_rates", "padded_to", "run", "slots"]
 
 HALF = "params=float32,compute=float16,output=float32"
 
@@ -64,9 +64,9 @@ def cells(
     return Cells(amp.TrainStep(loss, optimizer, scaler, policy=policy), amp.autocast(network, policy), scaler)
 
 
-def bucketing(request: Mapping[str, Any]) -> bool:
-    """Whether batches are padded to one of several sizes, and not all to the longest."""
-    return "shapes" in request["fixes"] and not request["unbucketed"]
+def padded_to(buckets: shapes.Buckets, request: Mapping[str, Any]) -> shapes.Buckets:
+    """The sizes that batches are padded to: those by which they were grouped, or the largest alone (``--unbucketed``)."""
+    return shapes.Buckets([buckets.sizes[-1]]) if request["unbucketed"] else buckets
 
 
 def run(step: nn.Cell, arrays: Iterable[np.ndarray], axes: Optional[Mapping[int, int]] = None) -> Step:

@@ -119,7 +119,7 @@ class _Trainer:
         self.seed = request["seed"]
         self.scale = "large" if request["data"] else "small"
         self.sizes = LARGE if request["data"] else SMALL
-        self.grouping, self.bucketing = "shapes" in request["fixes"], step.bucketing(request)
+        self.bucketing = "shapes" in request["fixes"]
         self.batch = BATCH[self.scale]
         pieces = {side: data.tokenizer(getattr(corpus.parts["train"], side), PIECES[self.scale]) for side in data.SIDES}
         for side, tokenizer in pieces.items():
@@ -131,6 +131,7 @@ class _Trainer:
             for part, pairs in corpus.parts.items()
         }
         self.grid = self._grid(request["epochs"])
+        self.padded = shapes.Grid([self.longest]) if request["unbucketed"] else self.grid
         words = [pieces[side].get_vocab_size() for side in data.SIDES]
         safe = "fusion" in request["fixes"]
         self.network = RNNSearch(*words, generator(self.seed, Stream.WEIGHTS), self.sizes, safe)
@@ -141,7 +142,7 @@ class _Trainer:
         rate = step.learning_rates(height, self.scheduled) if self.scheduled else height
         self.optimizer = nn.Adam(self.network.trainable_params(), rate)
         self._build(request)
-        sources = sorted({source for source, _ in self.grid})
+        sources = sorted({source for source, _ in self.padded})
         longest = max(int(encoded.lengths[:, 0].max()) for encoded in self.parts.values())
         widths = shapes.Buckets([*sources, longest] if self.bucketing else [longest])
         self.translator = Translator(self.network, widths, int(self.parts["train"].lengths[:, 1].max()) + 10)
@@ -149,7 +150,7 @@ class _Trainer:
     def _grid(self, epochs: int) -> shapes.Grid:
         """The padded sizes with which this training is soonest over; without the family, only the longest's."""
         lengths = np.concatenate([self.parts[part].lengths for part in ("train", "validation")])
-        if not self.grouping:
+        if not self.bucketing:
             return shapes.Grid([tuple(lengths.max(0))])
         fixed, per_source, per_target = STEP_SECONDS[self.scale]
         start, source_compiles, target_compiles = COMPILE_SECONDS
@@ -167,7 +168,7 @@ class _Trainer:
         plain_loss = Loss(self.network, smoothing=0.0)
         self._loss = plain_loss
         if self.bucketing:
-            buckets = {"pairs": shapes.Buckets([ranks.rows(self.batch)]), ("source", "target"): self.grid}
+            buckets = {"pairs": shapes.Buckets([ranks.rows(self.batch)]), ("source", "target"): self.padded}
             self._step, self._loss = (
                 shapes.bucketed(cell, axes=_RAGGED, buckets=buckets) for cell in (self._step, plain_loss)
             )
@@ -240,8 +241,8 @@ class _Trainer:
         lengths = self.parts["train"].lengths
         padded = 0
         for _, _, pairs in self.batches("train", 0):
-            full = self.batch * sum(self.grid(*lengths[pairs].max(0)))
-            padded += full if self.bucketing else len(pairs) * sum(self.longest)
+            rows = self.batch if self.bucketing else len(pairs)
+            padded += rows * sum(self.padded(*lengths[pairs].max(0)))
         return 1 - float(lengths.sum()) / padded
 
 

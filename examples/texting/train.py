@@ -182,7 +182,8 @@ class _Trainer:
         self.documents = documents
         self.seed = request["seed"]
         self.vector_width = network.vectors.shape[1]
-        self.bucketing = step.bucketing(request)
+        self.bucketing = "shapes" in request["fixes"]
+        self.padded = step.padded_to(documents.buckets, request)
         self.optimizer = _optimizer(network)
         if "fusion" in request["fixes"]:
             fusion.safe(network)
@@ -193,7 +194,7 @@ class _Trainer:
             self._network = self._bucketed(self._network, _RAGGED, EVALUATION_BATCH, outputs={0: "documents"})
 
     def _bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
-        buckets = {"documents": shapes.Buckets([batch]), "nodes": self.documents.buckets}
+        buckets = {"documents": shapes.Buckets([batch]), "nodes": self.padded}
         return shapes.bucketed(cell, axes=axes, buckets=buckets, outputs=outputs)
 
     @property
@@ -208,7 +209,7 @@ class _Trainer:
         return [(epoch, number, chunk) for number, chunk in enumerate(chunks)]
 
     def _inputs(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        width = None if self.bucketing else self.documents.buckets.sizes[-1]
+        width = None if self.bucketing else self.padded.sizes[-1]
         return data.collate(self.documents.graphs, self.documents.rows, documents, width)
 
     def step(self, batch: tuple[int, int, np.ndarray]) -> training.Step:
@@ -239,8 +240,8 @@ class _Trainer:
         """The share of the nodes computed in an epoch of training that are padding."""
         padded = 0
         for _, _, chunk in self.batches(documents, 0):
-            full = BATCH * int(self.documents.widths[chunk].max())
-            padded += full if self.bucketing else len(chunk) * self.documents.buckets.sizes[-1]
+            rows = BATCH if self.bucketing else len(chunk)
+            padded += rows * int(self.padded(self.documents.graphs.sizes[chunk].max()))
         return 1 - float(self.documents.graphs.sizes[documents].sum()) / padded
 
 
