@@ -77,7 +77,7 @@ class Model:
 
 MODELS = {
     "albert": Model("mrc/squad", Length(2, 1500), Length(2, 4000), (("--vocabulary", "vocab/albert-30k-clean.vocab"),)),
-    "rnnsearch": Model("mt/multi30k_en_de", Length(3, 2000), Length(2, 8000)),
+    "rnnsearch": Model("mt/multi30k_en_de", Length(6, 3000), Length(2, 8000)),
     "bert_crf": Model("ner/wnut17", Length(1, 1500), Length(6, 3400)),
     "texting": Model("textclass/r8", Length(5, 2400), Length(10, 5000)),
 }
@@ -117,7 +117,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     add("--families", metavar="LIST", default="all", help="cells of these families only, and plain (default: all)")
     add("--cells", metavar="LIST", help="only these, separated by ';' (default: every cell of the families)")
     add("--data", metavar="DIR", type=Path, help="real corpora, in the folders that the README names")
-    add("--full", action="store_true", help="train as long, and on as much, as the examples do; on real corpora, days")
+    add("--full", action="store_true", help="train as long, and on as much, as the examples do; on real corpora, many hours")
     add("--epochs", type=command_line.positive, metavar="N", help="passes over the data")
     add("--limit", type=command_line.positive, metavar="N", help="training examples of each model")
     add("--seed", type=command_line.natural, metavar="N", default=0, help="of everything random (default: 0)")
