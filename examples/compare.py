@@ -77,7 +77,7 @@ class Model:
 
 MODELS = {
     "albert": Model("mrc/squad", Length(2, 1500), Length(2, 4000), (("--vocabulary", "vocab/albert-30k-clean.vocab"),)),
-    "rnnsearch": Model("mt/multi30k_en_de", Length(6, 3000), Length(2, 8000)),
+    "rnnsearch": Model("mt/multi30k_en_de", Length(3, 2000), Length(2, 8000)),
     "bert_crf": Model("ner/wnut17", Length(1, 1500), Length(6, 3400)),
     "texting": Model("textclass/r8", Length(5, 2400), Length(10, 5000)),
 }
