@@ -117,7 +117,11 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     add("--families", metavar="LIST", default="all", help="cells of these families only, and plain (default: all)")
     add("--cells", metavar="LIST", help="only these, separated by ';' (default: every cell of the families)")
     add("--data", metavar="DIR", type=Path, help="real corpora, in the folders that the README names")
-    add("--full", action="store_true", help="train as long, and on as much, as the examples do; on real corpora, many hours")
+    add(
+        "--full",
+        action="store_true",
+        help="train as long, and on as much, as the examples do; on real corpora, many hours",
+    )
     add("--epochs", type=command_line.positive, metavar="N", help="passes over the data")
     add("--limit", type=command_line.positive, metavar="N", help="training examples of each model")
     add("--seed", type=command_line.natural, metavar="N", default=0, help="of everything random (default: 0)")
