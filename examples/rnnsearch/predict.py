@@ -43,6 +43,9 @@ class Predictor:
             raise CheckpointError(f"{folder}: no trained translator ({error})") from None
         words = (side.get_vocab_size() for side in (self.source, self.target))
         network = RNNSearch(*words, generator(0, Stream.WEIGHTS), sizes)
+        missing = {parameter.name for parameter in network.get_parameters()} - arrays.keys()
+        if missing:
+            raise CheckpointError(f"{folder}: the checkpoint has no best/{min(missing)}")
         assign(network, arrays)
         self.translator = Translator(network, shapes.Buckets.geometric(8, LONGEST, 5))
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from example_support import ROOT, run
 
@@ -68,5 +69,11 @@ def test_variants_train_and_the_fixed_one_translates(tmp_path, corpus):
         "the sentence is empty; type at least one word",
         "139 tokens, at most 127 can be translated; split the sentence",
     ]
+    path = tmp_path / "out" / "fixed-float32" / "checkpoint.npz"
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files if name != "best/encoder.keys.weight"}
+    np.savez(path, **arrays)
+    done = translate(tmp_path, "x\n", "out")
+    assert done.returncode == 2 and "the checkpoint has no best/encoder.keys.weight" in done.stderr, done.stderr
     done = translate(tmp_path, "x\n", "corpus")
     assert done.returncode == 2 and "holds no run" in done.stderr and "Traceback" not in done.stderr
