@@ -105,7 +105,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _bisect(arguments: argparse.Namespace) -> int:
     from ascend_fixes import fusion
-    from ascend_fixes.fusion.learned import learned_file
+    from ascend_fixes.fusion._learned import learned_file
 
     report = fusion.bisect(arguments.factory, grad=not arguments.no_grad, rtol=arguments.rtol, limit=arguments.limit)
     print(report)

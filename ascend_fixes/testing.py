@@ -25,9 +25,9 @@ from hypothesis.extra import numpy as arrays
 from mindspore import nn
 
 from ascend_fixes.amp import Policy, autocast
-from ascend_fixes.fusion.comparison import REPETITIONS, evaluate, tolerance, worst
-from ascend_fixes.fusion.compiler import require_compiler
-from ascend_fixes.fusion.workspace import tidily
+from ascend_fixes.fusion._comparison import REPETITIONS, evaluate, tolerance, worst
+from ascend_fixes.fusion._compiler import require_compiler
+from ascend_fixes.fusion._workspace import tidily
 from ascend_fixes.shapes import PaddingReport, check_padding
 
 __all__ = ["assert_finite_in_float16", "assert_fusion_equivalent", "assert_padding_equivalent", "ragged_batches"]

@@ -9,7 +9,7 @@ MindSpore's; its entries (apex/amp/lists: functional_overrides, torch_overrides,
 from __future__ import annotations
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp import operators
+from ascend_fixes.amp import _operators as operators
 
 # apex's names, as far as MindSpore has an operator for them.
 APEX = {

@@ -5,12 +5,12 @@ for batch in batches:
     result = step(*batch)               # an overflowed step changes nothing but the scale
 """
 
-from ascend_fixes.amp.autocast import Autocast, autocast
-from ascend_fixes.amp.policy import Policy, PolicyError, UnknownTargetError
-from ascend_fixes.amp.saturation import saturating
-from ascend_fixes.amp.scaler import LossScaler, ScalerError, ScalerStateError, StuckScaleError
-from ascend_fixes.amp.step import StepResult, TrainStep
-from ascend_fixes.amp.trace import OverflowReport, trace_overflow
+from ascend_fixes.amp._autocast import Autocast, autocast
+from ascend_fixes.amp._policy import Policy, PolicyError, UnknownTargetError
+from ascend_fixes.amp._saturation import saturating
+from ascend_fixes.amp._scaler import LossScaler, ScalerError, ScalerStateError, StuckScaleError
+from ascend_fixes.amp._step import StepResult, TrainStep
+from ascend_fixes.amp._trace import OverflowReport, trace_overflow
 
 __all__ = [
     "Autocast",

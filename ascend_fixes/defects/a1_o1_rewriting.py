@@ -14,7 +14,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, amp, mint, nn, ops
 
-from ascend_fixes.amp.levels import levels
+from ascend_fixes.amp._levels import levels
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
 from ascend_fixes.patching import Replacement
 

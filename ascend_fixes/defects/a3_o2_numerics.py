@@ -12,7 +12,7 @@ import numpy as np
 from mindspore import Tensor, amp, nn, ops
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp.levels import levels, precision_process
+from ascend_fixes.amp._levels import levels, precision_process
 from ascend_fixes.defects import Defect, Finding, Patch
 from ascend_fixes.patching import Replacement
 

@@ -10,8 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, amp, nn
 
-from ascend_fixes.amp.classic import cpu_overflow_status, in_place_of, train_one_step, update_scale, with_slots
-from ascend_fixes.amp.levels import train_network
+from ascend_fixes.amp._classic import cpu_overflow_status, in_place_of, train_one_step, update_scale, with_slots
+from ascend_fixes.amp._levels import train_network
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
 from ascend_fixes.patching import Replacement
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor, amp
 
-from ascend_fixes.amp.classic import limit_checked
+from ascend_fixes.amp._classic import limit_checked
 from ascend_fixes.defects import Defect, Finding, Patch
 from ascend_fixes.patching import Replacement
 

@@ -7,8 +7,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Patch
-from ascend_fixes.fusion.compiler import require_compiler
-from ascend_fixes.fusion.guarding import compile_replacements
+from ascend_fixes.fusion._compiler import require_compiler
+from ascend_fixes.fusion._guarding import compile_replacements
 
 __all__ = ["DEFECT", "UnrolledGRU", "gradients", "probe"]
 

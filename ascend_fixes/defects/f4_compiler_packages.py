@@ -15,7 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
-from ascend_fixes.fusion.compiler import PACKAGES, MissingCompilerError, check_replacements
+from ascend_fixes.fusion._compiler import PACKAGES, MissingCompilerError, check_replacements
 
 __all__ = ["DEFECT", "Fusible", "probe"]
 

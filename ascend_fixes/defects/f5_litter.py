@@ -9,8 +9,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Patch
-from ascend_fixes.fusion.compiler import require_compiler
-from ascend_fixes.fusion.workspace import tidy_replacements
+from ascend_fixes.fusion._compiler import require_compiler
+from ascend_fixes.fusion._workspace import tidy_replacements
 
 __all__ = ["DEFECT", "Fusible", "Mismatched", "Normalised", "probe"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
-from ascend_fixes.host.lookup import lookup_replacements
+from ascend_fixes.host._lookup import lookup_replacements
 
 __all__ = ["DEFECT", "Lookup", "probe"]
 

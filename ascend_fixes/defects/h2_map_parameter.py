@@ -9,7 +9,7 @@ from mindspore.experimental import MapParameter
 
 from ascend_fixes.defects import Defect, Finding, Patch, Tool, first_line
 from ascend_fixes.host import Embedding, Table
-from ascend_fixes.host.mapping import map_replacements
+from ascend_fixes.host._mapping import map_replacements
 
 __all__ = ["DEFECT", "Lookup", "OnHost", "probe", "probe_host"]
 

@@ -17,7 +17,7 @@ from mindspore import Tensor, dataset, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Patch, Tool, first_line
 from ascend_fixes.host import feed
-from ascend_fixes.host.sinking import SinkingWarning, guard_replacements
+from ascend_fixes.host._sinking import SinkingWarning, guard_replacements
 
 __all__ = ["DEFECT", "Summed", "probe", "probe_feed"]
 

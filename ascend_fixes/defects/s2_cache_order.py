@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes.defects import Defect, Finding, Patch
-from ascend_fixes.shapes.compile_cache import native_replacements
+from ascend_fixes.shapes._compile_cache import native_replacements
 
 FIRST, SECOND = (20, 24), (24, 20)
 

@@ -15,7 +15,7 @@ from mindspore import Tensor, nn
 
 from ascend_fixes.defects import Defect, Finding, Patch
 from ascend_fixes.patching import Replacement
-from ascend_fixes.shapes.graphs import WARN_AFTER, RecompilationWarning, recorded
+from ascend_fixes.shapes._graphs import WARN_AFTER, RecompilationWarning, recorded
 
 
 class Scaled(nn.Cell):

@@ -18,7 +18,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Tool
-from ascend_fixes.fusion.layers import LayerNorm
+from ascend_fixes.fusion._layers import LayerNorm
 
 LAYERS, WIDTH = 6, 512
 LENGTHS = (8000, 7996, 7992, 7988)  # falling: what is not kept fits what an earlier graph has freed

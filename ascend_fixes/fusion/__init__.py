@@ -14,17 +14,17 @@ table of what is known to go wrong, `bisect` finds what goes wrong in a cell of
 yours, and `learn` keeps it in force.
 """
 
-from ascend_fixes.fusion.compiler import FusionUnsupportedError, MissingCompilerError
-from ascend_fixes.fusion.crf import CRF
-from ascend_fixes.fusion.flags import Flag, FlagConflictError, FlagFileError
-from ascend_fixes.fusion.graphs import GatedGraph
-from ascend_fixes.fusion.guarding import FlagReport, GuardTypeError, LateGuardWarning, flags, guard, safe
-from ascend_fixes.fusion.layers import GELU, LayerError, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
-from ascend_fixes.fusion.learned import LearnError, learn
-from ascend_fixes.fusion.quirks import Quirk, quirks
-from ascend_fixes.fusion.recurrent import GRU, GRUCell
-from ascend_fixes.fusion.search import BisectError, BisectReport, bisect
-from ascend_fixes.fusion.switches import SwitchNameError, write_switch_file
+from ascend_fixes.fusion._compiler import FusionUnsupportedError, MissingCompilerError
+from ascend_fixes.fusion._crf import CRF
+from ascend_fixes.fusion._flags import Flag, FlagConflictError, FlagFileError
+from ascend_fixes.fusion._graphs import GatedGraph
+from ascend_fixes.fusion._guarding import FlagReport, GuardTypeError, LateGuardWarning, flags, guard, safe
+from ascend_fixes.fusion._layers import GELU, LayerError, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
+from ascend_fixes.fusion._learned import LearnError, learn
+from ascend_fixes.fusion._quirks import Quirk, quirks
+from ascend_fixes.fusion._recurrent import GRU, GRUCell
+from ascend_fixes.fusion._search import BisectError, BisectReport, bisect
+from ascend_fixes.fusion._switches import SwitchNameError, write_switch_file
 
 __all__ = [
     "CRF", "GELU", "GRU", "BisectError", "BisectReport", "Flag", "FlagConflictError", "FlagFileError", "FlagReport",

@@ -12,9 +12,9 @@ from typing import Any, Callable
 from mindspore import nn
 
 from ascend_fixes import _mindspore
-from ascend_fixes.shapes.bucketed import BucketedCell, bucketing_of
-from ascend_fixes.shapes.graphs import bound_of
-from ascend_fixes.shapes.plan import CellTypeError, Plan, PlanError
+from ascend_fixes.shapes._bucketed import BucketedCell, bucketing_of
+from ascend_fixes.shapes._graphs import bound_of
+from ascend_fixes.shapes._plan import CellTypeError, Plan, PlanError
 
 __all__ = ["padding_eval", "padding_train"]
 

@@ -12,7 +12,7 @@ from mindspore import Tensor, nn, ops
 
 from ascend_fixes import _mindspore
 from ascend_fixes.amp import LossScaler, Policy, TrainStep, autocast, saturating
-from ascend_fixes.amp.saturation import Clipped, limit_of
+from ascend_fixes.amp._saturation import Clipped, limit_of
 
 X = Tensor(np.array([[12.0, 300.0], [1.0, -2.0]], np.float16))
 ROWS = Tensor(np.ones((2, 4), np.float32))

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import strategies as st
 from mindspore import Tensor, nn, ops
 
-from ascend_fixes.fusion.layers import GELU, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
+from ascend_fixes.fusion._layers import GELU, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
 
 LOWEST = -3.0e38
 BOUND = 4.0  # units in the last place of the largest value

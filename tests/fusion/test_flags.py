@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ascend_fixes.fusion.flags import FlagConflictError, FlagFileError, merge, opt_level, parse, render
+from ascend_fixes.fusion._flags import FlagConflictError, FlagFileError, merge, opt_level, parse, render
 
 OPERATORS = ("Add", "Cast", "Exp", "Mul", "Reshape", "Select", "Softmax", "Transpose")
 lists = st.lists(st.sampled_from(OPERATORS), min_size=1, max_size=4, unique=True)

@@ -10,8 +10,8 @@ from mindspore import get_context, nn, ops
 
 from ascend_fixes import _mindspore, cures, fusion
 from ascend_fixes.errors import UnknownNameError
-from ascend_fixes.fusion.guarding import ENVIRONMENT, MARK, exclusions
-from ascend_fixes.fusion.reach import marks, reachable
+from ascend_fixes.fusion._guarding import ENVIRONMENT, MARK, exclusions
+from ascend_fixes.fusion._reach import marks, reachable
 
 
 @pytest.fixture(autouse=True)
@@ -172,7 +172,7 @@ def test_the_table_holds_every_operator_that_a_defect_here_keeps_out():
 
 
 def test_a_platform_without_a_compiler_is_named(monkeypatch):
-    from ascend_fixes.fusion.compiler import require_compiler
+    from ascend_fixes.fusion._compiler import require_compiler
 
     monkeypatch.setattr(_mindspore, "has_fusion_compiler", lambda: False)
     assert not fusion.flags().enabled and "no compiler of fused kernels for CPU" in fusion.flags().reason
@@ -183,7 +183,7 @@ def test_a_platform_without_a_compiler_is_named(monkeypatch):
 
 
 def test_missing_packages_are_named(monkeypatch):
-    from ascend_fixes.fusion import compiler
+    from ascend_fixes.fusion import _compiler as compiler
 
     monkeypatch.setattr(compiler, "missing_packages", lambda: ("decorator",))
     with pytest.raises(fusion.MissingCompilerError, match="pip install decorator$"):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from layer_cells import BOUND, LAYERS, WithGradient, check, rows
 from mindspore import Tensor, nn
 
-from ascend_fixes.fusion.layers import GELU, LayerError, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
+from ascend_fixes.fusion._layers import GELU, LayerError, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
 
 SHAPES = ((1, 1), (8, 16), (2, 3, 7))
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from mindspore import Tensor, nn
 from recurrent_references import Gradients, crf_by_enumeration, crf_marginals, crf_score, gated_graph, gru
 
-from ascend_fixes.fusion.crf import CRF
-from ascend_fixes.fusion.graphs import GatedGraph
-from ascend_fixes.fusion.layers import LayerError
-from ascend_fixes.fusion.recurrent import GRU, GRUCell
+from ascend_fixes.fusion._crf import CRF
+from ascend_fixes.fusion._graphs import GatedGraph
+from ascend_fixes.fusion._layers import LayerError
+from ascend_fixes.fusion._recurrent import GRU, GRUCell
 
 LENGTH, BATCH, WIDTH, HIDDEN = 6, 3, 4, 16
 BOUNDS = {np.float32: 1e-5, np.float16: 5e-3}

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from ascend_fixes import cures, fusion
 from ascend_fixes.__main__ import main
-from ascend_fixes.fusion.learned import learned, learned_file
-from ascend_fixes.fusion.search import minimal
+from ascend_fixes.fusion._learned import learned, learned_file
+from ascend_fixes.fusion._search import minimal
 
 _HERE = Path(__file__).parent
 _PATHS = os.pathsep.join([str(_HERE), str(_HERE.parents[1])])  # the factories, and the package that is tested
@@ -65,7 +65,7 @@ def test_what_is_found_is_minimal_whatever_the_oracle_says(count, random):
 
 def search(factory, folder, *options):
     env = {**os.environ, "PYTHONPATH": _PATHS}
-    command = [sys.executable, "-m", "ascend_fixes.fusion.search", f"bisect_cases:{factory}", *options]
+    command = [sys.executable, "-m", "ascend_fixes.fusion._search", f"bisect_cases:{factory}", *options]
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
 
 

@@ -12,7 +12,7 @@ from mindspore.experimental import MapParameter
 
 from ascend_fixes import cures
 from ascend_fixes.host import KeysError
-from ascend_fixes.host.mapping import HostMap
+from ascend_fixes.host._mapping import HostMap
 
 
 def keys_of(values):

@@ -10,7 +10,7 @@ import pytest
 from mindspore import dataset, nn, ops
 
 from ascend_fixes import cures
-from ascend_fixes.host.sinking import SinkingWarning, unsinkable
+from ascend_fixes.host._sinking import SinkingWarning, unsinkable
 
 
 class Summed(nn.Cell):

@@ -63,8 +63,8 @@ def test_no_operator_gets_192_inputs(monkeypatch, name, count):
         return sum(size for size in tensors)
 
     # Sizes stand for Tensors: joining adds them up.
-    monkeypatch.setattr("ascend_fixes.host.splitting.ops.concat", counting)
-    monkeypatch.setattr("ascend_fixes.host.splitting.ops.stack", counting)
+    monkeypatch.setattr("ascend_fixes.host._splitting.ops.concat", counting)
+    monkeypatch.setattr("ascend_fixes.host._splitting.ops.stack", counting)
     assert getattr(host, name)([1] * count) == count
     assert max(seen) <= 191
 

@@ -38,7 +38,7 @@ from ascend_fixes.shapes import (
     limit_graphs,
     padding_counts,
 )
-from ascend_fixes.shapes.bucketed import bucketing_of
+from ascend_fixes.shapes._bucketed import bucketing_of
 
 BOTH = {"ids": 1, "mask": 1}
 SCORES = {0: 1, 1: {"states": 1, "pooled": {1: 1}}}

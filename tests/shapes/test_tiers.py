@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shapes_cells import Scorer, batch, copy_parameters, pooled_step
 
 from ascend_fixes.shapes import Buckets, GraphLimitError, PlanError, bucketed, graphs, padding_counts
-from ascend_fixes.shapes.tiers import SAMPLES, Tiers
+from ascend_fixes.shapes._tiers import SAMPLES, Tiers
 
 BOTH = {"ids": 1, "mask": 1}
 
@@ -30,7 +30,7 @@ def simulated(sizes, compile_cost, static, dynamic):
 
 
 def tiers_times(seconds):
-    from ascend_fixes.shapes.tiers import _Times
+    from ascend_fixes.shapes._tiers import _Times
 
     return _Times(1, seconds)
 

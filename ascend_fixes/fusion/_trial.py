@@ -24,8 +24,8 @@ from mindspore import nn
 
 from ascend_fixes import _mindspore
 from ascend_fixes.defects import first_line
-from ascend_fixes.fusion.comparison import NEARBY, REPETITIONS, evaluate
-from ascend_fixes.fusion.guarding import guard
+from ascend_fixes.fusion._comparison import NEARBY, REPETITIONS, evaluate
+from ascend_fixes.fusion._guarding import guard
 
 __all__ = ["Trial", "run"]
 

@@ -20,9 +20,9 @@ from typing import Any, Callable, Optional, Union
 from mindspore import nn
 
 from ascend_fixes import _mindspore
-from ascend_fixes.shapes.bucketed import bucketing_of
-from ascend_fixes.shapes.compile_cache import CompileCache, CompileCacheError, clean_up
-from ascend_fixes.shapes.graphs import argument_names, compiling_cell
+from ascend_fixes.shapes._bucketed import bucketing_of
+from ascend_fixes.shapes._compile_cache import CompileCache, CompileCacheError, clean_up
+from ascend_fixes.shapes._graphs import argument_names, compiling_cell
 
 __all__ = ["WarmReport", "warm"]
 

@@ -14,9 +14,9 @@ import mindspore
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp import sites
-from ascend_fixes.amp.policy import Policy
-from ascend_fixes.amp.scaler import FLOAT16_LIMIT
+from ascend_fixes.amp import _sites as sites
+from ascend_fixes.amp._policy import Policy
+from ascend_fixes.amp._scaler import FLOAT16_LIMIT
 
 __all__ = ["Saturating", "limit_of", "saturates", "saturating"]
 

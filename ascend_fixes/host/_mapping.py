@@ -19,8 +19,8 @@ from mindspore.common.initializer import initializer
 
 from ascend_fixes import _mindspore
 from ascend_fixes.host._keys import KeysError
-from ascend_fixes.host.host_function import host_operator, numpy_dtype
-from ascend_fixes.host.table import Table
+from ascend_fixes.host._host_function import host_operator, numpy_dtype
+from ascend_fixes.host._table import Table
 from ascend_fixes.patching import Replacement
 
 __all__ = ["HostMap", "map_replacements"]

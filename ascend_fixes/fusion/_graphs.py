@@ -9,9 +9,9 @@ from __future__ import annotations
 import mindspore
 from mindspore import Tensor, nn, ops
 
-from ascend_fixes.fusion.functions import Sigmoid, Tanh
-from ascend_fixes.fusion.guarding import safe
-from ascend_fixes.fusion.layers import LayerError
+from ascend_fixes.fusion._functions import Sigmoid, Tanh
+from ascend_fixes.fusion._guarding import safe
+from ascend_fixes.fusion._layers import LayerError
 
 __all__ = ["GatedGraph"]
 

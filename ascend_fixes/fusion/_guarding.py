@@ -26,9 +26,9 @@ from mindspore import nn
 
 from ascend_fixes import _mindspore, cures
 from ascend_fixes.errors import AscendFixesError, UnknownNameError
-from ascend_fixes.fusion.flags import Flag, merge, opt_level, parse, render
-from ascend_fixes.fusion.quirks import LEARNED, known_bad, quirks
-from ascend_fixes.fusion.reach import marks
+from ascend_fixes.fusion._flags import Flag, merge, opt_level, parse, render
+from ascend_fixes.fusion._quirks import LEARNED, known_bad, quirks
+from ascend_fixes.fusion._reach import marks
 from ascend_fixes.patching import Replacement
 
 __all__ = [

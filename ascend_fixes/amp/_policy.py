@@ -19,7 +19,7 @@ from mindspore import nn
 from mindspore.ops import Primitive
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp import operators
+from ascend_fixes.amp import _operators as operators
 from ascend_fixes.errors import AscendFixesError, UnknownNameError
 
 __all__ = ["Policy", "PolicyError", "Selector", "UnknownTargetError"]

@@ -16,7 +16,7 @@ from typing import Callable, Optional, Union
 import numpy as np
 
 from ascend_fixes.shapes._cover import best_cover
-from ascend_fixes.shapes.buckets import LengthError, SizesError
+from ascend_fixes.shapes._buckets import LengthError, SizesError
 
 __all__ = ["Grid"]
 

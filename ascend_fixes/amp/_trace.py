@@ -21,11 +21,11 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.ops import Primitive
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp import sites
-from ascend_fixes.amp.autocast import Autocast, autocast
-from ascend_fixes.amp.policy import Policy, operators_of
-from ascend_fixes.amp.saturation import Saturating
-from ascend_fixes.amp.scaler import FLOAT16_LIMIT
+from ascend_fixes.amp import _sites as sites
+from ascend_fixes.amp._autocast import Autocast, autocast
+from ascend_fixes.amp._policy import Policy, operators_of
+from ascend_fixes.amp._saturation import Saturating
+from ascend_fixes.amp._scaler import FLOAT16_LIMIT
 
 __all__ = ["OverflowReport", "trace_overflow"]
 

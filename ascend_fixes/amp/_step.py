@@ -20,10 +20,10 @@ import mindspore
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.communication import get_group_size
 
-from ascend_fixes.amp.autocast import autocast
-from ascend_fixes.amp.policy import Policy
-from ascend_fixes.amp.saturation import limit_of, saturates
-from ascend_fixes.amp.scaler import LossScaler, StuckScaleError
+from ascend_fixes.amp._autocast import autocast
+from ascend_fixes.amp._policy import Policy
+from ascend_fixes.amp._saturation import limit_of, saturates
+from ascend_fixes.amp._scaler import LossScaler, StuckScaleError
 
 __all__ = ["StepResult", "TrainStep"]
 

@@ -21,7 +21,7 @@ import numpy as np
 from mindspore import Tensor, ops
 
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.host.host_function import host_operator, numpy_dtype
+from ascend_fixes.host._host_function import host_operator, numpy_dtype
 
 __all__ = ["SizeError", "masked_select", "nonzero", "top_k", "unique", "where"]
 

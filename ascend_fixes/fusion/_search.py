@@ -29,12 +29,12 @@ from mindspore import nn
 from ascend_fixes import _mindspore
 from ascend_fixes.defects import first_line
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.fusion.comparison import tolerance, worst
-from ascend_fixes.fusion.compiler import require_compiler
-from ascend_fixes.fusion.flags import merge, render
-from ascend_fixes.fusion.guarding import exclusions
-from ascend_fixes.fusion.quirks import known_bad
-from ascend_fixes.fusion.trial import Trial, run
+from ascend_fixes.fusion._comparison import tolerance, worst
+from ascend_fixes.fusion._compiler import require_compiler
+from ascend_fixes.fusion._flags import merge, render
+from ascend_fixes.fusion._guarding import exclusions
+from ascend_fixes.fusion._quirks import known_bad
+from ascend_fixes.fusion._trial import Trial, run
 
 __all__ = ["BisectError", "BisectReport", "bisect", "minimal"]
 
@@ -244,7 +244,7 @@ class _Search:
 
 def _in_new_process(factory: str, grad: bool, rtol: float | None, limit: float) -> BisectReport:
     options = ["--limit", str(limit), *([] if grad else ["--no-grad"]), *(["--rtol", str(rtol)] if rtol else [])]
-    start = "import sys; from ascend_fixes.fusion.search import main; sys.exit(main())"
+    start = "import sys; from ascend_fixes.fusion._search import main; sys.exit(main())"
     command = [sys.executable, "-c", start, factory, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -21,7 +21,7 @@ import mindspore
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.fusion.functions import Exp, Sigmoid
+from ascend_fixes.fusion._functions import Exp, Sigmoid
 
 __all__ = ["GELU", "LayerError", "LayerNorm", "LogSumExp", "MaskedMax", "MaskedMean", "Softmax"]
 

@@ -19,9 +19,9 @@ import mindspore.dataset as ds
 import numpy as np
 
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.shapes.buckets import Buckets, LengthError
-from ascend_fixes.shapes.grid import Grid
-from ascend_fixes.shapes.plan import Plan
+from ascend_fixes.shapes._buckets import Buckets, LengthError
+from ascend_fixes.shapes._grid import Grid
+from ascend_fixes.shapes._plan import Plan
 
 __all__ = ["BucketDataset", "DatasetError", "StateError", "bucket_dataset"]
 

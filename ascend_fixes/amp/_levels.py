@@ -18,9 +18,9 @@ from mindspore import nn
 from mindspore.ops import Primitive
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp import operators
-from ascend_fixes.amp.autocast import Autocast, autocast
-from ascend_fixes.amp.policy import Policy, PolicyError
+from ascend_fixes.amp import _operators as operators
+from ascend_fixes.amp._autocast import Autocast, autocast
+from ascend_fixes.amp._policy import Policy, PolicyError
 
 __all__ = ["custom", "levels", "precision_process", "train_network"]
 

@@ -16,7 +16,7 @@ from typing import Any, Callable
 
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.fusion.guarding import is_fusing
+from ascend_fixes.fusion._guarding import is_fusing
 from ascend_fixes.patching import Replacement
 
 __all__ = [

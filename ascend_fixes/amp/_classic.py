@@ -20,7 +20,7 @@ import mindspore
 from mindspore import ParameterTuple, Tensor, ops
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp.scaler import FLOAT16_LIMIT
+from ascend_fixes.amp._scaler import FLOAT16_LIMIT
 
 __all__ = [
     "adjust",

@@ -36,7 +36,7 @@ from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.host._files import PathLike, read_arrays, write_arrays
 from ascend_fixes.host._optimizers import OPTIMIZERS, Optimizer
 from ascend_fixes.host._rows import Folder, Memory
-from ascend_fixes.host.host_function import host_operator
+from ascend_fixes.host._host_function import host_operator
 
 __all__ = ["Embedding", "EmbeddingError"]
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError, UnknownNameError
-from ascend_fixes.fusion.guarding import exclusions
-from ascend_fixes.fusion.quirks import LEARNED, Quirk
+from ascend_fixes.fusion._guarding import exclusions
+from ascend_fixes.fusion._quirks import LEARNED, Quirk
 
 if TYPE_CHECKING:
-    from ascend_fixes.fusion.search import BisectReport
+    from ascend_fixes.fusion._search import BisectReport
 
 __all__ = ["LearnError", "learn", "learned", "learned_file"]
 

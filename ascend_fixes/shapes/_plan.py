@@ -14,9 +14,9 @@ from typing import Any, Optional, Union
 from mindspore import Tensor
 
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.shapes import padding
-from ascend_fixes.shapes.buckets import Buckets, LengthError
-from ascend_fixes.shapes.grid import Grid
+from ascend_fixes.shapes import _padding as padding
+from ascend_fixes.shapes._buckets import Buckets, LengthError
+from ascend_fixes.shapes._grid import Grid
 
 __all__ = ["CellTypeError", "Outputs", "Plan", "PlanError", "RaggedArgument"]
 

@@ -228,7 +228,7 @@ def quirks(*, everywhere: bool = False, learned: bool = True) -> tuple[Quirk, ..
         everywhere: give the whole table, other backends and versions included.
         learned: add what `ascend_fixes.fusion.learn` has kept on this machine.
     """
-    from ascend_fixes.fusion import learned as kept  # which is made of this module's rows
+    from ascend_fixes.fusion import _learned as kept  # which is made of this module's rows
 
     rows = tuple(quirk for quirk in _QUIRKS if everywhere or quirk.here)
     return rows + kept.learned() if learned else rows

@@ -22,8 +22,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Uniform, initializer
 
-from ascend_fixes.fusion.guarding import safe
-from ascend_fixes.fusion.layers import LayerError, LogSumExp
+from ascend_fixes.fusion._guarding import safe
+from ascend_fixes.fusion._layers import LayerError, LogSumExp
 
 __all__ = ["CRF"]
 

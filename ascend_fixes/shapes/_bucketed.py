@@ -22,10 +22,10 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes import _mindspore
-from ascend_fixes.shapes import padding
+from ascend_fixes.shapes import _padding as padding
 from ascend_fixes.shapes._turns import executor_lock
-from ascend_fixes.shapes.buckets import LengthError
-from ascend_fixes.shapes.graphs import (
+from ascend_fixes.shapes._buckets import LengthError
+from ascend_fixes.shapes._graphs import (
     BUCKETING,
     COMPILES,
     argument_names,
@@ -35,8 +35,8 @@ from ascend_fixes.shapes.graphs import (
     limit_graphs,
     watch,
 )
-from ascend_fixes.shapes.plan import CellTypeError, Plan, PlanError, RaggedArgument
-from ascend_fixes.shapes.tiers import Tiers
+from ascend_fixes.shapes._plan import CellTypeError, Plan, PlanError, RaggedArgument
+from ascend_fixes.shapes._tiers import Tiers
 
 __all__ = ["BucketedCell", "PaddingCounts", "bucketed", "padding_counts"]
 

@@ -17,7 +17,7 @@ from mindspore import Tensor, nn
 from mindspore.ops import functional
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp.policy import Policy, PolicyError, Selector, UnknownTargetError, nearest
+from ascend_fixes.amp._policy import Policy, PolicyError, Selector, UnknownTargetError, nearest
 
 __all__ = ["Autocast", "autocast"]
 

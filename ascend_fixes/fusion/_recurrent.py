@@ -19,8 +19,8 @@ import mindspore
 import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
-from ascend_fixes.fusion.functions import Sigmoid, Tanh
-from ascend_fixes.fusion.guarding import safe
+from ascend_fixes.fusion._functions import Sigmoid, Tanh
+from ascend_fixes.fusion._guarding import safe
 
 __all__ = ["GRU", "GRUCell"]
 
