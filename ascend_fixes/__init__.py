@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "FixStatus", "PatchReport", "amp", "fusion", "host", "patch", "patched", "shapes", "status", "unpatch",
-]  # fmt: skip
+    "FixStatus",
+    "PatchReport",
+    "amp",
+    "fusion",
+    "host",
+    "patch",
+    "patched",
+    "shapes",
+    "status",
+    "unpatch",
+]
 
 if int(_numpy.__version__.partition(".")[0]) >= 2:
     # Defect E1: said here, because nothing after this point can be trusted.

@@ -26,9 +26,12 @@ __all__ = ["Row", "examine", "healthy", "to_json", "to_table"]
 
 # What a user's shell may set, and what would make a probe show something else than the defect.
 _UNSET = (
-    "MS_DEV_GRAPH_KERNEL_FLAGS", "MS_COMPILER_CACHE_ENABLE", "MS_COMPILER_CACHE_PATH", "MS_JIT",
+    "MS_DEV_GRAPH_KERNEL_FLAGS",
+    "MS_COMPILER_CACHE_ENABLE",
+    "MS_COMPILER_CACHE_PATH",
+    "MS_JIT",
     "MS_ASCEND_CHECK_OVERFLOW_MODE",
-)  # fmt: skip
+)
 _SET = {"GLOG_v": "3", "PYTHONWARNINGS": "ignore"}
 
 
@@ -137,9 +140,13 @@ def _run(defect: Defect, how: str, timeout: float) -> Finding | str:
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", "ascend_fixes.doctor", defect.probe.__module__, how, str(answer)],
-                cwd=work, env=environment, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-            )  # fmt: skip
+                cwd=work,
+                env=environment,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+            )
             try:
                 code = process.wait(timeout)
             except subprocess.TimeoutExpired:

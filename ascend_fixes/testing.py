@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Optional, Union
+from typing import Any
 
 import mindspore
 import numpy as np
@@ -37,9 +37,9 @@ __all__ = ["assert_finite_in_float16", "assert_fusion_equivalent", "assert_paddi
 def ragged_batches(
     draw: st.DrawFn,
     columns: Mapping[str, st.SearchStrategy],
-    dtypes: Optional[Mapping[str, Any]] = None,
-    features: Optional[Mapping[str, tuple[int, ...]]] = None,
-    mask: Optional[str] = "mask",
+    dtypes: Mapping[str, Any] | None = None,
+    features: Mapping[str, tuple[int, ...]] | None = None,
+    mask: str | None = "mask",
     max_rows: int = 3,
     max_length: int = 6,
     pad: Any = 0,
@@ -74,10 +74,10 @@ def assert_padding_equivalent(
     cell: nn.Cell,
     batch: Mapping[str, Any],
     axes: Mapping[str, Any],
-    widths: Optional[Sequence[Union[int, Mapping[str, int]]]] = None,
-    pad: Optional[Mapping[str, Any]] = None,
+    widths: Sequence[int | Mapping[str, int]] | None = None,
+    pad: Mapping[str, Any] | None = None,
     gradients: bool = True,
-    tolerance: Optional[float] = None,
+    tolerance: float | None = None,
 ) -> PaddingReport:
     """Fail, naming the sub-cell, if padding ``batch`` further changes what ``cell`` makes of it.
 
@@ -110,7 +110,7 @@ def _numbers(spec: Any) -> tuple[int, ...]:
 # --- fusion -------------------------------------------------------------------------------------
 
 
-def assert_fusion_equivalent(cell: nn.Cell, *inputs: Any, grad: bool = True, rtol: Optional[float] = None) -> None:
+def assert_fusion_equivalent(cell: nn.Cell, *inputs: Any, grad: bool = True, rtol: float | None = None) -> None:
     """Fail, naming the output or gradient, if graph-kernel fusion changes what ``cell`` computes.
 
     The cell is compiled and run unfused and fused, twice each, in graph mode in this process; guards, safe cells and
@@ -155,7 +155,7 @@ def assert_fusion_equivalent(cell: nn.Cell, *inputs: Any, grad: bool = True, rto
 
 
 def assert_finite_in_float16(
-    cell: nn.Cell, *inputs: Any, grad: bool = True, fused: bool = False, policy: Optional[Policy] = None
+    cell: nn.Cell, *inputs: Any, grad: bool = True, fused: bool = False, policy: Policy | None = None
 ) -> None:
     """Fail, naming them, if outputs or gradients of ``cell`` in float16 are infinite or NaN.
 

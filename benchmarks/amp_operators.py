@@ -21,11 +21,25 @@ APEX = {
     "refused": "binarycrossentropy",
 }
 SAME = {
-    "densenet": "linear", "dense": "linear", "batchmatmul": "bmm", "sumext": "sum", "reducesum": "sum", "meanext": "mean",
-    "reducemean": "mean", "reduceprod": "prod", "reducestd": "std", "lpnorm": "norm", "realdiv": "div", "biasadd": "add",
-    "linalgvectornorm": "norm", "cdist": "dist", "sparsesoftmaxcrossentropywithlogits": "crossentropyloss",
-    "softmaxcrossentropywithlogits": "crossentropyloss", "conv2dtranspose": "convtranspose2d", "kldivloss": "kldiv",
-}  # fmt: skip
+    "densenet": "linear",
+    "dense": "linear",
+    "batchmatmul": "bmm",
+    "sumext": "sum",
+    "reducesum": "sum",
+    "meanext": "mean",
+    "reducemean": "mean",
+    "reduceprod": "prod",
+    "reducestd": "std",
+    "lpnorm": "norm",
+    "realdiv": "div",
+    "biasadd": "add",
+    "linalgvectornorm": "norm",
+    "cdist": "dist",
+    "sparsesoftmaxcrossentropywithlogits": "crossentropyloss",
+    "softmaxcrossentropywithlogits": "crossentropyloss",
+    "conv2dtranspose": "convtranspose2d",
+    "kldivloss": "kldiv",
+}
 
 
 def apex(name: str) -> str:

@@ -25,9 +25,12 @@ def bert(batch: int = 16, length: int = 24, adam: Any = None) -> tuple[nn.Cell, 
     step = nn.TrainOneStepCell(loss, nn.Adam(weights, adam) if adam else nn.Momentum(weights, 1e-2, 0.9)).set_train()
     places = np.tile(np.arange(length, dtype=np.int32), (batch, 1))
     return step, (
-        _ids(rng, shapes_bert.VOCABULARY, batch, length), Tensor(places), _ones(batch, length), _ids(rng, 8, batch),
+        _ids(rng, shapes_bert.VOCABULARY, batch, length),
+        Tensor(places),
+        _ones(batch, length),
+        _ids(rng, 8, batch),
         _ones(batch),
-    )  # fmt: skip
+    )
 
 
 def rnnsearch(batch: int = 16, source: int = 12, target: int = 10) -> tuple[nn.Cell, tuple[Tensor, ...]]:
@@ -82,10 +85,13 @@ def float16_gru(batch: int = 4, length: int = 10) -> tuple[nn.Cell, tuple[Tensor
 
 
 MODELS = {
-    "attention": attention, "bert": bert, "bert/Adam": lambda: bert(adam=1e-4),
-    "bert/Adam warm-up": lambda: bert(adam=[1e-4 * min(1.0, (step + 1) / 8) for step in range(100)]), "rnnsearch": rnnsearch,
+    "attention": attention,
+    "bert": bert,
+    "bert/Adam": lambda: bert(adam=1e-4),
+    "bert/Adam warm-up": lambda: bert(adam=[1e-4 * min(1.0, (step + 1) / 8) for step in range(100)]),
+    "rnnsearch": rnnsearch,
     "float16 GRU": float16_gru,
-}  # fmt: skip
+}
 
 
 def _seed_weights(network: nn.Cell, rng: np.random.Generator) -> None:

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import numpy as np
 
@@ -90,7 +90,7 @@ def limited(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def _in_a_process(kind: str, rows: int, steps: int, group: Optional[Path] = None) -> dict[str, Any]:
+def _in_a_process(kind: str, rows: int, steps: int, group: Path | None = None) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.host", "--child", kind, "--rows", str(rows), "--steps", str(steps)]
 
     def join() -> None:
@@ -151,10 +151,16 @@ def embedding_child(kind: str, rows: int, steps: int) -> dict[str, Any]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     table_bytes = 3 * 4 * rows * DIM  # rows and Adam's two moments
     return {
-        "rows": rows, "seconds a step": taken, "steps a second": 1 / taken, "seconds to build": built,
-        "seconds a flush": flush, "peak resident GB": peak * 1024 / 1e9, "of that before the table GB": before * 1024 / 1e9,
-        "rows and state GB": table_bytes / 1e9, "over rows and state": (peak - before) * 1024 / table_bytes,
-    }  # fmt: skip
+        "rows": rows,
+        "seconds a step": taken,
+        "steps a second": 1 / taken,
+        "seconds to build": built,
+        "seconds a flush": flush,
+        "peak resident GB": peak * 1024 / 1e9,
+        "of that before the table GB": before * 1024 / 1e9,
+        "rows and state GB": table_bytes / 1e9,
+        "over rows and state": (peak - before) * 1024 / table_bytes,
+    }
 
 
 # --- the rest ------------------------------------------------------------------------------------
@@ -200,10 +206,14 @@ def static(options: argparse.Namespace) -> dict[str, Any]:
             return ops.nonzero(x) + 1
 
     cells = {
-        "host.unique": Unique(True), "host.unique, unchecked": Unique(False), "ops.unique": OwnUnique(),
-        "host.masked_select": MaskedSelect(), "ops.masked_select": OwnMaskedSelect(),
-        "host.nonzero": Nonzero(), "ops.nonzero": OwnNonzero(),
-    }  # fmt: skip
+        "host.unique": Unique(True),
+        "host.unique, unchecked": Unique(False),
+        "ops.unique": OwnUnique(),
+        "host.masked_select": MaskedSelect(),
+        "ops.masked_select": OwnMaskedSelect(),
+        "host.nonzero": Nonzero(),
+        "ops.nonzero": OwnNonzero(),
+    }
     found = {}
     for name, cell in cells.items():
         found[name] = seconds(lambda cell=cell: cell(x).asnumpy(), options.steps)
@@ -277,9 +287,15 @@ def killed(options: argparse.Namespace) -> dict[str, Any]:
 
 
 PARTS = {
-    "table": table, "embedding": embedding, "mapped": mapped, "growth": growth,
-    "static": static, "decoding": decoding, "feed": feed, "killed": killed,
-}  # fmt: skip
+    "table": table,
+    "embedding": embedding,
+    "mapped": mapped,
+    "growth": growth,
+    "static": static,
+    "decoding": decoding,
+    "feed": feed,
+    "killed": killed,
+}
 
 
 def as_table(found: dict[str, Any]) -> str:

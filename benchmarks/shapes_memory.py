@@ -22,9 +22,23 @@ import numpy as np
 RESULT = Path(__file__).parent / "results" / "shapes_memory.json"
 ROWS, WIDTH, TIMES = (8000, 7996, 7992, 7988), 512, 4
 KINDS = (
-    "x + row", "x - row", "x * row", "x * column", "x / row", "x / x", "x * number", "x * broadcast_to(row)", "1 / x",
-    "transpose", "bias_add", "softmax", "layer_norm", "sum", "select", "exp",
-)  # fmt: skip
+    "x + row",
+    "x - row",
+    "x * row",
+    "x * column",
+    "x / row",
+    "x / x",
+    "x * number",
+    "x * broadcast_to(row)",
+    "1 / x",
+    "transpose",
+    "bias_add",
+    "softmax",
+    "layer_norm",
+    "sum",
+    "select",
+    "exp",
+)
 
 
 def kept(kind: str) -> float:

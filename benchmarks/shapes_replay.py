@@ -16,7 +16,7 @@ import argparse
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Costs:
 
     net: str
     found: dict[str, Any]
-    warmed: Optional[float]
+    warmed: float | None
 
     @classmethod
     def load(cls, path: str, net: str) -> Costs:
@@ -120,7 +120,7 @@ def replay(corpus: Corpus, kind: str, sizes: Any, costs: Costs) -> Replay:
     )
 
 
-def planned(corpus: Corpus, costs: Costs, epochs: float, most: int = MOST_SIZES) -> Union[Buckets, Grid]:
+def planned(corpus: Corpus, costs: Costs, epochs: float, most: int = MOST_SIZES) -> Buckets | Grid:
     """The sizes that we choose for so many cold epochs, from measured costs."""
     if corpus.net == "bert":
         step = [costs.step("static", size) / ROWS for size in range(int(corpus.lengths.max()) + 1)]

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -116,7 +116,7 @@ class _Nothing:
         return {"words": np.zeros(self.corpus.lengths[place], np.int8)}
 
 
-def _ours(corpus: Corpus, sizes: Union[Buckets, Grid], epoch: int) -> Iterator[Batch]:
+def _ours(corpus: Corpus, sizes: Buckets | Grid, epoch: int) -> Iterator[Batch]:
     """What the pipeline itself plans."""
     axes = {"words": 1} if corpus.lengths.ndim == 1 else {"words": {1: "source", 2: "target"}}
     pipeline = bucket_dataset(_Nothing(corpus), corpus.lengths, sizes, ROWS, shuffle_seed=0, axes=axes, carry=True)

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from examples.common import command_line, comparison, variants
 from examples.common.errors import ExampleError, UsageError
@@ -109,7 +109,7 @@ _SAME = 0.01  # relative difference of two final losses that counts as none
 _DRIFT = 1e-3  # relative difference of two runs' losses that counts as drift; rounding stays well below
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 if every cell with fixes finished, 1 if not, 2 for wrong use."""
     parser = argparse.ArgumentParser(prog="python -m examples.compare", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
@@ -156,7 +156,7 @@ def _models(text: str) -> list[str]:
     return names
 
 
-def cells(families: str, chosen: Optional[str]) -> list[Cell]:
+def cells(families: str, chosen: str | None) -> list[Cell]:
     """The cells that show these families, or those that were chosen, and those that they are compared with."""
     wanted = set(command_line.parse_fixes(families))
     kept = [cell for cell in CELLS if cell.fixes and set(cell.fixes) <= wanted]
@@ -213,7 +213,7 @@ def _run(
     settled: comparison.Options,
     cell: Cell,
     options: argparse.Namespace,
-    stop: Optional[threading.Event] = None,
+    stop: threading.Event | None = None,
 ) -> Row:
     """Train one model in one cell."""
     output = options.output / example.name / _slug(cell.name)
@@ -271,7 +271,7 @@ def outcome(row: Mapping[str, Any]) -> str:
     return "finished"
 
 
-def seconds_to(row: Mapping[str, Any], target: float) -> Optional[float]:
+def seconds_to(row: Mapping[str, Any], target: float) -> float | None:
     """Wall seconds, compilation included, until the validation loss was at ``target``, or None if it never was.
 
     Between the ends of two epochs the loss is taken to fall along a straight line.
@@ -286,7 +286,7 @@ def seconds_to(row: Mapping[str, Any], target: float) -> Optional[float]:
     return None
 
 
-def drift(row: Mapping[str, Any], reference: Mapping[str, Any]) -> Optional[float]:
+def drift(row: Mapping[str, Any], reference: Mapping[str, Any]) -> float | None:
     """The largest relative difference of the losses of two runs over the same batches, or None where they differ."""
     mine, other = row.get("losses") or [], reference.get("losses") or []
     if not mine or len(mine) != len(other) or row.get("sizes") != reference.get("sizes"):
@@ -328,7 +328,7 @@ def sooner(rows: Sequence[Row]) -> dict[str, float]:
     return found
 
 
-def _crash(plain: Row, fixed: Row) -> Optional[str]:
+def _crash(plain: Row, fixed: Row) -> str | None:
     if plain["outcome"] == fixed["outcome"] == "finished":
         return None
     if fixed["outcome"] == "finished":
@@ -455,7 +455,7 @@ def _page(rows: Sequence[Row], table: Sequence[Sequence[str]], matrix: Sequence[
 def _html(lines: Sequence[Sequence[str]]) -> str:
     head, *body = ([html.escape(cell) for cell in line] for line in lines)
     rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in body)
-    return f'<div class="scroll"><table><tr>{"".join(f"<th>{cell}</th>" for cell in head)}</tr>{rows}</table></div>'  # fmt: skip
+    return f'<div class="scroll"><table><tr>{"".join(f"<th>{cell}</th>" for cell in head)}</tr>{rows}</table></div>'
 
 
 def _figure(rows: Sequence[Row]) -> str:

@@ -56,8 +56,11 @@ def test_present_and_cured(plant):
         plant("x1", "there", "gone"), plant("x2", "there", "there"), plant("x3", "gone", "gone"), plant("x4", "there")
     )
     assert [(row.id, row.present, row.cured) for row in rows] == [
-        ("X1", True, True), ("X2", True, False), ("X3", False, None), ("X4", True, False),
-    ]  # fmt: skip
+        ("X1", True, True),
+        ("X2", True, False),
+        ("X3", False, None),
+        ("X4", True, False),
+    ]
     assert rows[0].evidence == "there\nwith the cure: gone"
     assert [doctor.healthy([row]) for row in rows] == [True, False, True, False]
     assert rows[3].cure == "not cured yet"

@@ -10,7 +10,7 @@ the precision off is dropping the wrapper.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any
 
 import mindspore
 from mindspore import Tensor, nn
@@ -80,7 +80,7 @@ def _cast(output: Any, dtype: Any) -> Any:
     return output
 
 
-def autocast(cell: nn.Cell, policy: Optional[Policy] = None) -> Autocast:
+def autocast(cell: nn.Cell, policy: Policy | None = None) -> Autocast:
     """``cell`` in mixed precision, for any cell: raw Parameters, control flow, cell lists, functions, shared cells.
 
     Works in graph and in PyNative mode, writes no files and leaves ``cell`` as it is: ``.wrapped`` of the result is
@@ -177,5 +177,5 @@ def _rebuilt(cell: nn.Cell, path: str, policy: Policy, within: bool = False) -> 
     return inner
 
 
-def _choosing(selectors: tuple[Selector, ...], path: str, cell: nn.Cell) -> Optional[Selector]:
+def _choosing(selectors: tuple[Selector, ...], path: str, cell: nn.Cell) -> Selector | None:
     return next((selector for selector in selectors if selector.matches(path, cell)), None)

@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 import mindspore
 from mindspore import nn
@@ -44,7 +44,7 @@ class UnknownTargetError(UnknownNameError):
 class Selector:
     """Cells chosen by path (``"encoder.3"``), class name (``"CRF"``) or class; a path stands for all below it."""
 
-    target: Union[str, type]
+    target: str | type
 
     def matches(self, path: str, cell: nn.Cell) -> bool:
         """Whether ``cell``, found at ``path``, is chosen."""

@@ -8,7 +8,7 @@ any machine, whether a training step notices; it is no statement about a device.
 from __future__ import annotations
 
 import ast
-from typing import Any, ClassVar, Optional
+from typing import Any, ClassVar
 
 import mindspore
 from mindspore import Tensor, nn, ops
@@ -28,7 +28,7 @@ def saturates(cell: nn.Cell) -> bool:
     return _mindspore.saturates() or any(isinstance(inner, Saturating) for _, inner in cell.cells_and_names())
 
 
-def limit_of(policy: Optional[Policy]) -> float:
+def limit_of(policy: Policy | None) -> float:
     """The largest finite value of the type that ``policy`` computes in: float16's where there is no policy."""
     return LIMITS["float16" if policy is None else str(policy.compute).lower()]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Union
+from typing import Any
 
 import mindspore
 import numpy as np
@@ -156,7 +156,7 @@ class LossScaler:
         """The state as MindSpore Parameters, which a checkpoint of `TrainStep` contains."""
         return [self.loss_scale, self.good_steps, self.bad_steps, self.stuck_steps]
 
-    def state_dict(self) -> dict[str, Union[int, float]]:
+    def state_dict(self) -> dict[str, int | float]:
         """Settings and state as plain numbers: ``"scale"``, ``"good_steps"``, ``"bad_steps"``, ``"stuck_steps"`` and the settings."""
         state = {"scale": self.value}
         state.update({name: int(getattr(self, name).asnumpy()) for name in _COUNTERS})

@@ -17,7 +17,7 @@ import textwrap
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Optional
+from typing import Any, Callable, ClassVar
 
 from mindspore import nn
 
@@ -140,7 +140,7 @@ def _rewritten_class(cls: type, edit: type[Edit]) -> type:
     return type(cls.__name__, (cls,), members)
 
 
-def _rewritten(function: types.FunctionType, owner: str, edit: type[Edit]) -> Optional[tuple[Callable, list[Site]]]:
+def _rewritten(function: types.FunctionType, owner: str, edit: type[Edit]) -> tuple[Callable, list[Site]] | None:
     """The function rewritten, and its sites; None where there is nothing to rewrite."""
     code = function.__code__
     if hasattr(function, "__wrapped__") or not code.co_argcount:
@@ -190,7 +190,7 @@ def _folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="ascend_fixes_")
 
 
-def _code_named(code: types.CodeType, name: str) -> Optional[types.CodeType]:
+def _code_named(code: types.CodeType, name: str) -> types.CodeType | None:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             if constant.co_name == name:

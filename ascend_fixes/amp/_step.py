@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional, Union
+from typing import Any, NamedTuple
 
 import mindspore
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -93,10 +93,10 @@ class TrainStep(nn.Cell):
     def __init__(
         self,
         cell: nn.Cell,
-        optimizer: Union[nn.Optimizer, Sequence[nn.Optimizer]],
-        scaler: Optional[LossScaler] = None,
-        policy: Optional[Policy] = None,
-        clip_norm: Optional[float] = None,
+        optimizer: nn.Optimizer | Sequence[nn.Optimizer],
+        scaler: LossScaler | None = None,
+        policy: Policy | None = None,
+        clip_norm: float | None = None,
         accumulate: int = 1,
     ) -> None:
         scaler = LossScaler() if scaler is None else scaler

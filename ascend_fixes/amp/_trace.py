@@ -13,7 +13,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Optional
+from typing import Any, Callable, ClassVar
 
 import mindspore
 import numpy as np
@@ -92,7 +92,7 @@ class OverflowReport:
         return "\n".join([*lines, f"  {self.advice}"])
 
 
-def trace_overflow(cell: nn.Cell, *inputs: Any, policy: Optional[Policy] = None, scale: float = 1.0) -> OverflowReport:
+def trace_overflow(cell: nn.Cell, *inputs: Any, policy: Policy | None = None, scale: float = 1.0) -> OverflowReport:
     """Run ``cell`` and its gradient on one batch and name the first operation whose result or gradient is not finite.
 
     Results of float16 at its limit, 65504, count as well: that is how a saturating device shows an overflow. A
@@ -129,7 +129,7 @@ def trace_overflow(cell: nn.Cell, *inputs: Any, policy: Optional[Policy] = None,
     return _report("backward", trace.overflow or trace.using(bad[-1]), tuple(p.name for p in bad), policy)
 
 
-def _unwrapped(cell: nn.Cell, policy: Optional[Policy]) -> tuple[Optional[Policy], nn.Cell]:
+def _unwrapped(cell: nn.Cell, policy: Policy | None) -> tuple[Policy | None, nn.Cell]:
     if isinstance(cell, Autocast):
         policy, cell = (cell.policy if policy is None else policy), cell.wrapped
     if isinstance(cell, Saturating):
@@ -165,7 +165,7 @@ def _finite(value: Any) -> bool:
     return bool(np.isfinite(value.asnumpy().astype(np.float64)).all()) if isinstance(value, Tensor) else True
 
 
-def _out_of_range(value: Tensor, masks: bool) -> Optional[float]:
+def _out_of_range(value: Tensor, masks: bool) -> float | None:
     """The first value that left the range of its type; None where none did, or where ``masks`` are let through."""
     array = value.asnumpy() if value.dtype != mindspore.bfloat16 else value.astype(mindspore.float32).asnumpy()
     if value.dtype == mindspore.float16:
@@ -199,8 +199,8 @@ class _Trace:
 
     stack: list[_Event] = field(default_factory=list)
     backward: bool = False
-    overflow: Optional[_Event] = None
-    last: Optional[_Event] = None
+    overflow: _Event | None = None
+    last: _Event | None = None
     users: dict[int, list[_Event]] = field(default_factory=dict)
     kept: list[Any] = field(default_factory=list)  # ids are unique among objects that live
 
@@ -208,7 +208,7 @@ class _Trace:
         self.backward = True
         self.users, self.kept = {}, []
 
-    def using(self, value: Any) -> Optional[_Event]:
+    def using(self, value: Any) -> _Event | None:
         """The operation that used a Tensor last."""
         used = self.users.get(id(value))
         return used[-1] if used else self.last
@@ -332,9 +332,7 @@ class _Edit(sites.Edit):
 # --- what is said about it ----------------------------------------------------------------------
 
 
-def _report(
-    phase: str, event: Optional[_Event], parameters: tuple[str, ...], policy: Optional[Policy]
-) -> OverflowReport:
+def _report(phase: str, event: _Event | None, parameters: tuple[str, ...], policy: Policy | None) -> OverflowReport:
     if event is None:
         return OverflowReport(phase, parameters=parameters, parameter=parameters[-1] if parameters else "")
     operator = _operator(event)
@@ -372,7 +370,7 @@ def _operator(event: _Event) -> str:
     return name
 
 
-def _advice(event: _Event, operator: str, dtype: str, phase: str, policy: Optional[Policy]) -> str:
+def _advice(event: _Event, operator: str, dtype: str, phase: str, policy: Policy | None) -> str:
     known = operator in _mindspore.operator_names()
     inside = operators_of(event.callee) if isinstance(event.callee, types.FunctionType) else frozenset()
     if dtype == "float32" and (known or event.site.callee in _SYMBOLS) and not (policy and inside & policy.low):

@@ -71,9 +71,7 @@ def probe_feed() -> Finding:
     """Feed both from the host: a step for every ragged row, and the strings as they are."""
     ms.set_context(mode=ms.GRAPH_MODE)
     net = Summed()
-    sums = [
-        float(net(row)) for (row,) in feed(dataset.GeneratorDataset(_ragged, ["x"], shuffle=False), timeout=30)
-    ]  # fmt: skip
+    sums = [float(net(row)) for (row,) in feed(dataset.GeneratorDataset(_ragged, ["x"], shuffle=False), timeout=30)]
     words = [str(word) for (word,) in feed(dataset.GeneratorDataset(_strings, ["x"], shuffle=False), timeout=30)]
     return Finding(sums != [2, 3, 5] or words != ["a", "b"], f"fed without sinking: sums {sums}, strings {words}")
 

@@ -15,8 +15,6 @@ loss the largest emissions cancel and are never added.
 
 from __future__ import annotations
 
-from typing import Optional, Union
-
 import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -57,7 +55,7 @@ class CRF(nn.Cell):
         self.largest = ops.ReduceMax(keep_dims=True)
         safe(self)
 
-    def construct(self, emissions: Tensor, tags: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+    def construct(self, emissions: Tensor, tags: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The negative log-likelihood of each sequence, (batch,) float32.
 
         Args:
@@ -70,25 +68,25 @@ class CRF(nn.Cell):
         full, _ = self._relative(self._inside(emissions, going), -1)
         return self._log_partition(full, going) - self._score(full, tags, going)
 
-    def score(self, emissions: Tensor, tags: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+    def score(self, emissions: Tensor, tags: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The unnormalised score of the given tags, (batch,) float32."""
         going = self._going(emissions, lengths)
         return self._score(self._inside(emissions, going), tags, going)
 
-    def log_partition(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+    def log_partition(self, emissions: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The logarithm of the sum of the exponentiated scores of all tag sequences, (batch,) float32."""
         going = self._going(emissions, lengths)
         full, tops = self._relative(self._inside(emissions, going), -1)
         return self._log_partition(full, going) + tops.sum((1, 2))
 
-    def marginals(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> Tensor:
+    def marginals(self, emissions: Tensor, lengths: Tensor | None = None) -> Tensor:
         """The probability of every tag at every step, (batch, length, K) float32; zero past the end."""
         found = self.__dict__.get(_MARGINALS)
         if found is None or found.partition.crf is not self:  # a copy of the layer gets its own
             found = self.__dict__[_MARGINALS] = _Marginals(self)  # not a sub-cell: it holds this cell
         return found(emissions.astype(mindspore.float32), lengths)
 
-    def decode(self, emissions: Tensor, lengths: Optional[Tensor] = None) -> np.ndarray:
+    def decode(self, emissions: Tensor, lengths: Tensor | None = None) -> np.ndarray:
         """The best tags, (batch, length) int32, -1 past the end; found on the host (Viterbi, IEEE IT-13, 1967)."""
         scores = emissions.asnumpy().astype(np.float64)
         transitions = self.transitions.asnumpy().astype(np.float64)
@@ -139,12 +137,12 @@ class CRF(nn.Cell):
         through = self.over_middle(first.expand_dims(-1) + chain[:, 0])
         return self.over_last(through + self.end) + taken_out
 
-    def _relative(self, x: Tensor, axes: Union[int, tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    def _relative(self, x: Tensor, axes: int | tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Less the largest along the axes, and that; the gradient takes it for a constant, for it is added again."""
         top = ops.stop_gradient(self.largest(x, axes))
         return x - top, top
 
-    def _going(self, emissions: Tensor, lengths: Optional[Tensor]) -> Tensor:
+    def _going(self, emissions: Tensor, lengths: Tensor | None) -> Tensor:
         """(batch, length) float32, one where a step counts."""
         steps = ops.arange(emissions.shape[1]).expand_dims(0)
         if lengths is None:
@@ -165,7 +163,7 @@ class _Partition(nn.Cell):
         super().__init__(auto_prefix=False)
         self.crf = crf
 
-    def construct(self, emissions: Tensor, lengths: Optional[Tensor]) -> Tensor:
+    def construct(self, emissions: Tensor, lengths: Tensor | None) -> Tensor:
         return self.crf.log_partition(emissions, lengths)
 
 
@@ -176,5 +174,5 @@ class _Marginals(nn.Cell):
         super().__init__(auto_prefix=False)
         self.partition = _Partition(crf)
 
-    def construct(self, emissions: Tensor, lengths: Optional[Tensor]) -> Tensor:
+    def construct(self, emissions: Tensor, lengths: Tensor | None) -> Tensor:
         return mindspore.grad(self.partition)(emissions, lengths)  # made here: what makes it cannot be copied

@@ -32,8 +32,15 @@ from ascend_fixes.fusion._reach import marks
 from ascend_fixes.patching import Replacement
 
 __all__ = [
-    "FlagReport", "GuardTypeError", "LateGuardWarning", "compile_replacements", "flags", "guard", "is_fusing", "safe",
-]  # fmt: skip
+    "FlagReport",
+    "GuardTypeError",
+    "LateGuardWarning",
+    "compile_replacements",
+    "flags",
+    "guard",
+    "is_fusing",
+    "safe",
+]
 
 ENVIRONMENT = "MS_DEV_GRAPH_KERNEL_FLAGS"
 MARK = "fusion_keep_out"  # the attribute that `safe` leaves on a cell, a class or a function
@@ -169,8 +176,10 @@ def safe(cell_or_class: Any = None, keep_out: Iterable[str] | None = None) -> An
     if isinstance(cell_or_class, nn.Cell) and _mindspore.compiled_phases(cell_or_class):
         warnings.warn(
             f"{kind.__name__} has compiled graphs already, and fusion.safe does not change them; mark it before its "
-            "first call", LateGuardWarning, stacklevel=2,
-        )  # fmt: skip
+            "first call",
+            LateGuardWarning,
+            stacklevel=2,
+        )
     setattr(cell_or_class, MARK, tuple(getattr(cell_or_class, MARK, ())) + wanted)
     cures.ledger.hold(_SAFE, {"fusion.safe": compile_replacements()})
     return cell_or_class
@@ -188,8 +197,9 @@ def exclusions(operators: Iterable[str], origin: str) -> tuple[Flag, ...]:
         UnknownNameError: an operator or a prefix does not exist, or a string was given for a sequence of names.
     """
     if isinstance(operators, str):
-        raise UnknownNameError(f"the operators must be a sequence of names, not the string {operators!r}; "
-                               f"write [{operators!r}]")  # fmt: skip
+        raise UnknownNameError(
+            f"the operators must be a sequence of names, not the string {operators!r}; write [{operators!r}]"
+        )
     found: list[Flag] = []
     for operator in operators:
         kind, colon, name = operator.rpartition(":")
@@ -197,8 +207,10 @@ def exclusions(operators: Iterable[str], origin: str) -> tuple[Flag, ...]:
             raise UnknownNameError(f"{operator!r}: the prefix must be one of {', '.join(_KEYS)}")
         if kind not in ("pass", "pattern") and name not in _mindspore.operator_names():
             near = difflib.get_close_matches(name, _mindspore.operator_names(), n=1, cutoff=0.4)
-            raise UnknownNameError(f"no operator is called {name!r}; " + (f"did you mean {near[0]!r}?" if near else
-                                   "take the name from the compiled graph, as in 'ReduceSum'"))  # fmt: skip
+            raise UnknownNameError(
+                f"no operator is called {name!r}; "
+                + (f"did you mean {near[0]!r}?" if near else "take the name from the compiled graph, as in 'ReduceSum'")
+            )
         found += [Flag(_KEYS[key], (name,), (origin,)) for key in ([kind] if kind else ["cluster", "expand"])]
     return tuple(found)
 
@@ -342,8 +354,10 @@ def _noticing(original: Callable[..., Any]) -> Callable[..., Any]:
             warnings.warn(
                 f"a graph of {getattr(what, '__qualname__', what)} was compiled before this guard, which does not act on "
                 f"it ({', '.join(sorted({name for _, name in missing}))} may be fused); enter the guard before the first "
-                "call", LateGuardWarning, stacklevel=2,
-            )  # fmt: skip
+                "call",
+                LateGuardWarning,
+                stacklevel=2,
+            )
         return result
 
     return compile_noticed

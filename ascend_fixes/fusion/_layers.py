@@ -15,7 +15,7 @@ gradient, never NaN.
 from __future__ import annotations
 
 import math
-from typing import Any, Optional, Union
+from typing import Any
 
 import mindspore
 from mindspore import Tensor, nn, ops
@@ -79,7 +79,7 @@ class Softmax(nn.Cell):
         super().__init__()
         self.normalised = _Normalised(_axis(axis))
 
-    def construct(self, input: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+    def construct(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
         """A tensor of any shape, and a boolean mask that broadcasts to it."""
         x = input.astype(mindspore.float32)
         return self.normalised(x, _masked(mask, x.shape)).astype(input.dtype)
@@ -100,7 +100,7 @@ class LogSumExp(nn.Cell):
         self.axis, self.keep_dims = _axis(axis), keep_dims
         self.summed = _LogSum(self.axis)
 
-    def construct(self, x: Tensor, mask: Optional[Tensor] = None) -> Tensor:
+    def construct(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """A tensor of any shape, and a boolean mask that broadcasts to it."""
         full = x.astype(mindspore.float32)
         result = self.summed(full, _masked(mask, full.shape))
@@ -307,7 +307,7 @@ def _filled(x: Tensor, where: Tensor, value: float) -> Tensor:
     return ops.masked_fill(x, where, Tensor(value, mindspore.float32))
 
 
-def _masked(mask: Optional[Tensor], shape: tuple[int, ...]) -> Tensor:
+def _masked(mask: Tensor | None, shape: tuple[int, ...]) -> Tensor:
     """What does not count, in that shape; compared before it is spread, where it is smaller."""
     if mask is None:
         return ops.full(shape, False, dtype=mindspore.bool_)
@@ -320,7 +320,7 @@ def _alike(mask: Tensor, x: Tensor, axis: int) -> Tensor:
     return mask.reshape(mask.shape + (1,) * missing) if missing else mask
 
 
-def _axis(axis: Union[int, object]) -> int:
+def _axis(axis: int | object) -> int:
     if isinstance(axis, bool) or not isinstance(axis, int):
         raise LayerError(f"axis must be one integer, not {axis!r}")
     return axis

@@ -13,7 +13,7 @@ taken.
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 import mindspore
 import numpy as np
@@ -77,9 +77,15 @@ class _Recurrence(nn.Cell):
         self.steps, self.product = _Steps(hidden_size), ops.MatMul(False, True)
 
     def construct(
-        self, x: Tensor, h_0: Tensor, seq_length: Optional[Tensor], w_ih: Tensor, w_hh: Tensor,
-        b_ih: Optional[Tensor], b_hh: Optional[Tensor],
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        self,
+        x: Tensor,
+        h_0: Tensor,
+        seq_length: Tensor | None,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None,
+        b_hh: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         """``x`` (length, batch, input), ``h_0`` (batch, hidden): every output and the last state."""
         length, batch, width = x.shape
         gates = 3 * self.hidden_size
@@ -141,9 +147,13 @@ class _Steps(nn.Cell):
             block, end = Tensor(0, mindspore.int32), Tensor(blocks, mindspore.int32)
             while block < end:
                 states, h = self._ahead(
-                    h, self.take(block_gates, block, 0), self.take(block_candidates, block, 0),
-                    self.take(block_going, block, 0), weights, bias,
-                )  # fmt: skip
+                    h,
+                    self.take(block_gates, block, 0),
+                    self.take(block_candidates, block, 0),
+                    self.take(block_going, block, 0),
+                    weights,
+                    bias,
+                )
                 buffer = self.put(buffer, block.reshape(1, 1), states.expand_dims(0))
                 block = block + 1
             parts.append(buffer.reshape(inside, batch, size))
@@ -193,9 +203,12 @@ class _Steps(nn.Cell):
             block, end = Tensor(blocks - 1, mindspore.int32), Tensor(-1, mindspore.int32)
             while block > end:
                 totals, dh = self._back(
-                    dh, self.take(block_dout, block, 0), self.take(block_kept, block, 0),
-                    self.take(block_to_gh, block, 0), w_hh,
-                )  # fmt: skip
+                    dh,
+                    self.take(block_dout, block, 0),
+                    self.take(block_kept, block, 0),
+                    self.take(block_to_gh, block, 0),
+                    w_hh,
+                )
                 buffer = self.put(buffer, block.reshape(1, 1), totals.expand_dims(0))
                 block = block - 1
             parts.append(buffer.reshape(inside, batch, size))
@@ -239,7 +252,7 @@ class GRU(nn.GRU):
         self.read_first = ParameterTuple(list(self.get_parameters()))
         safe(safe(self), keep_out=_CASTS)
 
-    def construct(self, x: Tensor, hx: Optional[Tensor] = None, seq_length: Optional[Tensor] = None) -> Any:
+    def construct(self, x: Tensor, hx: Tensor | None = None, seq_length: Tensor | None = None) -> Any:
         """``x`` as `mindspore.nn.GRU` takes it; every output and the last states."""
         # A graph that first reads a Parameter behind a loop keeps the value that it had when the graph was compiled (A9).
         return super().construct(ops.depend(x, self.read_first), hx, seq_length)

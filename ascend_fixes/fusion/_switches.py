@@ -14,7 +14,6 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Union
 
 from ascend_fixes.errors import AscendFixesError
 
@@ -26,9 +25,9 @@ class SwitchNameError(AscendFixesError, ValueError):
 
 
 def write_switch_file(
-    path: Union[str, os.PathLike],
-    graph: Union[Iterable[str], Mapping[str, bool]] = (),
-    ub: Union[Iterable[str], Mapping[str, bool]] = (),
+    path: str | os.PathLike,
+    graph: Iterable[str] | Mapping[str, bool] = (),
+    ub: Iterable[str] | Mapping[str, bool] = (),
 ) -> dict[str, dict[str, str]]:
     """Write a CANN ``fusion_switch_file``; unverified on a device.
 
@@ -56,7 +55,7 @@ def write_switch_file(
     return {"global": {"ge.fusionSwitchFile": str(Path(path).resolve())}}
 
 
-def _states(names: Union[Iterable[str], Mapping[str, bool]], argument: str) -> dict[str, str]:
+def _states(names: Iterable[str] | Mapping[str, bool], argument: str) -> dict[str, str]:
     if isinstance(names, str):
         raise SwitchNameError(f"{argument}={names!r} must be a sequence of names, not a string; write [{names!r}]")
     wanted = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, False)

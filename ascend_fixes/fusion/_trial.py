@@ -53,9 +53,15 @@ class Trial:
 
 
 def run(
-    cell: nn.Cell, inputs: Sequence[Any], *, grad: bool, fused: bool, keep_out: Sequence[str] = (),
-    nearby: bool = False, limit: float = 120.0,
-) -> Trial:  # fmt: skip
+    cell: nn.Cell,
+    inputs: Sequence[Any],
+    *,
+    grad: bool,
+    fused: bool,
+    keep_out: Sequence[str] = (),
+    nearby: bool = False,
+    limit: float = 120.0,
+) -> Trial:
     """Run the cell in a fork of this process.
 
     Args:

@@ -240,9 +240,7 @@ class _Search:
         lengths = np.where(np.isfinite(scores), length, 0).astype(np.int32)
         self._ended = np.take_along_axis(both, best, 1)
         self._ended_lengths = np.take_along_axis(np.concatenate([self._ended_lengths, lengths], 1), best, 1)
-        self._ended_tokens = np.take_along_axis(
-            np.concatenate([self._ended_tokens, tokens], 1), best[:, :, None], 1
-        )  # fmt: skip
+        self._ended_tokens = np.take_along_axis(np.concatenate([self._ended_tokens, tokens], 1), best[:, :, None], 1)
 
     def _norm(self, length: int) -> float:
         return ((5 + length) / 6) ** self._penalty

@@ -24,7 +24,7 @@ ranks, so every rank applies the same update and the ranks stay equal, bit for b
 from __future__ import annotations
 
 from dataclasses import asdict, fields
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable
 
 import mindspore
 import numpy as np
@@ -34,9 +34,9 @@ from mindspore.train import Callback as TrainCallback
 
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.host._files import PathLike, read_arrays, write_arrays
+from ascend_fixes.host._host_function import host_operator
 from ascend_fixes.host._optimizers import OPTIMIZERS, Optimizer
 from ascend_fixes.host._rows import Folder, Memory
-from ascend_fixes.host._host_function import host_operator
 
 __all__ = ["Embedding", "EmbeddingError"]
 
@@ -75,11 +75,11 @@ class Embedding(nn.Cell):
         self,
         num_embeddings: int,
         dim: int,
-        path: Optional[PathLike] = None,
+        path: PathLike | None = None,
         optimizer: str = "adam",
-        init: Union[float, np.ndarray, Tensor, None] = None,
+        init: float | np.ndarray | Tensor | None = None,
         seed: int = 0,
-        distinct: Optional[int] = None,
+        distinct: int | None = None,
         **options: float,
     ) -> None:
         super().__init__()
@@ -144,7 +144,7 @@ class Embedding(nn.Cell):
 
     # --- training ------------------------------------------------------------------------------------
 
-    def update(self, scale: float = 1.0, learning_rate: Optional[float] = None) -> bool:
+    def update(self, scale: float = 1.0, learning_rate: float | None = None) -> bool:
         """Apply the gradients since the last update to their rows; call it after every step that was taken.
 
         A row whose gradient is zero in every element, as that of an id which only pads, is not touched.
@@ -339,7 +339,7 @@ def _optimizer(name: str, options: dict[str, float]) -> Optimizer:
     return OPTIMIZERS[name](**options)
 
 
-def _first(init: Any, seed: int, shape: tuple[int, int]) -> Union[np.random.Generator, np.ndarray, float]:
+def _first(init: Any, seed: int, shape: tuple[int, int]) -> np.random.Generator | np.ndarray | float:
     """What the first rows are made from."""
     if init is None:
         return np.random.default_rng(seed)

@@ -22,7 +22,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor
@@ -186,7 +186,7 @@ class _Pipeline:
     def __init__(self, dataset: Any, output_numpy: bool) -> None:
         self._dataset, self._numpy = dataset, output_numpy
         self._number = 0
-        self._waiting: Optional[tuple[float, float]] = None  # since when, and until when
+        self._waiting: tuple[float, float] | None = None  # since when, and until when
         self._late = self._interrupted = False
         self._closed = threading.Event()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Sequence
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import mindspore
 import numpy as np
@@ -29,7 +29,7 @@ class CallbackError(AscendFixesError, ValueError):
     """A host function that returned something else than announced, or that cannot be an operator."""
 
 
-def callback(function: Callable[..., Any], shape: Any, dtype: Any, gradient: Optional[Callable] = None) -> Callback:
+def callback(function: Callable[..., Any], shape: Any, dtype: Any, gradient: Callable | None = None) -> Callback:
     """Make ``function`` an operator: ``net.lookup = callback(f, (8,), mindspore.int32)``, then ``net.lookup(x)``.
 
     Args:
@@ -75,7 +75,7 @@ def _dtype(dtype: Any) -> Any:
 class Callback(nn.Cell):
     """What `callback` returns."""
 
-    def __init__(self, function: Callable, shape: Any, dtype: Any, gradient: Optional[Callable] = None) -> None:
+    def __init__(self, function: Callable, shape: Any, dtype: Any, gradient: Callable | None = None) -> None:
         super().__init__()
         several = isinstance(dtype, list) or isinstance(shape, list)
         if several and (not isinstance(dtype, list) or not isinstance(shape, list) or len(dtype) != len(shape)):
@@ -145,7 +145,7 @@ def _fixed(shape: Any) -> Any:
 
 
 def host_operator(
-    function: Callable, shape: Any, dtype: Any, backward: Any = None, count: Optional[int] = None
+    function: Callable, shape: Any, dtype: Any, backward: Any = None, count: int | None = None
 ) -> ops.Custom:
     """The bare primitive behind a `Callback`, of ``count`` inputs or as many as the function names.
 

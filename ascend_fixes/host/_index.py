@@ -10,7 +10,7 @@ batch of a thousand keys a round costs as much for one key as for all.
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Callable
 
 import numpy as np
 
@@ -90,7 +90,7 @@ class HashIndex:
             hashes, positions = hashes[rest], positions[rest]
             slots = (slots[rest] + 1) & (len(self._slots) - 1)
 
-    def find(self, hashes: np.ndarray, same: Optional[Same] = None) -> np.ndarray:
+    def find(self, hashes: np.ndarray, same: Same | None = None) -> np.ndarray:
         """The position of each key, or `ABSENT`.
 
         Args:
@@ -102,7 +102,7 @@ class HashIndex:
             self._find(hashes[start : start + _BLOCK], found[start : start + _BLOCK], start, same)
         return found
 
-    def _find(self, hashes: np.ndarray, found: np.ndarray, start: int, same: Optional[Same]) -> None:
+    def _find(self, hashes: np.ndarray, found: np.ndarray, start: int, same: Same | None) -> None:
         # A slot is read as one 16-byte item: twice as fast as a row of two.
         table = self._slots.view(np.complex128).reshape(-1)
         slots, wanted, rows = self._first_slots(hashes), hashes.view(np.int64), np.arange(len(hashes))

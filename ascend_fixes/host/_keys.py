@@ -8,7 +8,7 @@ other methods take.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class IntegerKeys:
     def __init__(self) -> None:
         self._keys = np.empty(0, np.int64)
         self._count = 0
-        self._index: Union[DirectIndex, HashIndex] = DirectIndex(0, 0)
+        self._index: DirectIndex | HashIndex = DirectIndex(0, 0)
 
     def __len__(self) -> int:
         return self._count

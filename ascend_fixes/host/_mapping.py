@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import numbers
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import mindspore
 import numpy as np
@@ -18,8 +18,8 @@ from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from ascend_fixes import _mindspore
-from ascend_fixes.host._keys import KeysError
 from ascend_fixes.host._host_function import host_operator, numpy_dtype
+from ascend_fixes.host._keys import KeysError
 from ascend_fixes.host._table import Table
 from ascend_fixes.patching import Replacement
 
@@ -41,12 +41,12 @@ class HostMap(nn.Cell):
         key_dtype: Any = None,
         value_dtype: Any = None,
         value_shape: Any = None,
-        key_tensor: Optional[Tensor] = None,
-        value_tensor: Optional[Tensor] = None,
+        key_tensor: Tensor | None = None,
+        value_tensor: Tensor | None = None,
         default_value: Any = "normal",
         permit_filter_value: int = 1,
-        evict_filter_value: Optional[int] = None,
-        name: Optional[str] = None,
+        evict_filter_value: int | None = None,
+        name: str | None = None,
         requires_grad: bool = True,
     ) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ import difflib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from mindspore import nn, ops
 
@@ -26,9 +26,20 @@ from ascend_fixes.errors import UnknownNameError
 __all__ = ["Placement", "place"]
 
 _DATA_DEPENDENT = (
-    "Unique", "UniqueConsecutive", "UniqueDim", "UniqueWithPad", "NonZero", "MaskedSelect", "Where",
-    "NonMaxSuppressionV3", "NonMaxSuppressionWithOverlaps", "SparseGatherV2", "CTCGreedyDecoder", "ListDiff", "Coalesce",
-)  # fmt: skip
+    "Unique",
+    "UniqueConsecutive",
+    "UniqueDim",
+    "UniqueWithPad",
+    "NonZero",
+    "MaskedSelect",
+    "Where",
+    "NonMaxSuppressionV3",
+    "NonMaxSuppressionWithOverlaps",
+    "SparseGatherV2",
+    "CTCGreedyDecoder",
+    "ListDiff",
+    "Coalesce",
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,7 @@ class Placement:
         return "\n".join(lines)
 
 
-def place(cell: nn.Cell, operators: Optional[Sequence[str]] = None) -> Placement:
+def place(cell: nn.Cell, operators: Sequence[str] | None = None) -> Placement:
     """Tag operators of a cell and its sub-cells to run on the host; graphs compiled from now on obey.
 
     Functions of `mindspore.ops` are tagged in the graphs of ``cell`` itself: place the cell that is called, a

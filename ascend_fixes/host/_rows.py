@@ -25,7 +25,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, Optional
+from typing import IO, Any
 
 import numpy as np
 
@@ -139,7 +139,7 @@ class Folder:
             for old in self._path.glob(pattern):
                 old.unlink()
         self._changed = np.zeros(self._shape[0], bool)
-        self._journal: Optional[IO[bytes]] = open(self._journal_path(), "wb", buffering=0)  # noqa: SIM115
+        self._journal: IO[bytes] | None = open(self._journal_path(), "wb", buffering=0)  # noqa: SIM115
 
     def before_change(self, ids: np.ndarray) -> None:
         """Remember records that are changed for the first time since the last flush.

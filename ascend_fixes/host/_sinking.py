@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class SinkingWarning(UserWarning):
     """A pipeline that was to be sunk is fed from the host."""
 
 
-def unsinkable(dataset: Any) -> Optional[str]:
+def unsinkable(dataset: Any) -> str | None:
     """Why a `mindspore.dataset` pipeline cannot sink, naming the column; None where every batch has one shape and is numeric."""
     names = dataset.get_col_names()
     for name, dtype in zip(names, dataset.output_types()):

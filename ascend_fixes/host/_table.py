@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Table:
         self,
         keys: Any,
         values: Any = None,
-        default: Union[int, str, None] = None,
+        default: int | str | None = None,
         num_oov_buckets: int = 0,
         frozen: bool = False,
         dtype: Any = np.int32,
@@ -77,7 +77,7 @@ class Table:
             keys, values = list(keys), list(keys.values())
         vector = _vector(keys)
         self._store: Any = IntegerKeys() if vector.dtype.kind in "iu" else StringKeys()
-        self._ids: Optional[IntegerKeys] = None if values is None else IntegerKeys()
+        self._ids: IntegerKeys | None = None if values is None else IntegerKeys()
         self._buckets = int(num_oov_buckets)
         self._next = 0
         self.frozen = False
@@ -114,7 +114,7 @@ class Table:
     def from_counts(
         cls,
         counts: Mapping[Any, int],
-        size: Optional[int] = None,
+        size: int | None = None,
         minimum: int = 1,
         special: Iterable[Any] = (),
         **options: Any,
@@ -258,7 +258,7 @@ class Table:
                 self._ids.append(np.arange(self._next, self._next + len(new)))
             self._next += len(new)
 
-    def _extend(self, vector: np.ndarray, values: Optional[np.ndarray]) -> None:
+    def _extend(self, vector: np.ndarray, values: np.ndarray | None) -> None:
         """Fill a new table."""
         if values is not None:
             self._number(vector, values)
@@ -296,7 +296,7 @@ class Table:
         assert self._ids is not None
         self._ids.append(ids)
 
-    def _default_id(self, default: Union[int, str, None]) -> Optional[int]:
+    def _default_id(self, default: int | str | None) -> int | None:
         if default is None:
             return None
         if isinstance(default, str):
@@ -319,9 +319,12 @@ class Table:
             FileError: the folder is missing, read-only or full; the old file is unchanged.
         """
         settings = {
-            "keys": self._store.kind, "default": self._default, "num_oov_buckets": self._buckets,
-            "frozen": self.frozen, "dtype": self._dtype.name,
-        }  # fmt: skip
+            "keys": self._store.kind,
+            "default": self._default,
+            "num_oov_buckets": self._buckets,
+            "frozen": self.frozen,
+            "dtype": self._dtype.name,
+        }
         arrays = {"settings": np.array(json.dumps(settings)), **self._store.pack()}
         if self._ids is not None:
             arrays["values"] = self._ids.pack()["keys"]

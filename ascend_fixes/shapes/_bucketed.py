@@ -16,14 +16,13 @@ import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes import _mindspore
 from ascend_fixes.shapes import _padding as padding
-from ascend_fixes.shapes._turns import executor_lock
 from ascend_fixes.shapes._buckets import LengthError
 from ascend_fixes.shapes._graphs import (
     BUCKETING,
@@ -37,6 +36,7 @@ from ascend_fixes.shapes._graphs import (
 )
 from ascend_fixes.shapes._plan import CellTypeError, Plan, PlanError, RaggedArgument
 from ascend_fixes.shapes._tiers import Tiers
+from ascend_fixes.shapes._turns import executor_lock
 
 __all__ = ["BucketedCell", "PaddingCounts", "bucketed", "padding_counts"]
 
@@ -70,12 +70,12 @@ class PaddingCounts:
 
 def bucketed(
     cell_or_class: Any = None,
-    axes: Optional[Mapping] = None,
+    axes: Mapping | None = None,
     buckets: Any = None,
     pad: Any = 0,
     outputs: Any = None,
-    max_graphs: Optional[int] = None,
-    masks: Optional[Mapping[str, str]] = None,
+    max_graphs: int | None = None,
+    masks: Mapping[str, str] | None = None,
     overflow: str = "error",
     tier: str = "static",
 ) -> Any:
@@ -155,7 +155,7 @@ class BucketedCell(nn.Cell):
     checkpoints are those of ``cell``; so are public attributes that the wrapper does not have.
     """
 
-    def __init__(self, cell: nn.Cell, plan: Plan, max_graphs: Optional[int] = None, tier: str = "static"):
+    def __init__(self, cell: nn.Cell, plan: Plan, max_graphs: int | None = None, tier: str = "static"):
         super().__init__(auto_prefix=False)
         cell.check_names_and_refresh_name()
         self.cell = cell
@@ -210,7 +210,7 @@ class BucketedCell(nn.Cell):
 setattr(BucketedCell, COMPILES, property(lambda self: compiling_cell(self.cell)))
 
 
-def _bound(cell: nn.Cell, max_graphs: Optional[int], plan: Plan) -> None:
+def _bound(cell: nn.Cell, max_graphs: int | None, plan: Plan) -> None:
     """Record what the cell compiles, and bound it where asked; a bound that it has already stays."""
     if max_graphs is None:
         watch(cell)
@@ -218,7 +218,7 @@ def _bound(cell: nn.Cell, max_graphs: Optional[int], plan: Plan) -> None:
         limit_graphs(cell, max_graphs, plan.advice)
 
 
-def _decorate(cls: Any, options: dict, max_graphs: Optional[int], tier: str) -> type:
+def _decorate(cls: Any, options: dict, max_graphs: int | None, tier: str) -> type:
     """Pad in ``cls.__call__``. The class stays the same object: ``super(Net, self)`` in its body must find it."""
     plan = Plan.make(_class_argument_names(cls), **options)
     original = cls.__call__

@@ -21,7 +21,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Union
 
 import numpy as np
 
@@ -96,10 +96,10 @@ class Buckets:
         cls,
         lengths: Iterable[int],
         step_cost: Callable[[int], float],
-        compile_cost: Union[float, Callable[[int], float]],
+        compile_cost: float | Callable[[int], float],
         epochs: float = 1,
         multiple_of: int = 1,
-        max_sizes: Optional[int] = None,
+        max_sizes: int | None = None,
     ) -> Buckets:
         """The sizes, as many as pay for themselves, with the least time for a whole run; exact.
 
@@ -245,7 +245,7 @@ def _cheapest_from_here(costs: list[Any]) -> list[int]:
     return cheapest
 
 
-def _cheapest_run(steps: np.ndarray, compiles: np.ndarray, total: np.ndarray, limit: Optional[int]) -> list[int]:
+def _cheapest_run(steps: np.ndarray, compiles: np.ndarray, total: np.ndarray, limit: int | None) -> list[int]:
     """The ends of the groups, 1 .. n, whose steps and compilations cost least; at most ``limit`` groups.
 
     best[j] is the least cost of the first j candidates with candidate j as their largest size. Without a limit one

@@ -12,7 +12,7 @@ import contextlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -20,10 +20,10 @@ from mindspore import Tensor, nn
 
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.shapes._valid import Lengths, difference, leaves, valid, valid_tensor
 from ascend_fixes.shapes._buckets import Buckets
 from ascend_fixes.shapes._graphs import argument_names
 from ascend_fixes.shapes._plan import Plan
+from ascend_fixes.shapes._valid import Lengths, difference, leaves, valid, valid_tensor
 
 __all__ = ["Leak", "PaddingCheckError", "PaddingReport", "check_padding"]
 
@@ -89,12 +89,12 @@ class PaddingReport:
 
 def check_padding(
     cell: nn.Cell,
-    inputs: Union[Mapping[str, Any], Sequence[Any]],
+    inputs: Mapping[str, Any] | Sequence[Any],
     axes: Mapping[str, Any],
-    widths: Sequence[Union[int, Mapping[str, int]]],
-    pad: Optional[Mapping[str, Any]] = None,
+    widths: Sequence[int | Mapping[str, int]],
+    pad: Mapping[str, Any] | None = None,
     gradients: bool = True,
-    tolerance: Optional[float] = None,
+    tolerance: float | None = None,
     seed: int = 0,
 ) -> PaddingReport:
     """Pad a batch with garbage and see what of the batch's own results changes.
@@ -154,7 +154,7 @@ class _Run:
 
     @classmethod
     def of(
-        cls, cell: nn.Cell, args: list[Any], own: Lengths, sizes: Lengths, gradients: bool, base: Optional[_Run] = None
+        cls, cell: nn.Cell, args: list[Any], own: Lengths, sizes: Lengths, gradients: bool, base: _Run | None = None
     ) -> _Run:
         steps: list[tuple[str, nn.Cell, dict[str, np.ndarray]]] = []
         with _watched(cell, steps):
@@ -188,7 +188,7 @@ class _Run:
         lengths = set(self.own.values())
         return not any(lengths & set(value.shape[1:]) for value in self.outputs.values())
 
-    def first_change(self, other: _Run, tolerance: float) -> Optional[tuple[str, nn.Cell, bool]]:
+    def first_change(self, other: _Run, tolerance: float) -> tuple[str, nn.Cell, bool] | None:
         """The first sub-cell whose own part differs, and whether that part has lost the ragged axis."""
         waiting: dict[str, list[dict[str, np.ndarray]]] = {}
         for name, _, values in other.steps:
@@ -306,7 +306,7 @@ def _tensors(args: Sequence[Any]) -> list[Any]:
     return [Tensor(value) if isinstance(value, np.ndarray) else value for value in args]
 
 
-def _sizes(width: Union[int, Mapping[str, int]], own: Lengths) -> dict[str, int]:
+def _sizes(width: int | Mapping[str, int], own: Lengths) -> dict[str, int]:
     sizes = dict(width) if isinstance(width, Mapping) else dict.fromkeys(own, width)
     for name, length in own.items():
         if sizes.get(name, length) < length:

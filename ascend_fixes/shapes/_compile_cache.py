@@ -26,7 +26,7 @@ import time
 import uuid
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
@@ -67,7 +67,7 @@ class Store:
     def __init__(self, path: str):
         self.path = path
 
-    def read(self, key: str) -> Optional[bytes]:
+    def read(self, key: str) -> bytes | None:
         """The graph, or None. Raises ValueError for a damaged entry."""
         try:
             with open(self._file(key), "rb") as file:
@@ -116,7 +116,7 @@ class _Directory:
         self.numbers = {0}  # the next number; several where a compilation failed before or after it was counted
         self.laid: dict[str, tuple[int, int]] = {}
 
-    def lay(self, graph: Optional[bytes]) -> None:
+    def lay(self, graph: bytes | None) -> None:
         """Have MindSpore find ``graph``, or nothing at all, at its next compilation."""
         for name in self._files():
             os.unlink(name)
@@ -128,7 +128,7 @@ class _Directory:
                 file.write(graph or b"")
             self.laid[name] = self._stamp(name)
 
-    def collect(self, succeeded: bool) -> Optional[bytes]:
+    def collect(self, succeeded: bool) -> bytes | None:
         """The graph that MindSpore wrote since, or None where it used what was laid."""
         written = [name for name in self._files() if self.laid.get(name) != self._stamp(name)]
         if not written:
@@ -167,13 +167,13 @@ class _Compilations:
     ``open_store`` gives the store for the next compilation, or None for leaving it alone.
     """
 
-    def __init__(self, open_store: Callable[[], Optional[Store]]):
+    def __init__(self, open_store: Callable[[], Store | None]):
         self.open_store = open_store
         self.lock = threading.RLock()
         self.counts = CacheCounts()
         self.reasons: list[str] = []
-        self.described: list[Optional[Callable[[], str]]] = []  # None: not to be served
-        self.serving: Optional[tuple[Store, str, bool]] = None
+        self.described: list[Callable[[], str] | None] = []  # None: not to be served
+        self.serving: tuple[Store, str, bool] | None = None
 
     def replacements(self) -> tuple[Replacement, ...]:
         """What has to be put in place of MindSpore's own functions."""
@@ -399,10 +399,10 @@ class _NativeSwitch:
     """Follows MindSpore's own switch: the store lies in the user's folder, in a sub-folder of its own."""
 
     def __init__(self) -> None:
-        self.store: Optional[Store] = None
+        self.store: Store | None = None
         self.refused = False
 
-    def __call__(self) -> Optional[Store]:
+    def __call__(self) -> Store | None:
         if _in_use():
             return None  # a CompileCache serves this compilation
         if self.store is None and not self.refused:

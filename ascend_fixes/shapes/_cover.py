@@ -13,7 +13,7 @@ time on the full table.
 from __future__ import annotations
 
 import itertools
-from typing import Callable, Optional
+from typing import Callable
 
 import numpy as np
 
@@ -164,7 +164,7 @@ def _nudge(table: _Table, corners: list) -> list:
 def _product(table: _Table, rows: int, columns: int) -> list:
     """A good product of ``rows`` x ``columns`` sizes: exact fits of one axis under the other, alternating."""
     chosen = _axis_fit(table.counts, table.firsts, table.seconds, [len(table.seconds) - 1], rows)
-    best: Optional[list] = None
+    best: list | None = None
     while True:
         others = _axis_fit(table.counts.T, table.seconds, table.firsts, chosen, columns)
         chosen = _axis_fit(table.counts, table.firsts, table.seconds, others, rows)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any
 
 import mindspore.dataset as ds
 import numpy as np
@@ -49,15 +49,15 @@ class _Batch:
 def bucket_dataset(
     dataset: Any,
     lengths: Any,
-    buckets: Union[Buckets, Grid],
-    batch_size: Optional[int] = None,
-    tokens_per_batch: Optional[int] = None,
-    shuffle_seed: Optional[int] = None,
+    buckets: Buckets | Grid,
+    batch_size: int | None = None,
+    tokens_per_batch: int | None = None,
+    shuffle_seed: int | None = None,
     num_shards: int = 1,
     shard_id: int = 0,
     *,
-    axes: Optional[Mapping[str, Any]] = None,
-    columns: Optional[Sequence[str]] = None,
+    axes: Mapping[str, Any] | None = None,
+    columns: Sequence[str] | None = None,
     pad: Any = 0,
     weight: str = "weight",
     overflow: str = "error",
@@ -91,10 +91,21 @@ def bucket_dataset(
     """
     return BucketDataset(
         _Source(
-            *_samples(dataset, columns), lengths, buckets, batch_size, tokens_per_batch, shuffle_seed,
-            num_shards, shard_id, axes, pad, weight, overflow, carry,
+            *_samples(dataset, columns),
+            lengths,
+            buckets,
+            batch_size,
+            tokens_per_batch,
+            shuffle_seed,
+            num_shards,
+            shard_id,
+            axes,
+            pad,
+            weight,
+            overflow,
+            carry,
         )
-    )  # fmt: skip
+    )
 
 
 class BucketDataset(ds.GeneratorDataset):
@@ -170,10 +181,22 @@ class _Source:
     """Makes the batches of one rank, epoch after epoch; keeps the consumer's position."""
 
     def __init__(
-        self, samples: Any, names: list[str], lengths: Any, buckets: Any, batch_size: Any, tokens_per_batch: Any,
-        shuffle_seed: Any, num_shards: int, shard_id: int, axes: Optional[Mapping], pad: Any, weight: str, overflow: str,
+        self,
+        samples: Any,
+        names: list[str],
+        lengths: Any,
+        buckets: Any,
+        batch_size: Any,
+        tokens_per_batch: Any,
+        shuffle_seed: Any,
+        num_shards: int,
+        shard_id: int,
+        axes: Mapping | None,
+        pad: Any,
+        weight: str,
+        overflow: str,
         carry: bool,
-    ):  # fmt: skip
+    ):
         if (batch_size is None) == (tokens_per_batch is None):
             raise DatasetError(
                 f"batch_size={batch_size} and tokens_per_batch={tokens_per_batch}: pass exactly one of them"
@@ -247,7 +270,7 @@ class _Source:
             return sorted(batches, key=lambda batch: int(batch.places[0]))
         return [batches[i] for i in random.permutation(len(batches))]
 
-    def _worth_carrying(self, size: tuple[int, ...], left: int) -> Optional[tuple[int, ...]]:
+    def _worth_carrying(self, size: tuple[int, ...], left: int) -> tuple[int, ...] | None:
         """The next size that holds ``size``, if ``left`` rows there are fewer padded positions than a batch here."""
         area = int(np.prod(size))
         larger = [other for other in self.members if other != size and all(a >= b for a, b in zip(other, size))]
@@ -374,7 +397,7 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _samples(dataset: Any, columns: Optional[Sequence[str]]) -> tuple[Any, list[str]]:
+def _samples(dataset: Any, columns: Sequence[str] | None) -> tuple[Any, list[str]]:
     """Samples by place, and the names of their columns."""
     if isinstance(dataset, ds.Dataset):
         names = dataset.get_col_names()

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from mindspore import Tensor, nn
 
@@ -63,7 +63,7 @@ class Graph:
 
     phase: str
     arguments: dict[str, str]
-    seconds: Optional[float]
+    seconds: float | None
     reason: str
 
 
@@ -73,7 +73,7 @@ class _Log:
 
     entries: dict[str, Graph] = field(default_factory=dict)
     shapes: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
-    limit: Optional[int] = None
+    limit: int | None = None
     advice: str = ""
     warned: bool = False
     recording: bool = False
@@ -99,7 +99,7 @@ def graphs(cell: nn.Cell) -> list[Graph]:
     return [_unwatched(cell, phase) for phase in phases if phase not in log.entries] + watched
 
 
-def limit_graphs(cell: nn.Cell, n: Optional[int], advice: str = "") -> nn.Cell:
+def limit_graphs(cell: nn.Cell, n: int | None, advice: str = "") -> nn.Cell:
     """Make ``cell`` raise `GraphLimitError` before it compiles graph ``n + 1``. Returns ``cell``.
 
     Graphs that it holds already count; of a bucketed cell those that were run through it, not through the cell inside.
@@ -118,7 +118,7 @@ def limit_graphs(cell: nn.Cell, n: Optional[int], advice: str = "") -> nn.Cell:
     return cell
 
 
-def bound_of(cell: nn.Cell) -> Optional[int]:
+def bound_of(cell: nn.Cell) -> int | None:
     """How many graphs `limit_graphs` lets a cell compile; None for any number."""
     return _log_of(cell).limit
 
@@ -246,7 +246,7 @@ def _hold(cell: nn.Cell, log: _Log, args: tuple, kwargs: dict) -> None:
         )
 
 
-def _enter(cell: nn.Cell, log: _Log, args: tuple, kwargs: dict, seconds: Optional[float]) -> None:
+def _enter(cell: nn.Cell, log: _Log, args: tuple, kwargs: dict, seconds: float | None) -> None:
     """Note the graph for these arguments; ``seconds`` None where the cell had it before."""
     arguments, shapes = _describe(cell, args, kwargs)
     reason = _difference(log, arguments) or "first graph"
@@ -308,7 +308,7 @@ def _text(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _nearest(log: _Log, arguments: dict[str, str]) -> Optional[Graph]:
+def _nearest(log: _Log, arguments: dict[str, str]) -> Graph | None:
     """The latest of the graphs that share most arguments with these."""
     shared = [
         (sum(graph.arguments.get(n) == t for n, t in arguments.items()), i, graph)
@@ -363,7 +363,7 @@ def _remedy(cell: nn.Cell, log: _Log, args: tuple, kwargs: dict) -> str:
     return log.advice or "Pad the inputs to few sizes with shapes.bucketed"
 
 
-def _holding(name: str, shape: tuple[int, ...], past: list) -> Optional[tuple[int, ...]]:
+def _holding(name: str, shape: tuple[int, ...], past: list) -> tuple[int, ...] | None:
     """The smallest shape compiled for this argument into which ``shape`` fits."""
     fits = [
         shapes[name]

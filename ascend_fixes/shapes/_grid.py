@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Callable, Optional, Union
+from typing import Callable
 
 import numpy as np
 
-from ascend_fixes.shapes._cover import best_cover
 from ascend_fixes.shapes._buckets import LengthError, SizesError
+from ascend_fixes.shapes._cover import best_cover
 
 __all__ = ["Grid"]
 
@@ -41,7 +41,7 @@ class Grid:
 
     @classmethod
     def fit(
-        cls, pairs: Iterable[Pair], k: int, cost: Optional[PairCost] = None, multiple_of: tuple[int, int] = (1, 1)
+        cls, pairs: Iterable[Pair], k: int, cost: PairCost | None = None, multiple_of: tuple[int, int] = (1, 1)
     ) -> Grid:
         """At most ``k`` rectangles that hold all ``pairs`` at a low total cost.
 
@@ -69,7 +69,7 @@ class Grid:
         cls,
         pairs: Iterable[Pair],
         step_cost: PairCost,
-        compile_cost: Union[float, PairCost],
+        compile_cost: float | PairCost,
         epochs: float = 1,
         max_sizes: int = 8,
         multiple_of: tuple[int, int] = (1, 1),
@@ -164,7 +164,7 @@ def _checked_pairs(pairs: Iterable[Pair]) -> np.ndarray:
     return array.astype(np.int64, copy=False)
 
 
-def _cost_table(cost: Optional[PairCost]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _cost_table(cost: PairCost | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """Costs of all combinations: (firsts [p], seconds [q]) -> float64 [p, q]."""
 
     def table(firsts: np.ndarray, seconds: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Optional, Union
+from typing import Any
 
 from mindspore import Tensor
 
@@ -66,8 +66,8 @@ class Plan:
     """
 
     arguments: tuple[RaggedArgument, ...]
-    sizers: tuple[tuple[tuple[str, ...], Union[Buckets, Grid]], ...]
-    outputs: Optional[Outputs]
+    sizers: tuple[tuple[tuple[str, ...], Buckets | Grid], ...]
+    outputs: Outputs | None
     masks: tuple[tuple[str, int, RaggedArgument], ...]
     overflow: str
 
@@ -75,11 +75,11 @@ class Plan:
     def make(
         cls,
         names: tuple[list[str], bool],
-        axes: Optional[Mapping],
+        axes: Mapping | None,
         buckets: Any,
         pad: Any = 0,
         outputs: Any = None,
-        masks: Optional[Mapping[str, str]] = None,
+        masks: Mapping[str, str] | None = None,
         overflow: str = "error",
     ) -> Plan:
         """Check and normalise what `bucketed` was given; ``names`` are construct's, and whether it takes more."""
@@ -139,7 +139,7 @@ class Plan:
             sizes.update(zip(names, found if isinstance(found, tuple) else (found,)))
         return {name: sizes[name] for name in lengths}
 
-    def _over_long(self, names: tuple[str, ...], values: list[int], sizer: Union[Buckets, Grid]) -> str:
+    def _over_long(self, names: tuple[str, ...], values: list[int], sizer: Buckets | Grid) -> str:
         who = next(a.name for a in self.arguments if any(name in names for _, name in a.axes))
         return (
             f"argument {who!r} has {' x '.join(names)} {' x '.join(map(str, values))}, "
@@ -274,7 +274,7 @@ def _only_known(option: str, given: Any, known: Any) -> None:
             raise PlanError(f"{option}= names {name!r}, which axes= does not; it has {', '.join(map(repr, known))}")
 
 
-def _sizers(buckets: Any, lengths: list[str]) -> tuple[tuple[tuple[str, ...], Union[Buckets, Grid]], ...]:
+def _sizers(buckets: Any, lengths: list[str]) -> tuple[tuple[tuple[str, ...], Buckets | Grid], ...]:
     if isinstance(buckets, Buckets):
         return tuple(((name,), buckets) for name in lengths)
     if isinstance(buckets, Grid):

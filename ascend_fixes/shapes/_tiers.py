@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Optional
 
 __all__ = ["Tiers"]
 
@@ -63,7 +62,7 @@ class Tiers:
         times = self._static_times if static else self._dynamic_times
         return size not in times or times[size].count < SAMPLES
 
-    def ran(self, size: Hashable, static: bool, seconds: Optional[float], compile_seconds: Optional[float]) -> None:
+    def ran(self, size: Hashable, static: bool, seconds: float | None, compile_seconds: float | None) -> None:
         """A step was run: its seconds where it was timed, and those of a compilation where there was one."""
         if compile_seconds is not None:
             self.compile_seconds.append(compile_seconds)
@@ -75,11 +74,11 @@ class Tiers:
         else:
             self.lost[size] = self.lost.get(size, 0.0) + (self.loss(size) or 0.0)
 
-    def compile_cost(self) -> Optional[float]:
+    def compile_cost(self) -> float | None:
         """Seconds that another graph is expected to take: the mean so far."""
         return sum(self.compile_seconds) / len(self.compile_seconds) if self.compile_seconds else None
 
-    def loss(self, size: Hashable) -> Optional[float]:
+    def loss(self, size: Hashable) -> float | None:
         """Seconds lost by a step of ``size`` on the dynamic graph; None before it was timed."""
         times = self._dynamic_times.get(size)
         return None if times is None else times.least * (1.0 - 1.0 / self.speed_up())

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable
 
 from mindspore import nn
 
@@ -46,11 +46,11 @@ class WarmReport:
 
 def warm(
     cell: nn.Cell,
-    inputs: Union[Mapping[str, Any], Sequence[Any]],
+    inputs: Mapping[str, Any] | Sequence[Any],
     cache: CompileCache,
     workers: int = 2,
     timeout: float = 600.0,
-    progress: Optional[Callable[[str], None]] = None,
+    progress: Callable[[str], None] | None = None,
 ) -> WarmReport:
     """Compile every bucket of ``cell`` into ``cache``; a later call under the cache only loads its graph.
 
@@ -135,7 +135,7 @@ def _ended(running: Mapping[int, tuple], timeout: float) -> list[tuple[int, int]
     return ended
 
 
-def _ordered(cell: nn.Cell, inputs: Union[Mapping[str, Any], Sequence[Any]]) -> tuple:
+def _ordered(cell: nn.Cell, inputs: Mapping[str, Any] | Sequence[Any]) -> tuple:
     if isinstance(inputs, Mapping):
         names, _ = argument_names(cell)
         return tuple(inputs[name] for name in names if name in inputs)

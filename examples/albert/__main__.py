@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from examples.albert import train
 from examples.albert.start import start
@@ -14,7 +14,7 @@ from examples.common import command_line, comparison
 __all__ = ["example", "main"]
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     return comparison.main(example(), arguments)
 

@@ -80,8 +80,11 @@ class Vocabulary:
     @staticmethod
     def _encoded(text: str, encoding: object) -> Encoded:
         # A piece such as "_the" claims the blank before the word; a blank alone claims nothing.
-        spans = [(start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip()))
-                 for start, end in encoding.offsets for part in (text[start:end],)]  # fmt: skip
+        spans = [
+            (start + len(part) - len(part.lstrip()), end - len(part) + len(part.rstrip()))
+            for start, end in encoding.offsets
+            for part in (text[start:end],)
+        ]
         starts = np.array([min(start, end) for start, end in spans], np.int64)
         return Encoded(np.array(encoding.ids, np.int32), starts, np.array([end for _, end in spans], np.int64))
 

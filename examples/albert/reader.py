@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
@@ -129,7 +129,7 @@ class Description:
 
     config: Config
     shape: Shape
-    threshold: Optional[float]
+    threshold: float | None
 
     def save(self, folder: Path, vocabulary: Vocabulary) -> None:
         """Write ``model.json`` and ``tokenizer.json``."""

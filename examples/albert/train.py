@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -121,8 +121,11 @@ def _trainable(part: Part, given: Start, title: str) -> np.ndarray:
     lost = len(part.questions) - len({part.windows[number].question for number in numbers})
     if lost == len(part.questions):
         raise DataError(f"--length {given.shape.length}: no training answer fits a window; choose a larger one")
-    notes = [f"{name}: {count:,} questions without an answer left out, the training data has none"
-             for name, count in given.left_out.items() if count]  # fmt: skip
+    notes = [
+        f"{name}: {count:,} questions without an answer left out, the training data has none"
+        for name, count in given.left_out.items()
+        if count
+    ]
     if lost:
         notes.append(f"{lost:,} of {len(part.questions):,} training questions left out, their answers fit no window")
     if given.weights and not given.has_span:
@@ -183,7 +186,7 @@ class Trainer(Runner):
         arrays = (*self.inputs(batch), first, last, np.ones(len(batch), np.float32))
         return step.run(self._step, arrays)
 
-    def validate(self, part: Part, decide: bool) -> tuple[float, float, Optional[float]]:
+    def validate(self, part: Part, decide: bool) -> tuple[float, float, float | None]:
         """Exact match, loss over the windows, and the best threshold for "no answer" where that is to be decided."""
         logits = self.logits(part)
         found = answers(part, logits)
@@ -195,7 +198,7 @@ class Trainer(Runner):
         loss = np.mean([_loss(window, one) for window, one in zip(part.windows, logits)])
         return _scores(part, found, threshold)["exact"], float(loss), threshold
 
-    def score(self, part: Part, threshold: Optional[float]) -> dict[str, float]:
+    def score(self, part: Part, threshold: float | None) -> dict[str, float]:
         """Exact match and F1."""
         return _scores(part, answers(part, self.logits(part)), threshold)
 
@@ -207,7 +210,7 @@ class Trainer(Runner):
         return 1 - float(part.lengths[numbers].sum()) / padded
 
 
-def _scores(part: Part, found: Sequence[Answers], threshold: Optional[float]) -> dict[str, float]:
+def _scores(part: Part, found: Sequence[Answers], threshold: float | None) -> dict[str, float]:
     limit = math.inf if threshold is None else threshold
     texts = {question.id: one.text(limit) for question, one in zip(part.questions, found)}
     return scoring.scores(part.questions, texts)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
 
 import numpy as np
 
@@ -119,7 +118,7 @@ def _starts(pieces: int, room: int, stride: int) -> range:
     return range(0, max(pieces - room, 0) + stride, stride) if pieces > room else range(1)
 
 
-def _pieces(passage: Encoded, question: Question) -> Optional[tuple[int, int]]:
+def _pieces(passage: Encoded, question: Question) -> tuple[int, int] | None:
     """The first and the last piece that stand for something of the first answer."""
     if not question.answers:
         return None

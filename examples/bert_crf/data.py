@@ -14,7 +14,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 
@@ -53,7 +52,7 @@ class Corpus:
     parts: dict[str, tuple[Sentence, ...]]
     tags: tuple[str, ...]
 
-    def limited(self, count: Optional[int]) -> Corpus:
+    def limited(self, count: int | None) -> Corpus:
         """The corpus with the first ``count`` training sentences only, or with all for None."""
         return replace(self, parts={**self.parts, "train": self.parts["train"][:count]})
 
@@ -253,7 +252,7 @@ class Batch:
 
 
 def encode(
-    sentences: Sequence[Sentence], wordpieces: WordPieces, tags: Sequence[str], places: Optional[int] = None
+    sentences: Sequence[Sentence], wordpieces: WordPieces, tags: Sequence[str], places: int | None = None
 ) -> Encoded:
     """Split words into pieces and number the tags.
 

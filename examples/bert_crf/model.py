@@ -11,8 +11,6 @@ Dropout masks are inputs: the host draws them (see `examples.common.randomness`)
 
 from __future__ import annotations
 
-from typing import Optional
-
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -44,8 +42,8 @@ class BERT(nn.Cell):
         ids: Tensor,
         segments: Tensor,
         mask: Tensor,
-        keep_hidden: Optional[Tensor] = None,
-        keep_weights: Optional[Tensor] = None,
+        keep_hidden: Tensor | None = None,
+        keep_weights: Tensor | None = None,
     ) -> Tensor:
         """Encode a batch.
 
@@ -129,8 +127,8 @@ class BertCRF(nn.Cell):
         firsts: Tensor,
         lengths: Tensor,
         tags: Tensor,
-        keep_hidden: Optional[Tensor] = None,
-        keep_weights: Optional[Tensor] = None,
+        keep_hidden: Tensor | None = None,
+        keep_weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the model.
 
@@ -170,8 +168,8 @@ class Loss(nn.Cell):
         lengths: Tensor,
         tags: Tensor,
         weights: Tensor,
-        keep_hidden: Optional[Tensor] = None,
-        keep_weights: Optional[Tensor] = None,
+        keep_hidden: Tensor | None = None,
+        keep_weights: Tensor | None = None,
     ) -> Tensor:
         """As `BertCRF.construct`, with ``weights`` (batch,) float32 -> float32 scalar."""
         _, losses = self.network(ids, mask, firsts, lengths, tags, keep_hidden, keep_weights)

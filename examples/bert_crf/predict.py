@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 from mindspore import Tensor
@@ -71,7 +70,7 @@ class Predictor:
         return "\n".join(f"{name.kind}: {' '.join(words[name.start : name.end])}" for name in found) or "no names"
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     return typed.main("bert_crf", "Find names in a sentence.", "sentence", Predictor, arguments)
 

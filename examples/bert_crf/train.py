@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -92,7 +92,7 @@ class Setting:
         return max(int(part.sizes.max()) for part in every), max(int(part.words.max()) for part in every)
 
 
-def prepare(given: Optional[str], pretrained: Optional[str], seed: int, limit: Optional[int] = None) -> Setting:
+def prepare(given: str | None, pretrained: str | None, seed: int, limit: int | None = None) -> Setting:
     """Read or generate the corpus, read or choose the model, and split all words.
 
     Args:
@@ -118,7 +118,7 @@ def _learnt(corpus: data.Corpus) -> WordPieces:
     return WordPieces(learn(word for sentence in corpus.parts["train"] for word in sentence.words))
 
 
-def encoded(corpus: data.Corpus, wordpieces: WordPieces, bert: Optional[Bert]) -> dict[str, data.Encoded]:
+def encoded(corpus: data.Corpus, wordpieces: WordPieces, bert: Bert | None) -> dict[str, data.Encoded]:
     """The parts of the corpus in pieces; `DataError` for a sentence that has more than the model has places."""
     places = bert.sizes.places if bert else None
     return {part: data.encode(corpus.parts[part], wordpieces, corpus.tags, places) for part in data.PARTS}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional
-
 import numpy as np
 
 __all__ = ["chunks"]
 
 
 def chunks(
-    samples: np.ndarray, widths: np.ndarray, size: int, random: Optional[np.random.Generator] = None
+    samples: np.ndarray, widths: np.ndarray, size: int, random: np.random.Generator | None = None
 ) -> list[np.ndarray]:
     """Batches of ``size`` sample numbers that are padded to similar widths; the last one of all may be smaller.
 

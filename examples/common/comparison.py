@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from examples.common import command_line, report, variants
 from examples.common.errors import ExampleError
@@ -43,7 +43,7 @@ class Example:
     settings: tuple[str, ...] = ()
 
 
-def main(example: Example, arguments: Optional[Sequence[str]]) -> int:
+def main(example: Example, arguments: Sequence[str] | None) -> int:
     """Run the command line; returns the exit status: 0 if all variants finished, 1 if not, 2 for wrong use."""
     command = f"python -m examples.{example.name}"
     try:
@@ -64,7 +64,7 @@ def main(example: Example, arguments: Optional[Sequence[str]]) -> int:
     return 0 if all(row["status"] == "finished" for row in rows) else 1
 
 
-def settled(example: Example, arguments: Optional[Sequence[str]]) -> Options:
+def settled(example: Example, arguments: Sequence[str] | None) -> Options:
     """The options of a run: what the arguments say, and defaults."""
     given = vars(example.parser.parse_args(arguments))
     defaults = {"seed": 0, "fused": "off", "distributed": 1, "unbucketed": False}
@@ -77,7 +77,7 @@ def settled(example: Example, arguments: Optional[Sequence[str]]) -> Options:
 
 
 def run_variant(
-    example: Example, options: Options, variant: command_line.Variant, stop: Optional[threading.Event] = None
+    example: Example, options: Options, variant: command_line.Variant, stop: threading.Event | None = None
 ) -> dict[str, Any]:
     """Run one variant in a process of its own (``stop``: see `variants.run`); its options and its results."""
     paths = {name: _absolute(options[name]) for name in ("data", *example.paths)}
@@ -100,7 +100,7 @@ def run_variant(
     return {**{name: value for name, value in request.items() if name != "cache"}, **given, **result}
 
 
-def _absolute(path: Optional[str]) -> Optional[str]:
+def _absolute(path: str | None) -> str | None:
     """The training runs in another folder; what names no file there is left as it is."""
     return str(Path(path).resolve()) if path and Path(path).exists() else path
 

@@ -14,7 +14,7 @@ import socket
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -47,9 +47,7 @@ def start(count: int) -> None:
     """Make this process one of ``count`` data-parallel ranks."""
     ms.set_context(mode=ms.GRAPH_MODE)
     init()
-    ms.set_auto_parallel_context(
-        parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=count
-    )  # fmt: skip
+    ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=count)
 
 
 def _here() -> tuple[int, int]:
@@ -75,7 +73,7 @@ def rows(batch: int) -> int:
     return -(-batch // _here()[1])
 
 
-def share(arrays: Iterable[np.ndarray], axes: Optional[Mapping[int, int]] = None) -> list[np.ndarray]:
+def share(arrays: Iterable[np.ndarray], axes: Mapping[int, int] | None = None) -> list[np.ndarray]:
     """This rank's rows of a batch: every n-th; of a batch with fewer rows than ranks, one that another rank has too.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -32,7 +32,7 @@ class Cells:
 
     step: nn.Cell
     network: nn.Cell
-    scaler: Optional[amp.LossScaler]
+    scaler: amp.LossScaler | None
 
 
 def cells(
@@ -40,8 +40,8 @@ def cells(
     network: nn.Cell,
     optimizer: nn.Optimizer,
     request: Mapping[str, Any],
-    policy: Optional[amp.Policy] = None,
-    scaler: Optional[amp.LossScaler] = None,
+    policy: amp.Policy | None = None,
+    scaler: amp.LossScaler | None = None,
 ) -> Cells:
     """The cells of the variant that ``request`` describes.
 
@@ -69,7 +69,7 @@ def padded_to(buckets: shapes.Buckets, request: Mapping[str, Any]) -> shapes.Buc
     return shapes.Buckets([buckets.sizes[-1]]) if request["unbucketed"] else buckets
 
 
-def run(step: nn.Cell, arrays: Iterable[np.ndarray], axes: Optional[Mapping[int, int]] = None) -> Step:
+def run(step: nn.Cell, arrays: Iterable[np.ndarray], axes: Mapping[int, int] | None = None) -> Step:
     """Train on one batch, of which each rank of a data-parallel run takes its share (``axes``: see `ranks.share`).
 
     Without a loss scaler a loss that is not finite counts as an overflow.

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Protocol
 
 import numpy as np
 from mindspore import Parameter, Tensor
@@ -69,7 +69,7 @@ class Task:
     validate: Callable[[], tuple[float, float]]
     parameters: Sequence[Parameter]
     slots: Sequence[Parameter]
-    scaler: Optional[Stateful] = None
+    scaler: Stateful | None = None
     average: float = 0.0
     by_loss: bool = False
 

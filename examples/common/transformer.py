@@ -10,8 +10,6 @@ Dropout masks are inputs: the host draws them (see `examples.common.randomness`)
 
 from __future__ import annotations
 
-from typing import Optional
-
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
@@ -19,8 +17,17 @@ from mindspore import Tensor, nn, ops
 from ascend_fixes import fusion
 
 __all__ = [
-    "EPSILON", "AddedMask", "Block", "Embeddings", "FiniteMask", "gelu", "initialise", "masked_softmax", "norm", "sinusoids",
-]  # fmt: skip
+    "EPSILON",
+    "AddedMask",
+    "Block",
+    "Embeddings",
+    "FiniteMask",
+    "gelu",
+    "initialise",
+    "masked_softmax",
+    "norm",
+    "sinusoids",
+]
 
 EPSILON = 1e-12
 
@@ -76,7 +83,7 @@ class Embeddings(nn.Cell):
         self.segments = nn.Embedding(segments, width)
         self.norm = norm(width, safe)
 
-    def construct(self, ids: Tensor, segments: Tensor, keep: Optional[Tensor] = None) -> Tensor:
+    def construct(self, ids: Tensor, segments: Tensor, keep: Tensor | None = None) -> Tensor:
         """``ids`` and ``segments`` (batch, length) int32, ``keep`` a dropout mask -> (batch, length, width)."""
         places = self.places.embedding_table[: ids.shape[1]]
         x = self.norm(self.words(ids) + self.segments(segments) + places)
@@ -96,7 +103,7 @@ class _Attention(nn.Cell):
         """(batch, length, width) to (batch, heads, length, width / heads)."""
         return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(0, 2, 1, 3)
 
-    def construct(self, x: Tensor, mask: Tensor, keep: Optional[Tensor] = None) -> Tensor:
+    def construct(self, x: Tensor, mask: Tensor, keep: Tensor | None = None) -> Tensor:
         query, key, value = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
         scores = ops.matmul(query * self.scale, key.transpose(0, 1, 3, 2))
         weights = self.softmax(scores, mask.expand_dims(1).expand_dims(1))
@@ -128,9 +135,9 @@ class Block(nn.Cell):
         self,
         x: Tensor,
         mask: Tensor,
-        keep_weights: Optional[Tensor] = None,
-        keep_attended: Optional[Tensor] = None,
-        keep_output: Optional[Tensor] = None,
+        keep_weights: Tensor | None = None,
+        keep_attended: Tensor | None = None,
+        keep_output: Tensor | None = None,
     ) -> Tensor:
         """Run the block.
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import mindspore as ms
 
@@ -20,7 +20,7 @@ def main(
     description: str,
     what: str,
     predictor: Callable[[Path], Any],
-    arguments: Optional[Sequence[str]] = None,
+    arguments: Sequence[str] | None = None,
 ) -> int:
     """``python -m examples.EXAMPLE.predict RUN [TEXT]``; returns the exit status.
 

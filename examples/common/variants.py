@@ -16,7 +16,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from examples.common import ranks
 from examples.common.errors import ExampleError, UsageError
@@ -43,7 +43,7 @@ def run(
     request: Mapping[str, Any],
     folder: Path,
     resume: bool,
-    stop: Optional[threading.Event] = None,
+    stop: threading.Event | None = None,
 ) -> dict[str, Any]:
     """Run one variant and return its result; a resumed variant that had finished the same request is not run again.
 
@@ -89,7 +89,7 @@ def run(
     return result or {"status": f"ended with exit status {status}"}
 
 
-def _wait(child: subprocess.Popen[bytes], stop: Optional[threading.Event]) -> int:
+def _wait(child: subprocess.Popen[bytes], stop: threading.Event | None) -> int:
     """The child's exit status; it ends with this process, and when ``stop`` is set."""
     try:
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from examples.common import command_line, comparison
 from examples.rnnsearch.train import corpus_of
@@ -13,7 +13,7 @@ from examples.rnnsearch.train import corpus_of
 __all__ = ["example", "main"]
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     return comparison.main(example(), arguments)
 

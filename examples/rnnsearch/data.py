@@ -15,7 +15,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -72,7 +71,7 @@ class Corpus:
     target: str
     parts: dict[str, Pairs]
 
-    def limited(self, count: Optional[int]) -> Corpus:
+    def limited(self, count: int | None) -> Corpus:
         """The corpus with the first ``count`` training pairs only, or with all for None."""
         train = self.parts["train"]
         return replace(self, parts={**self.parts, "train": Pairs(train.source[:count], train.target[:count])})
@@ -215,7 +214,7 @@ class Encoded:
         return np.array([[len(source), len(target)] for source, target in zip(self.source, self.target)], np.int64)
 
 
-def encode(pairs: Pairs, source: Tokenizer, target: Tokenizer, longest: Optional[int] = None) -> Encoded:
+def encode(pairs: Pairs, source: Tokenizer, target: Tokenizer, longest: int | None = None) -> Encoded:
     """Tokens of pairs; with ``longest``, pairs that have a side with more tokens are left out, and counted.
 
     Raises:
@@ -227,16 +226,14 @@ def encode(pairs: Pairs, source: Tokenizer, target: Tokenizer, longest: Optional
     kept = [i for i in range(len(pairs)) if longest is None or max(len(sides[0][i]), len(sides[1][i])) <= longest]
     if not kept:
         raise DataError(f"no pair has at most {longest} tokens on both sides")
-    return Encoded(
-        tuple(sides[0][i] for i in kept), tuple(sides[1][i] for i in kept), dropped=len(pairs) - len(kept)
-    )  # fmt: skip
+    return Encoded(tuple(sides[0][i] for i in kept), tuple(sides[1][i] for i in kept), dropped=len(pairs) - len(kept))
 
 
 # --- batches -----------------------------------------------------------------------------------
 
 
 def batches(
-    lengths: np.ndarray, grid: shapes.Grid, size: int, random: Optional[np.random.Generator] = None
+    lengths: np.ndarray, grid: shapes.Grid, size: int, random: np.random.Generator | None = None
 ) -> list[np.ndarray]:
     """Numbers of the pairs of every batch; those of one batch are padded to one of the grid's sizes.
 
@@ -256,7 +253,7 @@ def batches(
     return found if random is None else [found[i] for i in random.permutation(len(found))]
 
 
-def collate(sentences: Sequence[Sequence[int]], width: Optional[int] = None) -> tuple[np.ndarray, np.ndarray]:
+def collate(sentences: Sequence[Sequence[int]], width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Tokens (batch, width) int32, padded with PAD, and a float32 mask, 1 for tokens; as wide as the longest."""
     lengths = np.array([len(sentence) for sentence in sentences])
     mask = np.arange(width or lengths.max()) < lengths[:, None]

@@ -13,7 +13,6 @@ Dropout masks are inputs: the host draws them (see `examples.common.randomness`)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 import mindspore as ms
 import numpy as np
@@ -53,7 +52,7 @@ class Encoder(nn.Cell):
         self.start = nn.Dense(sizes.hidden, sizes.hidden)
 
     def construct(
-        self, source: Tensor, source_mask: Tensor, keep: Optional[Tensor] = None
+        self, source: Tensor, source_mask: Tensor, keep: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Encode a batch.
 
@@ -102,7 +101,7 @@ class Decoder(nn.Cell):
         context = ops.bmm(weights.expand_dims(1), annotations).squeeze(1)
         return self.cell(ops.concat((x, context), -1), state), context
 
-    def logits(self, x: Tensor, states: Tensor, contexts: Tensor, keep: Optional[Tensor] = None) -> Tensor:
+    def logits(self, x: Tensor, states: Tensor, contexts: Tensor, keep: Tensor | None = None) -> Tensor:
         """Scores of the words (..., words) from what steps saw and gave, each (..., width)."""
         both = self.readout(ops.concat((states, x, contexts), -1))
         size = both.shape[-1] // 2
@@ -140,9 +139,9 @@ class RNNSearch(nn.Cell):
         source: Tensor,
         source_mask: Tensor,
         before: Tensor,
-        keep_source: Optional[Tensor] = None,
-        keep_target: Optional[Tensor] = None,
-        keep_output: Optional[Tensor] = None,
+        keep_source: Tensor | None = None,
+        keep_target: Tensor | None = None,
+        keep_output: Tensor | None = None,
     ) -> Tensor:
         """Run the model with the right words fed in (teacher forcing).
 
@@ -182,9 +181,9 @@ class Loss(nn.Cell):
         before: Tensor,
         target: Tensor,
         weights: Tensor,
-        keep_source: Optional[Tensor] = None,
-        keep_target: Optional[Tensor] = None,
-        keep_output: Optional[Tensor] = None,
+        keep_source: Tensor | None = None,
+        keep_target: Tensor | None = None,
+        keep_output: Tensor | None = None,
     ) -> Tensor:
         """As `RNNSearch.construct`, with ``target`` (batch, words) int32 and ``weights``, 0 for padding -> float32."""
         logits = self.network(source, source_mask, before, keep_source, keep_target, keep_output).astype(ms.float32)

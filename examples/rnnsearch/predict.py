@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 from tokenizers import Tokenizer
 
@@ -63,7 +62,7 @@ class Predictor:
         return decode(self.target, self.translator([(*tokens, data.END)]))[0]
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     return typed.main("rnnsearch", "Translate a sentence.", "sentence", Predictor, arguments)
 

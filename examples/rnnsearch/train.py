@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -226,7 +226,7 @@ class _Trainer:
             tokens += weight
         return total / tokens
 
-    def quality(self, part: str, beam: int, most: Optional[int] = None) -> float:
+    def quality(self, part: str, beam: int, most: int | None = None) -> float:
         """The share of (the first ``most``) sentences translated exactly, or BLEU by sacreBLEU's defaults over 100."""
         found = decode(self.target_pieces, self.translator(self.parts[part].source[:most], beam))
         right = self.corpus.parts[part].target[:most]

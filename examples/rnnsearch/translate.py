@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Optional
 
 import mindspore as ms
 import numpy as np
@@ -30,7 +29,7 @@ class Translator:
         longest: tokens of a translation at most.
     """
 
-    def __init__(self, network: RNNSearch, widths: Optional[shapes.Buckets], longest: int = 60) -> None:
+    def __init__(self, network: RNNSearch, widths: shapes.Buckets | None, longest: int = 60) -> None:
         self.start, self.step = Start(network), Step(network)
         self.start.set_train(False)
         self.step.set_train(False)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from examples.common import command_line, comparison
 from examples.texting import data, vectors
@@ -14,7 +14,7 @@ from examples.texting import data, vectors
 __all__ = ["example", "main"]
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     return comparison.main(example(), arguments)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 
@@ -171,7 +170,7 @@ def split(corpus: Corpus, seed: int, validation: float = 0.1) -> dict[str, np.nd
 
 
 def collate(
-    graphs: Graphs, rows: np.ndarray, documents: np.ndarray, width: Optional[int] = None
+    graphs: Graphs, rows: np.ndarray, documents: np.ndarray, width: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Dense arrays of some documents, ``width`` nodes wide or as wide as the largest of them.
 

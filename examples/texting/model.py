@@ -10,8 +10,6 @@ parameters. Dropout masks are inputs: the host draws them (see
 
 from __future__ import annotations
 
-from typing import Optional
-
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -89,8 +87,8 @@ class TextING(nn.Cell):
         nodes: Tensor,
         adjacency: Tensor,
         mask: Tensor,
-        keep_features: Optional[Tensor] = None,
-        keep_readout: Optional[Tensor] = None,
+        keep_features: Tensor | None = None,
+        keep_readout: Tensor | None = None,
     ) -> Tensor:
         """Run the model.
 

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 from mindspore import Tensor
@@ -114,7 +113,7 @@ class Predictor:
         return f"{label} ({found[label]:.1%})"
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     return typed.main("texting", "Label a text.", "text", Predictor, arguments)
 

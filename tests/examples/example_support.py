@@ -70,14 +70,22 @@ def write_bert(folder: Path, places: int = 24) -> Path:
     folder.mkdir(parents=True)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "went", "to", ".", "an", "##a", "lun", "pex", "##e"]
     config = {
-        "model_type": "bert", "hidden_act": "gelu", "vocab_size": len(vocabulary), "hidden_size": 8,
-        "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 12,
-        "max_position_embeddings": places, "type_vocab_size": 2,
-    }  # fmt: skip
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "vocab_size": len(vocabulary),
+        "hidden_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 12,
+        "max_position_embeddings": places,
+        "type_vocab_size": 2,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    shapes = {f"embeddings.{name}_embeddings.weight": (rows, 8)
-              for name, rows in (("word", len(vocabulary)), ("position", places), ("token_type", 2))}  # fmt: skip
+    shapes = {
+        f"embeddings.{name}_embeddings.weight": (rows, 8)
+        for name, rows in (("word", len(vocabulary)), ("position", places), ("token_type", 2))
+    }
     norms, layers, layer = ["embeddings.LayerNorm"], [], "encoder.layer.0"
     layers += [(f"{layer}.attention.self.{name}", 8, 8) for name in ("query", "key", "value")]
     layers += [(f"{layer}.attention.output.dense", 8, 8), (f"{layer}.intermediate.dense", 12, 8)]

@@ -19,9 +19,15 @@ from examples.common.errors import CheckpointError
 
 MODULE, PREDICT = "examples.albert", "examples.albert.predict"
 SIZES = {
-    "vocab_size": 20, "embedding_size": 4, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 12, "max_position_embeddings": 128, "type_vocab_size": 2,
-}  # fmt: skip
+    "vocab_size": 20,
+    "embedding_size": 4,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 12,
+    "max_position_embeddings": 128,
+    "type_vocab_size": 2,
+}
 PASSAGE = "Ada wrote notes . Bob read them . Eve sold books ."
 
 
@@ -198,7 +204,10 @@ def test_a_pretrained_checkpoint_is_trained_on_and_typed_into(tmp_path):
     typed = subprocess.run(
         [sys.executable, "-m", PREDICT, "out"],
         input="Ada wrote it .\nBob read it .\n\nwho wrote it\n\nwho read it\n",
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     assert typed.returncode == 0, typed.stderr
     assert typed.stdout.count("(no answer)\n") == 2 and "who read it" in typed.stdout

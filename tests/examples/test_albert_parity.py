@@ -28,10 +28,18 @@ def models(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
     torch.manual_seed(0)
     config = transformers.AlbertConfig(
-        vocab_size=50, embedding_size=12, hidden_size=24, num_hidden_layers=3, num_attention_heads=4,
-        intermediate_size=40, max_position_embeddings=128, hidden_act=request.param, initializer_range=0.2,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-    )  # fmt: skip
+        vocab_size=50,
+        embedding_size=12,
+        hidden_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=40,
+        max_position_embeddings=128,
+        hidden_act=request.param,
+        initializer_range=0.2,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
     reference = transformers.AlbertForQuestionAnswering(config).eval()
     with torch.no_grad():
         for parameter in reference.parameters():  # biases and norms off their defaults as well

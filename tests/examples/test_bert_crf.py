@@ -41,8 +41,12 @@ def results(folder):
 def run_predict(folder, *arguments, text=None):
     return subprocess.run(
         [sys.executable, "-m", f"{MODULE}.predict", *map(str, arguments)],
-        input=text, text=True, capture_output=True, cwd=folder, env={"PYTHONPATH": str(ROOT), "GLOG_v": "3"},
-    )  # fmt: skip
+        input=text,
+        text=True,
+        capture_output=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "GLOG_v": "3"},
+    )
 
 
 # --- wrong use: one line, exit status 2, nothing written ---------------------------------------
@@ -59,11 +63,23 @@ def long_sentence(tmp_path):
         (None, ["--data", "nowhere"], "--data nowhere: no such folder"),
         (None, ["--fixes", "fuson"], "did you mean fusion?"),
         (None, ["--data", "corpus", "--pretrained", "nowhere"], "nowhere: no such checkpoint folder"),
-        (lambda f: (f / "bert" / "vocab.txt").unlink(), ["--data", "corpus", "--pretrained", "bert"], "vocab.txt: No such"),
-        (long_sentence, ["--data", "corpus", "--pretrained", "bert"], "32 pieces with [CLS] and [SEP], the model has 24"),
-        (lambda f: (f / "corpus" / "train.conll").write_text(""), ["--data", "corpus"], "train.conll: holds no sentence"),
+        (
+            lambda f: (f / "bert" / "vocab.txt").unlink(),
+            ["--data", "corpus", "--pretrained", "bert"],
+            "vocab.txt: No such",
+        ),
+        (
+            long_sentence,
+            ["--data", "corpus", "--pretrained", "bert"],
+            "32 pieces with [CLS] and [SEP], the model has 24",
+        ),
+        (
+            lambda f: (f / "corpus" / "train.conll").write_text(""),
+            ["--data", "corpus"],
+            "train.conll: holds no sentence",
+        ),
     ],
-)  # fmt: skip
+)
 def test_wrong_use_is_one_line_and_changes_nothing(
     tmp_path, monkeypatch, capsys, corpus, bert, damage, arguments, message
 ):
@@ -96,8 +112,18 @@ def test_learning_rates_rise_to_their_height_and_fall(steps):
 
 def test_typed_text_is_split_into_words():
     assert predict.split("Ana's @paul, don't go to St.Ives (#now)!") == (
-        "Ana's", "@paul", ",", "don't", "go", "to", "St.Ives", "(", "#now", ")", "!",
-    )  # fmt: skip
+        "Ana's",
+        "@paul",
+        ",",
+        "don't",
+        "go",
+        "to",
+        "St.Ives",
+        "(",
+        "#now",
+        ")",
+        "!",
+    )
 
 
 # --- whole runs --------------------------------------------------------------------------------

@@ -136,8 +136,13 @@ PIECES = WordPieces(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##aff", "##able"
 def test_words_are_split_as_bert_splits_them():
     split = PIECES.split(["unaffable", "can't", "Café", "Ω", "\ufe0f", "unx"])
     assert split == {
-        "unaffable": (4, 5, 6), "can't": (7, 8, 9), "Café": (10,), "Ω": (1,), "\ufe0f": (1,), "unx": (1,),
-    }  # fmt: skip
+        "unaffable": (4, 5, 6),
+        "can't": (7, 8, 9),
+        "Café": (10,),
+        "Ω": (1,),
+        "\ufe0f": (1,),
+        "unx": (1,),
+    }
 
 
 def test_splitting_is_that_of_transformers():

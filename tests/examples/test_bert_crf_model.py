@@ -59,8 +59,9 @@ def test_both_kinds_of_layers_have_the_same_parameters(results):
     assert results[True] == results[False]
 
 
-@pytest.mark.parametrize("first, second", [((True, False), (True, True)), ((True, False), (False, False)),
-                                           ((False, False), (False, True))])  # fmt: skip
+@pytest.mark.parametrize(
+    "first, second", [((True, False), (True, True)), ((True, False), (False, False)), ((False, False), (False, True))]
+)
 def test_padding_and_the_kind_of_layers_change_nothing(results, first, second):
     loss, gradients, emissions, losses = results[first]
     other_loss, other_gradients, other_emissions, other_losses = results[second]
@@ -101,8 +102,9 @@ def test_the_best_tags_are_the_best_of_all(seed, lengths):
     found = best_tags(emissions, scores, lengths)
     assert found == best_tags_looping(emissions, scores, lengths)
     for row, length in enumerate(lengths):
-        assert tuple(found[row]) == max(itertools.product(range(TAGS), repeat=int(length)),
-                                        key=lambda path: score(path, emissions[row], scores))  # fmt: skip
+        assert tuple(found[row]) == max(
+            itertools.product(range(TAGS), repeat=int(length)), key=lambda path: score(path, emissions[row], scores)
+        )
 
 
 def score(path, emissions, scores):

@@ -37,9 +37,14 @@ def theirs(tmp_path_factory):
     """A small BERT of transformers, with weights unlike the initial ones, and its folder."""
     torch.manual_seed(0)
     config = transformers.BertConfig(
-        vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=4, intermediate_size=24,
-        max_position_embeddings=32, attn_implementation="eager",
-    )  # fmt: skip
+        vocab_size=20,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=24,
+        max_position_embeddings=32,
+        attn_implementation="eager",
+    )
     model = transformers.BertModel(config, add_pooling_layer=False).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -97,13 +102,21 @@ def test_hidden_states_loss_and_every_gradient_are_those_of_transformers(theirs,
 def their_name(name):
     """Spelt out here again, so that a wrong name in the reader cannot hide."""
     for ours, others in (
-        ("words.embedding_table", "word_embeddings.weight"), ("places.embedding_table", "position_embeddings.weight"),
-        ("segments.embedding_table", "token_type_embeddings.weight"), ("blocks.", "encoder.layer."),
-        ("last_norm", "output.LayerNorm"), ("attention.output", "attention.output.dense"),
-        ("attention.query", "attention.self.query"), ("attention.key", "attention.self.key"),
-        ("attention.value", "attention.self.value"), ("inner", "intermediate.dense"), ("outer", "output.dense"),
-        (".norm.", ".LayerNorm."), (".gamma", ".weight"), (".beta", ".bias"),
-    ):  # fmt: skip
+        ("words.embedding_table", "word_embeddings.weight"),
+        ("places.embedding_table", "position_embeddings.weight"),
+        ("segments.embedding_table", "token_type_embeddings.weight"),
+        ("blocks.", "encoder.layer."),
+        ("last_norm", "output.LayerNorm"),
+        ("attention.output", "attention.output.dense"),
+        ("attention.query", "attention.self.query"),
+        ("attention.key", "attention.self.key"),
+        ("attention.value", "attention.self.value"),
+        ("inner", "intermediate.dense"),
+        ("outer", "output.dense"),
+        (".norm.", ".LayerNorm."),
+        (".gamma", ".weight"),
+        (".beta", ".bias"),
+    ):
         name = name.replace(ours, others)
     in_block = name.startswith("encoder") and ".LayerNorm" in name and "output.LayerNorm" not in name
     return name.replace(".LayerNorm", ".attention.output.LayerNorm") if in_block else name

@@ -155,11 +155,24 @@ def test_dropout_meets_its_rate_and_keeps_the_mean(rate):
 # --- the report --------------------------------------------------------------------------------
 
 ROWS = [
-    {"variant": "plain float32", "status": "finished", "graphs": 5, "wall_seconds": 12.34, "epoch_seconds": 6.17,
-     "overflowed": 0, "padded_share": 0.75, "metric": "test_accuracy", "test_accuracy": 0.912, "peak_memory_gb": 1.2,
-     "history": [{"loss": 0.7, "validation": 0.5, "elapsed": 6.0}, {"loss": 0.4, "validation": 0.9, "elapsed": 12.3}]},
+    {
+        "variant": "plain float32",
+        "status": "finished",
+        "graphs": 5,
+        "wall_seconds": 12.34,
+        "epoch_seconds": 6.17,
+        "overflowed": 0,
+        "padded_share": 0.75,
+        "metric": "test_accuracy",
+        "test_accuracy": 0.912,
+        "peak_memory_gb": 1.2,
+        "history": [
+            {"loss": 0.7, "validation": 0.5, "elapsed": 6.0},
+            {"loss": 0.4, "validation": 0.9, "elapsed": 12.3},
+        ],
+    },
     {"variant": "plain float16", "status": "crashed: TypeError: no kernel"},
-]  # fmt: skip
+]
 
 
 def test_table_and_markdown_show_numbers_and_failures():

@@ -19,10 +19,22 @@ def row(cell, losses=(2.0, 1.0), **changes):
     against = next(each.against for each in compare.CELLS if each.name == cell)
     history = [{"loss": loss, "validation_loss": loss, "elapsed": 10.0 * n} for n, loss in enumerate(losses, 1)]
     values = dict(
-        model="texting", cell=cell, against=against, fixes=[], status="finished", losses=list(losses), history=history,
-        graphs=1, padded_share=0.5, overflowed=0, metric="test_accuracy", test_accuracy=0.9, wall_seconds=20.0,
-        peak_memory_gb=1.0, sizes=[8],
-    )  # fmt: skip
+        model="texting",
+        cell=cell,
+        against=against,
+        fixes=[],
+        status="finished",
+        losses=list(losses),
+        history=history,
+        graphs=1,
+        padded_share=0.5,
+        overflowed=0,
+        metric="test_accuracy",
+        test_accuracy=0.9,
+        wall_seconds=20.0,
+        peak_memory_gb=1.0,
+        sizes=[8],
+    )
     return {**values, **changes}
 
 
@@ -90,10 +102,15 @@ def test_verdicts_admit_what_was_not_cured_and_what_did_not_hit():
 
 def test_how_much_sooner_all_fixes_are_there():
     rows = [
-        row("plain", model="a"), row("all", (1.0, 0.5), model="a"), row("plain", model="b"),
-        row("all", (3.0, 2.0), model="b"), row("plain", (NAN, NAN), model="c"), row("all", model="c"),
-        row("plain", model="d"), row("all", (2.0, 1.005), model="d"),
-    ]  # fmt: skip
+        row("plain", model="a"),
+        row("all", (1.0, 0.5), model="a"),
+        row("plain", model="b"),
+        row("all", (3.0, 2.0), model="b"),
+        row("plain", (NAN, NAN), model="c"),
+        row("all", model="c"),
+        row("plain", model="d"),
+        row("all", (2.0, 1.005), model="d"),
+    ]
     compare.judge(rows)
     assert compare.sooner(rows) == pytest.approx({"a": 1.99, "b": 0.0, "d": 19.9 / (10 + 10 * 0.99 / 0.995)})
 

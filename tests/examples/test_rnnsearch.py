@@ -46,8 +46,12 @@ def test_wrong_use_is_one_line_and_changes_nothing(tmp_path, corpus, arguments, 
 def translate(folder, text, *arguments):
     return subprocess.run(
         [sys.executable, "-m", f"{MODULE}.predict", *map(str, arguments)],
-        input=text, text=True, capture_output=True, cwd=folder, env={"PYTHONPATH": str(ROOT), "GLOG_v": "3"},
-    )  # fmt: skip
+        input=text,
+        text=True,
+        capture_output=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT), "GLOG_v": "3"},
+    )
 
 
 @pytest.mark.slow

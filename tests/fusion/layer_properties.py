@@ -96,8 +96,10 @@ def lengths_of(low: int, high: int) -> st.SearchStrategy:
 
 def gru_case(masked: bool) -> Case:
     def inputs(rng, scale, dtype):
-        return [(rng.standard_normal((LENGTH, BATCH, 2)) * scale).astype(dtype),
-                rng.uniform(-1, 1, (2, BATCH, 3)).astype(dtype)]  # fmt: skip
+        return [
+            (rng.standard_normal((LENGTH, BATCH, 2)) * scale).astype(dtype),
+            rng.uniform(-1, 1, (2, BATCH, 3)).astype(dtype),
+        ]
 
     def reference(values, others, lengths):
         lengths = [LENGTH] * BATCH if lengths is None else lengths
@@ -119,8 +121,10 @@ def cell_case() -> Case:
 
 def crf_case(masked: bool) -> Case:
     def inputs(rng, scale, dtype):
-        return [(rng.standard_normal((BATCH, 9, 4)) * scale).astype(dtype),
-                rng.integers(0, 4, (BATCH, 9)).astype(np.int32)]  # fmt: skip
+        return [
+            (rng.standard_normal((BATCH, 9, 4)) * scale).astype(dtype),
+            rng.integers(0, 4, (BATCH, 9)).astype(np.int32),
+        ]
 
     def reference(values, others, lengths):
         return crf_loss(values[0], others[0], [9] * BATCH if lengths is None else lengths, *values[1:])
@@ -148,9 +152,13 @@ def graph_case() -> Case:
 
 
 CASES = {
-    "GRUCell": cell_case, "GRU": partial(gru_case, True), "GRU without lengths": partial(gru_case, False),
-    "CRF": partial(crf_case, True), "CRF without lengths": partial(crf_case, False), "GatedGraph": graph_case,
-}  # fmt: skip
+    "GRUCell": cell_case,
+    "GRU": partial(gru_case, True),
+    "GRU without lengths": partial(gru_case, False),
+    "CRF": partial(crf_case, True),
+    "CRF without lengths": partial(crf_case, False),
+    "GatedGraph": graph_case,
+}
 
 
 def recurrent() -> dict[str, dict[str, float]]:

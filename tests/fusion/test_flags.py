@@ -82,9 +82,11 @@ def test_a_flag_file_is_folded_in(tmp_path):
     path.write_text(json.dumps({"disable_cluster_ops": "Exp,Tanh", "opt_level": "1"}))
     merged = merge(parse(f"--path={path} --disable_cluster_ops=Transpose", "set_context"))
     assert members(render(merged)) == {
-        ("disable_cluster_ops", "Exp"), ("disable_cluster_ops", "Tanh"), ("disable_cluster_ops", "Transpose"),
+        ("disable_cluster_ops", "Exp"),
+        ("disable_cluster_ops", "Tanh"),
+        ("disable_cluster_ops", "Transpose"),
         ("opt_level", "1"),
-    }  # fmt: skip
+    }
     assert any("flags.json" in origin for flag in merged for origin in flag.origins)
 
 

@@ -70,8 +70,10 @@ def test_the_users_flags_are_merged_from_both_places(monkeypatch):
     with fusion.guard("cluster:Transpose") as report:
         (cluster,) = [flag for flag in report.flags if flag.key == "disable_cluster_ops"]
         assert dict(zip(cluster.values, cluster.origins)) == {
-            "Pow": ENVIRONMENT, "Select": "set_context", "Transpose": "guard",
-        }  # fmt: skip
+            "Pow": ENVIRONMENT,
+            "Select": "set_context",
+            "Transpose": "guard",
+        }
         assert "--dump_as_text" in report.text
 
 
@@ -153,10 +155,19 @@ def test_the_table_of_quirks_names_real_operators_and_sources():
 
 @pytest.mark.parametrize(
     "reported",
-    [("cluster:Pow", "cluster:Select"), ("expand:Softmax", "expand:Dropout"), ("cluster:ReduceMax", "cluster:Reshape"),
-     ("packet:Reshape",), ("pass:gather_pre_rms_norm_fusion",), ("cluster:Sqrt",), ("cluster:Select",),
-     ("expand:LayerNorm",), ("expand:GeLU", "expand:Dropout"), ("cluster:Concat",)],
-)  # fmt: skip
+    [
+        ("cluster:Pow", "cluster:Select"),
+        ("expand:Softmax", "expand:Dropout"),
+        ("cluster:ReduceMax", "cluster:Reshape"),
+        ("packet:Reshape",),
+        ("pass:gather_pre_rms_norm_fusion",),
+        ("cluster:Sqrt",),
+        ("cluster:Select",),
+        ("expand:LayerNorm",),
+        ("expand:GeLU", "expand:Dropout"),
+        ("cluster:Concat",),
+    ],
+)
 def test_the_table_holds_what_people_report_and_heeds_none_of_it_unasked(reported):
     rows = [quirk for quirk in fusion.quirks(everywhere=True) if quirk.keep_out == reported]
     assert rows and all(row.symptom and row.removal and row.backends == ("Ascend",) for row in rows)

@@ -62,8 +62,11 @@ def test_drop_in_for_the_namesakes():
     ours, theirs = LayerNorm([8], epsilon=1e-5), nn.LayerNorm([8], epsilon=1e-5)
     assert [p.name for p in ours.get_parameters()] == [p.name for p in theirs.get_parameters()]
     np.testing.assert_allclose(ours(x).asnumpy(), theirs(x).asnumpy(), atol=1e-5)
-    for mine, other in ((GELU(), nn.GELU()), (GELU(approximate=False), nn.GELU(approximate=False)),
-                        (Softmax(axis=0), nn.Softmax(axis=0))):  # fmt: skip
+    for mine, other in (
+        (GELU(), nn.GELU()),
+        (GELU(approximate=False), nn.GELU(approximate=False)),
+        (Softmax(axis=0), nn.Softmax(axis=0)),
+    ):
         np.testing.assert_allclose(mine(x).asnumpy(), other(x).asnumpy(), atol=1e-5)
 
 

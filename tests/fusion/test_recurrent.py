@@ -42,16 +42,20 @@ def shared_gru():
 
 @settings(max_examples=15)
 @given(
-    st.lists(st.integers(0, LENGTH), min_size=BATCH, max_size=BATCH), st.sampled_from([np.float32, np.float16]),
-    st.integers(0, 2**32 - 1), st.sampled_from([0.1, 1.0, 30.0]),
-)  # fmt: skip
+    st.lists(st.integers(0, LENGTH), min_size=BATCH, max_size=BATCH),
+    st.sampled_from([np.float32, np.float16]),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.1, 1.0, 30.0]),
+)
 def test_gru_freezes_and_zeroes_past_the_end(lengths, dtype, seed, scale):
     layer, rng = shared_gru(), np.random.default_rng(seed)
     x = (rng.standard_normal((LENGTH, BATCH, WIDTH)) * scale).astype(dtype)
     h = rng.uniform(-1, 1, (2, BATCH, HIDDEN)).astype(dtype)
     output, last = layer(Tensor(x), Tensor(h), Tensor(np.array(lengths, np.int32)))
-    weights = [exact(*(group[side] for group in (layer.w_ih_list, layer.w_hh_list, layer.b_ih_list, layer.b_hh_list)))
-               for side in (0, 1)]  # fmt: skip
+    weights = [
+        exact(*(group[side] for group in (layer.w_ih_list, layer.w_hh_list, layer.b_ih_list, layer.b_hh_list)))
+        for side in (0, 1)
+    ]
     sides = [
         gru(x.astype(np.float64), h[side].astype(np.float64), weights[side], lengths, bool(side)) for side in (0, 1)
     ]
@@ -94,9 +98,11 @@ def shared_crf():
 @pytest.mark.slow
 @settings(max_examples=8)
 @given(
-    st.sampled_from([1, 2, 5]), st.lists(st.integers(1, 5), min_size=2, max_size=2), st.integers(0, 2**32 - 1),
+    st.sampled_from([1, 2, 5]),
+    st.lists(st.integers(1, 5), min_size=2, max_size=2),
+    st.integers(0, 2**32 - 1),
     st.sampled_from([0.1, 1.0, 100.0]),
-)  # fmt: skip
+)
 def test_crf_equals_enumeration(length, lengths, seed, scale):
     crf, rng = shared_crf(), np.random.default_rng(seed)
     sizes = np.minimum(lengths, length).astype(np.int32)
@@ -131,9 +137,10 @@ def test_crf_without_lengths_counts_every_step():
 
 @settings(max_examples=8)
 @given(
-    st.lists(st.integers(1, 100), min_size=2, max_size=2), st.integers(0, 2**32 - 1),
+    st.lists(st.integers(1, 100), min_size=2, max_size=2),
+    st.integers(0, 2**32 - 1),
     st.sampled_from([0.1, 1.0, 10.0, 100.0]),
-)  # fmt: skip
+)
 def test_marginals_of_a_long_chain_keep_their_last_places(lengths, seed, scale):
     crf, rng = shared_crf(), np.random.default_rng(seed)
     emissions = (rng.standard_normal((2, 100, 3)) * scale).astype(np.float32)
@@ -269,8 +276,11 @@ def test_the_graph_of_a_gru_does_not_grow_with_the_length():
     counts = []
     for length in (16, 64):
         cell = Gradients(GRU(2, 3))
-        cell(Tensor(np.zeros((length, 1, 3), np.float32)), Tensor(np.zeros((length, 1, 2), np.float32)),
-             Tensor(np.zeros((1, 1, 3), np.float32)))  # fmt: skip
+        cell(
+            Tensor(np.zeros((length, 1, 3), np.float32)),
+            Tensor(np.zeros((length, 1, 2), np.float32)),
+            Tensor(np.zeros((1, 1, 3), np.float32)),
+        )
         counts.append(len(_mindspore.graph_nodes(cell)))
     assert counts[0] == counts[1]
 

@@ -92,10 +92,16 @@ def test_the_transposes_of_attention_are_found(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "factory, said",
-    [("broken", "does not run without fusion"), ("unsteady", "differs from run to run"),
-     ("no_cell", "must return a cell"), ("absent", "cannot be found"), ("no_inputs", "does not run without fusion"),
-     ("numpy_input", "input 0 is a NumPy array"), ("raising", "cannot be called: ValueError: no weights here (")],
-)  # fmt: skip
+    [
+        ("broken", "does not run without fusion"),
+        ("unsteady", "differs from run to run"),
+        ("no_cell", "must return a cell"),
+        ("absent", "cannot be found"),
+        ("no_inputs", "does not run without fusion"),
+        ("numpy_input", "input 0 is a NumPy array"),
+        ("raising", "cannot be called: ValueError: no weights here ("),
+    ],
+)
 def test_what_cannot_be_searched_gets_one_line(factory, said, tmp_path):
     done = search(factory, tmp_path)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("bisect: ")]
@@ -119,9 +125,18 @@ def report(tmp_path, monkeypatch):
     from ascend_fixes import _mindspore
 
     return fusion.BisectReport(
-        ("cluster:Select",), "--disable_cluster_ops=Select", "", "output 0", 0.5, 1e-7,
-        {"cluster:Select": ("Default",)}, 5, 1.0, _mindspore.version_text(), _mindspore.backend(),
-    )  # fmt: skip
+        ("cluster:Select",),
+        "--disable_cluster_ops=Select",
+        "",
+        "output 0",
+        0.5,
+        1e-7,
+        {"cluster:Select": ("Default",)},
+        5,
+        1.0,
+        _mindspore.version_text(),
+        _mindspore.backend(),
+    )
 
 
 def test_learning_adds_a_row_once_and_patch_heeds_it(report):
@@ -162,9 +177,19 @@ def row(*keep_out):
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b"{}", b"\xff\xfe", b'[{"keep_out": ["cluster:Add"]}]', b"[[]]", row(), row(3), row("cluster:Nonsense"),
-                row("no:Add")],
-)  # fmt: skip
+    "content",
+    [
+        b"{",
+        b"{}",
+        b"\xff\xfe",
+        b'[{"keep_out": ["cluster:Add"]}]',
+        b"[[]]",
+        row(),
+        row(3),
+        row("cluster:Nonsense"),
+        row("no:Add"),
+    ],
+)
 def test_a_damaged_file_is_set_aside(report, content):
     path = learned_file()
     path.parent.mkdir(parents=True)
@@ -199,9 +224,14 @@ def test_what_one_process_learns_cures_the_next(tmp_path):
 
 @pytest.mark.parametrize(
     "factory, said",
-    [("nonsense", "must be written"), (":f", "must be written"), ("no_such_module:f", "No module named 'no_such_module'"),
-     ("bisect_cases:no_cell", "must return a cell"), ("broken_file:f", "broken_file cannot be imported: SyntaxError")],
-)  # fmt: skip
+    [
+        ("nonsense", "must be written"),
+        (":f", "must be written"),
+        ("no_such_module:f", "No module named 'no_such_module'"),
+        ("bisect_cases:no_cell", "must return a cell"),
+        ("broken_file:f", "broken_file cannot be imported: SyntaxError"),
+    ],
+)
 def test_a_wrong_factory_is_one_line_on_the_command_line(factory, said, tmp_path, monkeypatch, capsys):
     (tmp_path / "broken_file.py").write_text("def f(:\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), _PATHS]))

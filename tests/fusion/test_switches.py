@@ -30,9 +30,14 @@ def test_a_kind_that_is_not_named_is_left_out(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments, said",
-    [({}, "name no fusion"), ({"graph": "ALL"}, r"write \['ALL'\]"), ({"graph": ["a b"]}, "graph: 'a b'"),
-     ({"ub": {"ALL": "off"}}, "ub: 'ALL': 'off'"), ({"ub": [3]}, "ub: 3")],
-)  # fmt: skip
+    [
+        ({}, "name no fusion"),
+        ({"graph": "ALL"}, r"write \['ALL'\]"),
+        ({"graph": ["a b"]}, "graph: 'a b'"),
+        ({"ub": {"ALL": "off"}}, "ub: 'ALL': 'off'"),
+        ({"ub": [3]}, "ub: 3"),
+    ],
+)
 def test_errors_come_before_anything_is_written(tmp_path, arguments, said):
     with pytest.raises(fusion.SwitchNameError, match=said):
         fusion.write_switch_file(tmp_path / "fusion.cfg", **arguments)

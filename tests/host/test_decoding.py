@@ -96,7 +96,7 @@ def test_viterbi_takes_tensors_and_empty_batches():
         ((np.full((1, 1, 1), np.nan), np.zeros((1, 1))), r"NaN at \(0, 0, 0\)"),
         ((np.zeros((1, 1, 2)), np.zeros((2, 2)), None, np.zeros(3)), "start has shape"),
     ],
-)  # fmt: skip
+)
 def test_wrong_scores_are_named(arguments, message):
     with pytest.raises(DecodingError, match=message):
         viterbi(*arguments)
@@ -136,9 +136,13 @@ def every_hypothesis(table, words, first, number, end, length, penalty):
 
 @settings(max_examples=40)
 @given(
-    st.integers(2, 3), st.integers(1, 4), st.integers(1, 3), st.integers(0, 999), st.booleans(),
+    st.integers(2, 3),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.integers(0, 999),
+    st.booleans(),
     st.sampled_from([0.0, 0.6, -0.5]),
-)  # fmt: skip
+)
 def test_a_wide_beam_is_exhaustive_search(words, length, batch, seed, early, penalty):
     step, table = model(words, length, seed)
     states, first = np.arange(batch), np.arange(batch) % words
@@ -251,12 +255,16 @@ def test_early_stop_saves_steps():
         ({"step": lambda tokens, state: (np.zeros((1, 5)), state)}, "step 1 returned scores of shape"),
         ({"step": lambda tokens, state: (np.full((4, 5), np.nan), state)}, "NaN for row 0"),
     ],
-)  # fmt: skip
+)
 def test_wrong_use_of_beam_search_is_named(change, message):
     arguments = {
         "step": lambda tokens, state: (np.zeros((4, 5)), state),
-        "state": np.zeros((2, 1)), "beam": 2, "max_length": 3, "start": 1, "end": 0,
-    }  # fmt: skip
+        "state": np.zeros((2, 1)),
+        "beam": 2,
+        "max_length": 3,
+        "start": 1,
+        "end": 0,
+    }
     with pytest.raises(DecodingError, match=message):
         beam_search(**{**arguments, **change})
 

@@ -461,7 +461,7 @@ def test_read_only_files_and_folders_are_named():
         (lambda: Embedding(3, 4).update(scale=0), "scale=0"),
         (lambda: Embedding(3, 4).construct(Tensor([5])), "id 5"),
     ],
-)  # fmt: skip
+)
 def test_wrong_use_is_named(build, message):
     with pytest.raises(EmbeddingError, match=message):
         build()

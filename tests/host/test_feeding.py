@@ -326,7 +326,8 @@ def test_ctrl_c_is_raised_at_once_and_a_hanging_dataset_does_not_keep_the_proces
 def test_a_killed_mindspore_worker_process_ends_the_program(tmp_path):
     # MindSpore watches its own worker processes and terminates the whole program; what matters is that it ends.
     program = tmp_path / "program.py"
-    program.write_text(textwrap.dedent("""
+    program.write_text(
+        textwrap.dedent("""
         import os, time
         import numpy as np
         import mindspore.dataset as ds
@@ -343,7 +344,8 @@ def test_a_killed_mindspore_worker_process_ends_the_program(tmp_path):
         workers = {"num_parallel_workers": 2, "python_multiprocessing": True}
         pipeline = ds.GeneratorDataset(Source(), ["x"], shuffle=False, **workers)
         print("read", sum(1 for _ in feed(pipeline, 10)))
-    """))  # fmt: skip
+    """)
+    )
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, cwd=tmp_path, timeout=100)
     assert done.returncode != 0 and "read" not in done.stdout
 

@@ -190,7 +190,7 @@ def many(*inputs):
         ((cube, 3, np.float32), "shape=3: pass a tuple"),
         ((cube, (0,), np.float32), r"shape=\(0,\): pass a tuple of positive"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_an_operator_is_named(arguments, message):
     with pytest.raises(CallbackError, match=message):
         callback(*arguments)

@@ -304,7 +304,7 @@ def test_overflow_is_reported_eagerly_and_can_be_read_off_the_count(operator):
         (lambda x: host.unique(x.astype(mindspore.int32), 3, float("nan")), "fill=nan is no Int32"),
         (lambda x: host.masked_select(x, x.astype(mindspore.int32), 3), "mask is Int32"),
     ],
-)  # fmt: skip
+)
 def test_wrong_use_is_named(call, message):
     with pytest.raises(SizeError, match=message):
         call(Tensor(np.ones((2, 3), np.float32)))

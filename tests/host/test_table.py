@@ -186,9 +186,16 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path, damage):
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("change", [{"ends": np.array([3, 1])}, {"settings": np.array('{"keys": "int"}')},
-                                    {"settings": np.array("{}")}, {"values": np.array([1.5, 2.5])},
-                                    {"utf8": np.array([255, 255], np.uint8)}])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ends": np.array([3, 1])},
+        {"settings": np.array('{"keys": "int"}')},
+        {"settings": np.array("{}")},
+        {"values": np.array([1.5, 2.5])},
+        {"utf8": np.array([255, 255], np.uint8)},
+    ],
+)
 def test_a_whole_file_with_contradictions_is_named(tmp_path, change):
     path = tmp_path / "t.npz"
     Table(["a", "b"]).save(path)
@@ -292,7 +299,7 @@ def test_killed_at_a_thousand_moments(part):
         (lambda: Table([1])([[1], [2, 3]]), "ragged"),
         (lambda: Table.from_counts({"a": 1}, size=0, special=["x"]), "size=0"),
     ],
-)  # fmt: skip
+)
 def test_wrong_keys_are_named(build, message):
     with pytest.raises(KeysError, match=message) as error:
         build()

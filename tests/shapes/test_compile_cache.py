@@ -18,8 +18,8 @@ import ascend_fixes
 from ascend_fixes import _mindspore
 from ascend_fixes.cures import patched
 from ascend_fixes.shapes import CompileCache, CompileCacheError
-from ascend_fixes.shapes._fingerprint import UndescribableError, fingerprint
 from ascend_fixes.shapes._compile_cache import Store
+from ascend_fixes.shapes._fingerprint import UndescribableError, fingerprint
 
 RUN = os.path.join(os.path.dirname(__file__), "shapes_cache_runs.py")
 PER_LENGTH = 3  # graphs that a run compiles and stores for each length; one more cannot be written by MindSpore

@@ -1,0 +1,146 @@
+"""The seam: the only package that touches MindSpore's private names or asks which version is running.
+
+Everything here is a thin accessor, in a file named after what a release of MindSpore changes:
+
+    versions       which MindSpore, on which backend
+    executors      the compilers of cells and jit functions
+    graph_ir       reading a compiled graph back
+    compile_cache  the persistent compile cache, and what a graph depends on
+    context        the process-wide context
+    cells          the inside of cells
+    operators      names and kernels of operators
+    precision      cast strategies and levels
+    training       `mindspore.Model` and dataset iterators
+    processes      processes that MindSpore forks or starts
+
+What a name means, and why it is private, stands beside it. A new release is met by running `tests/test_seam.py`
+and opening the file of every name that fails.
+"""
+
+from ascend_fixes._mindspore.cells import child_cells, copy_with_children, on_gradient
+from ascend_fixes._mindspore.compile_cache import (
+    COMPILE_CACHE_FILES,
+    cell_state,
+    compile_cache_file,
+    compile_settings,
+    is_platform_type,
+    is_whole_graph,
+    jit_state,
+    set_compile_cache,
+    set_compile_cache_directory,
+    wanted_compile_cache,
+)
+from ascend_fixes._mindspore.context import (
+    graph_kernel_flags,
+    has_bfloat16,
+    has_fusion_compiler,
+    in_graph_mode,
+    mode_set,
+    saturates,
+    set_graph_kernel_flags,
+    set_kernel_directory,
+)
+from ascend_fixes._mindspore.executors import (
+    abandon_compilation,
+    cell_compile_target,
+    compilation_targets,
+    compiled_phases,
+    compiling_targets,
+    dynamic_inputs,
+    eager_gradient_target,
+    has_compiled_anything,
+    jit_call_target,
+    jit_compile_target,
+    latest_phase,
+    phase_name,
+    taking_gradients,
+    would_compile,
+)
+from ascend_fixes._mindspore.graph_ir import graph_inputs, graph_nodes, graph_operators, graph_scopes, graph_transfers
+from ascend_fixes._mindspore.operators import aicpu_operators, documented_platforms, operator_names, tagged_for_host
+from ascend_fixes._mindspore.precision import (
+    auto_cast_lists,
+    blanket_strategy,
+    cast_strategy,
+    loss_scale_manager,
+    mark_amp_level,
+    precision_process_target,
+    pushed_strategy,
+    rewrite_os_target,
+)
+from ascend_fixes._mindspore.processes import fork, fusion_compiler_runs
+from ascend_fixes._mindspore.training import (
+    model_eval_network,
+    model_loss,
+    model_network,
+    model_targets,
+    pipeline_iterators,
+    set_model_eval_network,
+)
+from ascend_fixes._mindspore.versions import backend, version, version_text
+
+__all__ = [
+    "COMPILE_CACHE_FILES",
+    "abandon_compilation",
+    "aicpu_operators",
+    "auto_cast_lists",
+    "backend",
+    "blanket_strategy",
+    "cast_strategy",
+    "cell_compile_target",
+    "cell_state",
+    "child_cells",
+    "compilation_targets",
+    "compile_cache_file",
+    "compile_settings",
+    "compiled_phases",
+    "compiling_targets",
+    "copy_with_children",
+    "documented_platforms",
+    "dynamic_inputs",
+    "eager_gradient_target",
+    "fork",
+    "fusion_compiler_runs",
+    "graph_inputs",
+    "graph_kernel_flags",
+    "graph_nodes",
+    "graph_operators",
+    "graph_scopes",
+    "graph_transfers",
+    "has_bfloat16",
+    "has_compiled_anything",
+    "has_fusion_compiler",
+    "in_graph_mode",
+    "is_platform_type",
+    "is_whole_graph",
+    "jit_call_target",
+    "jit_compile_target",
+    "jit_state",
+    "latest_phase",
+    "loss_scale_manager",
+    "mark_amp_level",
+    "mode_set",
+    "model_eval_network",
+    "model_loss",
+    "model_network",
+    "model_targets",
+    "on_gradient",
+    "operator_names",
+    "phase_name",
+    "pipeline_iterators",
+    "precision_process_target",
+    "pushed_strategy",
+    "rewrite_os_target",
+    "saturates",
+    "set_compile_cache",
+    "set_compile_cache_directory",
+    "set_graph_kernel_flags",
+    "set_kernel_directory",
+    "set_model_eval_network",
+    "tagged_for_host",
+    "taking_gradients",
+    "version",
+    "version_text",
+    "wanted_compile_cache",
+    "would_compile",
+]

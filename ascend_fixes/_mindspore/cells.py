@@ -1,0 +1,45 @@
+"""The inside of cells."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+__all__ = ["child_cells", "copy_with_children", "on_gradient"]
+
+
+def child_cells(cell: Any) -> dict[str, Any]:
+    """The cells that a cell holds, by attribute name; one held under two names is listed twice."""
+    return {name: child for name, child in cell._cells.items() if child is not None}
+
+
+def copy_with_children(cell: Any, children: dict[str, Any]) -> Any:
+    """A shallow copy of a cell that holds other children and the same parameters, and has compiled nothing.
+
+    A copy made by `copy.copy` alone shares the very ``__dict__`` of its original, and what that has compiled. Cells may
+    stand in tuples and lists as well (``SequentialCell.cell_list``).
+    """
+    replaced = {id(cell._cells[name]): child for name, child in children.items()}
+
+    def substitute(value: Any) -> Any:
+        if type(value) in (list, tuple):
+            return type(value)(replaced.get(id(item), item) for item in value)
+        return value
+
+    twin = copy.copy(cell)
+    hooks = ("compile", "check_names")  # set on one cell by `shapes.graphs` and `host.placement`, for that cell
+    state = {name: substitute(value) for name, value in cell.__dict__.items() if name not in hooks}
+    state["_cells"] = type(cell._cells)({**cell._cells, **children})
+    state["_params"] = cell._params.copy()
+    state.update(_compile_cache=None, _phase_cache=None, _compile_phase=None)
+    object.__setattr__(twin, "__dict__", state)
+    return twin
+
+
+def on_gradient(value: Any, hook: Any) -> None:
+    """Call ``hook`` with the gradient of a Tensor of a PyNative run, if it gets one; whether it does has no public name."""
+    try:
+        value.register_hook(hook)
+    except RuntimeError as error:
+        if "requires grad" not in str(error):
+            raise
