@@ -9,18 +9,15 @@ is asked for by its id.
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ascend_fixes import _mindspore
 from ascend_fixes.defects import FAMILIES, Defect, Patch, catalogue
-from ascend_fixes.errors import UnknownNameError
-from ascend_fixes.patching import Ledger, MissingSymbolError
+from ascend_fixes.errors import UnknownNameError, nearest
+from ascend_fixes.patching import MissingSymbolError, ledger
 
 __all__ = ["FixStatus", "PatchReport", "ledger", "patch", "patched", "select", "status", "unpatch"]
-
-ledger = Ledger("mindspore")  # the one of this process; a toolbox that needs a hook holds it here
 
 
 class _Hold:
@@ -135,9 +132,8 @@ def _ids(names: Sequence[str]) -> set[str]:
         ids = {defect.id for defect in catalogue().values() if name in (defect.id, defect.family)}
         if not ids and name not in FAMILIES:
             known = [*FAMILIES, *catalogue()]
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else "`ascend-fixes defects` lists them"
-            raise UnknownNameError(f"{name!r} is neither a family ({', '.join(FAMILIES)}) nor a defect's id; {hint}")
+            remedy = nearest(name, known, "`ascend-fixes defects` lists them")
+            raise UnknownNameError(f"{name!r} is neither a family ({', '.join(FAMILIES)}) nor a defect's id{remedy}")
         found |= ids
     return found
 

@@ -1,10 +1,36 @@
-"""The common base of the errors this library raises on purpose.
+"""The common base of the errors this library raises on purpose, and what their messages share.
 
-Each carries one line that names the argument, the value and the remedy; the
-command line prints that line instead of a traceback.
+Each carries one line that names the argument, the value and the remedy; the command line prints that line instead of
+a traceback. Each is also of the built-in type that fits, so that code which knows nothing of this library catches it:
+
+    AscendFixesError
+        UnknownNameError (ValueError)           a name that does not exist; the message offers the nearest
+            amp.UnknownTargetError              no part of the network has this name
+        PatchError (RuntimeError)               a replacement could not be made or written
+            MissingSymbolError                  the platform lacks what a cure replaces
+            ConflictError                       somebody else replaced it
+        ScratchError (OSError)                  no folder for what a child process writes
+        StoppedError (RuntimeError)             a child process was to be started after its block had ended
+        shapes: LengthError, SizesError, PadValueError, PlanError, DatasetError, StateError, PaddingCheckError (ValueError)
+                CellTypeError (TypeError)       GraphLimitError, CompileCacheError (RuntimeError)
+        host:   KeysError, EmbeddingError, SizeError, InputsError, DecodingError, CallbackError (ValueError)
+                UnknownKeyError (LookupError)   FrozenError (TypeError)             FileError (OSError)
+                FeedError (RuntimeError)        FeedTimeoutError (FeedError, TimeoutError)
+        fusion: FlagConflictError, FlagFileError, LayerError, LearnError, SwitchNameError (ValueError)
+                GuardTypeError (TypeError)      MissingCompilerError (ImportError)
+                FusionUnsupportedError, BisectError (RuntimeError)
+        amp:    PolicyError, ScalerError, ScalerStateError (ValueError)             StuckScaleError (RuntimeError)
+
+Warnings (`RecompilationWarning`, `LateGuardWarning`, `SinkingWarning`) are UserWarning. An error stands beside the code
+that raises it; `tests/test_errors.py` holds this tree to what is there.
 """
 
-__all__ = ["AscendFixesError", "UnknownNameError"]
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["AscendFixesError", "UnknownNameError", "first_line", "nearest"]
 
 
 class AscendFixesError(Exception):
@@ -13,3 +39,24 @@ class AscendFixesError(Exception):
 
 class UnknownNameError(AscendFixesError, ValueError):
     """A defect id, family, operator or option that does not exist; the message offers the nearest one."""
+
+
+def first_line(error: BaseException, containing: str = "") -> str:
+    """``ErrorType: first line`` of an error's text, or of its first line that holds ``containing``."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    line = next((line for line in lines if containing in line), lines[0])
+    return f"{type(error).__name__}: {line}"[:200]
+
+
+def nearest(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a message about an unknown name: ``; did you mean 'x'?``, or ``; `` and ``otherwise``.
+
+    Args:
+        name: what was given.
+        known: the names there are; the closest one is offered, whatever its case.
+        otherwise: another remedy, for a name that is close to none of them.
+    """
+    by_lower = {candidate.lower(): candidate for candidate in sorted(known, reverse=True)}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.4)
+    remedy = f"did you mean {by_lower[close[0]]!r}?" if close else otherwise
+    return f"; {remedy}" if remedy else ""

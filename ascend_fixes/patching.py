@@ -7,7 +7,8 @@ failure on the way takes back what was written. So a failed change changes
 nothing, fixes may come and go in any order, and several fixes may wrap one
 attribute: the ledger rebuilds the chain from the original.
 
-The ledger knows nothing of the catalogue; `ascend_fixes.cures` chooses the fixes.
+The mechanism knows nothing of the catalogue; `ascend_fixes.cures` chooses the fixes. The process has one ledger for
+MindSpore, `ledger`.
 
 Method: targets as strings and the owner found along the MRO, as in wrapt
 (https://wrapt.readthedocs.io); a ledger entry for every patch, as in vllm-ascend.
@@ -24,7 +25,7 @@ from typing import Any, Callable
 
 from ascend_fixes.errors import AscendFixesError
 
-__all__ = ["ConflictError", "Ledger", "MissingSymbolError", "PatchError", "Replacement"]
+__all__ = ["ConflictError", "Ledger", "MissingSymbolError", "PatchError", "Replacement", "ledger"]
 
 
 class PatchError(AscendFixesError, RuntimeError):
@@ -160,6 +161,7 @@ class Ledger:
             if layers != slot.layers:
                 value = _build(slot, [part for _, part in chains.get(target, [])], layers)
                 changes.append((target, slot, layers, value, self._sites(slot)))
+        _refuse_shared_sites([(target, sites) for target, *_, sites in changes])
         written: list[tuple[_Site, Any]] = []
         try:
             for *_, value, sites in changes:
@@ -231,6 +233,16 @@ class Ledger:
                         yield _Site(module, attribute)
 
 
+def _refuse_shared_sites(changes: Sequence[tuple[str, list[_Site]]]) -> None:
+    """Raise where two targets are two names of one function: each would write over the other."""
+    targets: dict[tuple[int, str], str] = {}
+    for target, sites in changes:
+        for site in sites:
+            other = targets.setdefault((id(site.owner), site.name), target)
+            if other != target:
+                raise PatchError(f"{target} and {other} are two names of one function; name it by its home in both")
+
+
 def _build(slot: _Slot, parts: list[Replacement], layers: tuple[str, ...]) -> Any:
     """What belongs at the slot under these layers; the stored object itself under none."""
     if not layers:
@@ -266,3 +278,7 @@ def _describe(value: Any) -> str:
         return "nothing (it was deleted)"
     plain = getattr(value, "__func__", value)
     return f"{_origin(value)}.{getattr(plain, '__qualname__', repr(plain))}"
+
+
+ledger = Ledger("mindspore")
+"""The one of this process: whoever replaces a name of MindSpore holds it here."""

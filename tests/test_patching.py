@@ -229,6 +229,20 @@ def test_a_patch_on_top_of_an_export_is_refused(platform):
         platform.ledger.release("t")
 
 
+def test_two_names_of_one_function_in_one_hold_are_refused(platform):
+    """Each would write over the other, and neither could be taken back."""
+    before = snapshot(platform)
+    twice = {
+        "P1": [Replacement("toy.core:scale", adding(100))],
+        "P2": [Replacement("toy:scale", adding(1000))],
+    }
+    with pytest.raises(PatchError, match=r"toy.*scale and toy.*scale are two names of one function"):
+        platform.ledger.hold("t", twice)
+    assert platform.ledger.applied == () and platform.ledger.tokens == ()
+    platform.ledger.release("t")
+    assert_same(before)
+
+
 def test_a_symbol_that_somebody_replaced_before_is_refused(platform):
     theirs = platform.core.scale = adding(7)(platform.core.scale)
     with pytest.raises(ConflictError, match="toy.core.scale has already been replaced by .*test_patching"):

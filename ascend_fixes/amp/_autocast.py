@@ -17,7 +17,8 @@ from mindspore import Tensor, nn
 from mindspore.ops import functional
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp._policy import Policy, PolicyError, Selector, UnknownTargetError, nearest
+from ascend_fixes.amp._policy import Policy, PolicyError, Selector, UnknownTargetError
+from ascend_fixes.errors import nearest
 
 __all__ = ["Autocast", "autocast"]
 

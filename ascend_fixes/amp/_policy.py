@@ -6,7 +6,6 @@ there. The notation is jmp's (google-deepmind/jmp), the default lists are in `op
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 import types
@@ -20,7 +19,7 @@ from mindspore.ops import Primitive
 
 from ascend_fixes import _mindspore
 from ascend_fixes.amp import _operators as operators
-from ascend_fixes.errors import AscendFixesError, UnknownNameError
+from ascend_fixes.errors import AscendFixesError, UnknownNameError, nearest
 
 __all__ = ["Policy", "PolicyError", "Selector", "UnknownTargetError"]
 
@@ -155,13 +154,6 @@ class Policy:
         if operator in self.low:
             return f"{operator}: {self._types['compute']} ({why})"
         return f"{operator}: float32 ({why})" if why else f"{operator}: the type of its inputs"
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the known name nearest to ``name``, "" when none is near."""
-    lower = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower(), lower, n=1)
-    return f"; did you mean {lower[close[0]]!r}?" if close else ""
 
 
 def _parse(spec: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ import re
 from dataclasses import dataclass
 from typing import Callable
 
+from ascend_fixes.errors import first_line
 from ascend_fixes.patching import Replacement
 
 __all__ = ["FAMILIES", "Defect", "Finding", "Patch", "Tool", "catalogue", "first_line"]
@@ -112,13 +113,6 @@ class Defect:
         if self.patch is not None:
             return "patch"
         return f"tool: {self.tool.name}" if self.tool is not None else "not cured yet"
-
-
-def first_line(error: BaseException, containing: str = "") -> str:
-    """``ErrorType: first line`` of an error's text, or of its first line that holds ``containing``."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    line = next((line for line in lines if containing in line), lines[0])
-    return f"{type(error).__name__}: {line}"[:200]
 
 
 @functools.cache

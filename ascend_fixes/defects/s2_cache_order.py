@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes.defects import Defect, Finding, Patch
+from ascend_fixes.patching import ledger
 from ascend_fixes.shapes._compile_cache import native_replacements
 
 FIRST, SECOND = (20, 24), (24, 20)
@@ -37,8 +38,6 @@ def run(lengths: list[int]) -> None:
 
 def probe() -> Finding:
     """Two processes compile the same two lengths in opposite orders: present if the second one fails."""
-    from ascend_fixes.cures import ledger
-
     cured = "S2" in ledger.applied
     ends = []
     for lengths in (FIRST, SECOND):

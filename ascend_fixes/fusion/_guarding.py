@@ -11,7 +11,6 @@ its operator type can.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import os
 import threading
@@ -24,8 +23,8 @@ from typing import Any, TypeVar, overload
 import mindspore
 from mindspore import nn
 
-from ascend_fixes import _mindspore, cures
-from ascend_fixes.errors import AscendFixesError, UnknownNameError
+from ascend_fixes import _mindspore, patching
+from ascend_fixes.errors import AscendFixesError, UnknownNameError, nearest
 from ascend_fixes.fusion._flags import Flag, merge, opt_level, parse, render
 from ascend_fixes.fusion._quirks import LEARNED, known_bad, quirks
 from ascend_fixes.fusion._reach import marks
@@ -132,13 +131,13 @@ def guard(*operators: str) -> Iterator[FlagReport]:
     asked = exclusions(operators, "guard")
     merge([*_users({}), *_guards.get(), *asked])
     token = object()
-    cures.ledger.hold(token, {"fusion.guard": (*compile_replacements(), *_notice_replacements())})
+    patching.ledger.hold(token, {"fusion.guard": (*compile_replacements(), *_notice_replacements())})
     before = _guards.set(_guards.get() + asked)
     try:
         yield flags()
     finally:
         _guards.reset(before)
-        cures.ledger.release(token)
+        patching.ledger.release(token)
 
 
 @overload
@@ -181,7 +180,7 @@ def safe(cell_or_class: Any = None, keep_out: Iterable[str] | None = None) -> An
             stacklevel=2,
         )
     setattr(cell_or_class, MARK, tuple(getattr(cell_or_class, MARK, ())) + wanted)
-    cures.ledger.hold(_SAFE, {"fusion.safe": compile_replacements()})
+    patching.ledger.hold(_SAFE, {"fusion.safe": compile_replacements()})
     return cell_or_class
 
 
@@ -206,11 +205,10 @@ def exclusions(operators: Iterable[str], origin: str) -> tuple[Flag, ...]:
         if colon and kind not in _KEYS:
             raise UnknownNameError(f"{operator!r}: the prefix must be one of {', '.join(_KEYS)}")
         if kind not in ("pass", "pattern") and name not in _mindspore.operator_names():
-            near = difflib.get_close_matches(name, _mindspore.operator_names(), n=1, cutoff=0.4)
-            raise UnknownNameError(
-                f"no operator is called {name!r}; "
-                + (f"did you mean {near[0]!r}?" if near else "take the name from the compiled graph, as in 'ReduceSum'")
+            remedy = nearest(
+                name, _mindspore.operator_names(), "take the name from the compiled graph, as in 'ReduceSum'"
             )
+            raise UnknownNameError(f"no operator is called {name!r}{remedy}")
         found += [Flag(_KEYS[key], (name,), (origin,)) for key in ([kind] if kind else ["cluster", "expand"])]
     return tuple(found)
 
@@ -221,7 +219,7 @@ def exclusions(operators: Iterable[str], origin: str) -> tuple[Flag, ...]:
 def _asked(roots: Iterable[Any]) -> list[Flag]:
     """What guards, applied patches and the safe parts of these roots ask for."""
     asked = list(_guards.get())
-    applied = cures.ledger.applied
+    applied = patching.ledger.applied
     if any(quirk.source in applied for quirk in quirks(learned=False)):
         for quirk in quirks():
             if quirk.source in (*applied, LEARNED):

@@ -27,8 +27,7 @@ import numpy as np
 from mindspore import nn
 
 from ascend_fixes import _mindspore
-from ascend_fixes.defects import first_line
-from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.errors import AscendFixesError, first_line
 from ascend_fixes.fusion._comparison import tolerance, worst
 from ascend_fixes.fusion._compiler import require_compiler
 from ascend_fixes.fusion._flags import merge, render

@@ -23,7 +23,7 @@ import numpy as np
 from mindspore import nn
 
 from ascend_fixes import _mindspore
-from ascend_fixes.defects import first_line
+from ascend_fixes.errors import first_line
 from ascend_fixes.fusion._comparison import NEARBY, REPETITIONS, evaluate
 from ascend_fixes.fusion._guarding import guard
 

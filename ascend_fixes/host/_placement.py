@@ -12,7 +12,6 @@ defect H3); and operators whose own documentation lists CPU but not Ascend.
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from typing import Any
 from mindspore import nn, ops
 
 from ascend_fixes import _mindspore
-from ascend_fixes.errors import UnknownNameError
+from ascend_fixes.errors import UnknownNameError, nearest
 
 __all__ = ["Placement", "place"]
 
@@ -98,9 +97,7 @@ def place(cell: nn.Cell, operators: Sequence[str] | None = None) -> Placement:
     if operators is not None:
         known = _mindspore.operator_names()
         for name in sorted(chosen - known):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise UnknownNameError(f"MindSpore has no operator {name!r}{hint}")
+            raise UnknownNameError(f"MindSpore has no operator {name!r}{nearest(name, known)}")
     placed = []
     for path, primitive in _primitives(cell):
         if primitive.name in chosen:

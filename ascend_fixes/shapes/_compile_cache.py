@@ -30,7 +30,7 @@ from typing import Any, Callable
 
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.patching import Replacement
+from ascend_fixes.patching import Replacement, ledger
 from ascend_fixes.shapes._fingerprint import UndescribableError, fingerprint
 
 __all__ = ["CacheCounts", "CompileCache", "CompileCacheError", "clean_up", "native_replacements"]
@@ -303,8 +303,6 @@ def _describe_jit(executor: Any, method: str, *args: Any, **kwargs: Any) -> str:
 
 
 def _settings(kind: str) -> dict[str, str]:
-    from ascend_fixes.cures import ledger  # the catalogue behind it imports this module
-
     # The fixes of this family change when graphs are compiled, not what they compute.
     fixes = [fix for fix in ledger.applied if not fix.startswith(("S", _HOLD))]
     return {**_mindspore.compile_settings(), "kind": kind, "fixes": " ".join(fixes)}
@@ -350,8 +348,6 @@ class CompileCache:
         return _directory.cache_info().currsize > 0
 
     def __enter__(self) -> CompileCache:
-        from ascend_fixes.cures import ledger
-
         _refuse_where_unsafe()
         if _in_use():
             raise CompileCacheError(f"a compile cache is in use ({_in_use()[0].path}); leave its with block first")
@@ -361,8 +357,6 @@ class CompileCache:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        from ascend_fixes.cures import ledger
-
         ledger.release(self)
 
 
@@ -370,8 +364,6 @@ _HOLD = "shapes.CompileCache"
 
 
 def _in_use() -> list[CompileCache]:
-    from ascend_fixes.cures import ledger
-
     return [token for token in ledger.tokens if isinstance(token, CompileCache)]
 
 
