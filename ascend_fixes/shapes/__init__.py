@@ -4,7 +4,8 @@ from ascend_fixes.shapes._bucketed import BucketedCell, PaddingCounts, bucketed,
 from ascend_fixes.shapes._buckets import Buckets, LengthError, SizesError, attention_cost
 from ascend_fixes.shapes._check_padding import Leak, PaddingCheckError, PaddingReport, check_padding
 from ascend_fixes.shapes._compile_cache import CacheCounts, CompileCache, CompileCacheError
-from ascend_fixes.shapes._dataset import BucketDataset, DatasetError, StateError, bucket_dataset
+from ascend_fixes.shapes._dataset import BucketDataset, bucket_dataset
+from ascend_fixes.shapes._epochs import DatasetError, StateError
 from ascend_fixes.shapes._graphs import Graph, GraphLimitError, RecompilationWarning, graphs, limit_graphs
 from ascend_fixes.shapes._grid import Grid
 from ascend_fixes.shapes._padding import PadValueError

@@ -11,30 +11,21 @@ larger bucket: no sample is lost, none counts twice, and no batch has a shape of
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import mindspore.dataset as ds
 import numpy as np
 
-from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.shapes._buckets import Buckets, LengthError
+from ascend_fixes.shapes._epochs import DatasetError, Epochs, ResumableDataset, samples_of
 from ascend_fixes.shapes._grid import Grid
 from ascend_fixes.shapes._plan import Plan
 
-__all__ = ["BucketDataset", "DatasetError", "StateError", "bucket_dataset"]
+__all__ = ["BucketDataset", "bucket_dataset"]
 
 _LOOKED_AT = 100
 OVERFLOWS = ("error", "drop", "truncate")
-
-
-class DatasetError(AscendFixesError, ValueError):
-    """Samples, lengths, batch sizes or ranks from which no batches can be made."""
-
-
-class StateError(AscendFixesError, ValueError):
-    """A saved position that belongs to other data, buckets or another global batch."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,7 @@ def bucket_dataset(
     """
     return BucketDataset(
         _Source(
-            *_samples(dataset, columns),
+            *samples_of(dataset, columns),
             lengths,
             buckets,
             batch_size,
@@ -108,7 +99,7 @@ def bucket_dataset(
     )
 
 
-class BucketDataset(ds.GeneratorDataset):
+class BucketDataset(ResumableDataset):
     """The pipeline that `bucket_dataset` makes. A new iterator begins at the start of the current epoch.
 
     Operations put on top (``map``, ``repeat``) make a new pipeline, which no longer keeps the position.
@@ -120,65 +111,13 @@ class BucketDataset(ds.GeneratorDataset):
     """
 
     def __init__(self, source: _Source):
-        super().__init__(source, source.names, shuffle=False, python_multiprocessing=False)
-        self.batches = len(source.plan(0))
+        super().__init__(source)
         self.over_long = source.over_long
         self.waste = source.waste()
 
-    def get_dataset_size(self) -> int:
-        """The batches of an epoch."""
-        return self.batches
 
-    def create_tuple_iterator(self, *args: Any, **kwargs: Any) -> Iterator:
-        """As in MindSpore; counts the batches that are taken."""
-        self.source.begin()
-        return _Counted(super().create_tuple_iterator(*args, **kwargs), self.source)
-
-    def create_dict_iterator(self, *args: Any, **kwargs: Any) -> Iterator:
-        """As in MindSpore; counts the batches that are taken."""
-        self.source.begin()
-        return _Counted(super().create_dict_iterator(*args, **kwargs), self.source)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The position after the last batch that was taken, as plain numbers and strings."""
-        return self.source.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue with exactly the batches that remained: the next iterator begins in the middle of its epoch.
-
-        The number of ranks may be another one if the global batch is the same.
-
-        Raises:
-            StateError: for a state of other samples, buckets, seed or global batch; nothing is changed.
-        """
-        self.source.load_state_dict(state)
-
-
-class _Counted:
-    """An iterator of MindSpore's that notes how far its consumer has come."""
-
-    def __init__(self, inner: Any, source: _Source):
-        self._inner, self._source = inner, source
-
-    def __iter__(self) -> _Counted:
-        iter(self._inner)
-        return self
-
-    def __next__(self) -> Any:
-        try:
-            batch = next(self._inner)
-        except StopIteration:
-            self._source.epoch, self._source.step = self._source.epoch + 1, 0
-            raise
-        self._source.step += 1
-        return batch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-
-class _Source:
-    """Makes the batches of one rank, epoch after epoch; keeps the consumer's position."""
+class _Source(Epochs):
+    """Plans and makes bucketed batches."""
 
     def __init__(
         self,
@@ -197,6 +136,7 @@ class _Source:
         overflow: str,
         carry: bool,
     ):
+        super().__init__()
         if (batch_size is None) == (tokens_per_batch is None):
             raise DatasetError(
                 f"batch_size={batch_size} and tokens_per_batch={tokens_per_batch}: pass exactly one of them"
@@ -220,8 +160,6 @@ class _Source:
         self.num_shards, self.shard_id, self.truncate = num_shards, shard_id, overflow == "truncate"
         self.carry = carry
         self.members, self.over_long = self._members(overflow)
-        self.epoch = self.step = 0
-        self._start, self._producing = 0, 0
 
     # --- the plan --------------------------------------------------------------------------------
 
@@ -286,17 +224,6 @@ class _Source:
 
     # --- the batches -----------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """A new iterator: it begins with the current epoch, in its middle only right after `load_state_dict`."""
-        self._producing = self.epoch
-        self.step = self._start
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        epoch, first = self._producing, self._start
-        self._producing, self._start = epoch + 1, 0
-        for batch in self.plan(epoch)[first:]:
-            yield self.batch(batch)
-
     def batch(self, batch: _Batch) -> tuple[np.ndarray, ...]:
         """This rank's rows of a global batch, and their weights."""
         places = batch.places[self.shard_id :: self.num_shards]
@@ -349,69 +276,24 @@ class _Source:
 
     # --- the position ----------------------------------------------------------------------------
 
-    def _identity(self) -> dict[str, Any]:
-        """What a position belongs to."""
-        size = self.batch_size or self.tokens_per_batch
+    def identity(self) -> dict[str, Any]:
         sizes = sorted(self.members)
         return {
             "samples": hashlib.sha256(self.lengths.tobytes()).hexdigest(),
             "buckets": [list(map(int, size)) for size in sizes],
             "seed": self.seed,
-            "per": "rows" if self.batch_size else "tokens",
             "over_long": self.over_long,
             "truncate": self.truncate,
             "carry": self.carry,
             "global_rows": [self.rows(size) * self.num_shards for size in sizes],
-            "size": size,
-            "num_shards": self.num_shards,
         }
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "step": self.step, **self._identity()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        own = self._identity()
-        missing = [name for name in ("epoch", "step", *own) if name not in state]
-        if missing:
-            raise StateError(f"state lacks {', '.join(map(repr, missing))}; pass what state_dict() returned")
-        for name in ("samples", "buckets", "seed", "over_long", "truncate", "carry"):
-            if state[name] != own[name]:
-                raise StateError(
-                    f"state was saved with other {name} ({_brief(state[name])}, here {_brief(own[name])}); "
-                    f"resume with the same data and settings"
-                )
-        if state["global_rows"] != own["global_rows"]:
-            raise StateError(
-                f"state was saved by {state['num_shards']} rank(s) with {state['size']} {state['per']} each, here "
-                f"{own['num_shards']} have {own['size']} {own['per']}: the batches differ; choose "
-                f"batch_size x num_shards as it was"
-            )
-        epoch, step = state["epoch"], state["step"]
-        if not (isinstance(epoch, int) and isinstance(step, int) and epoch >= 0 and 0 <= step <= len(self.plan(0))):
-            raise StateError(f"state has epoch={epoch!r}, step={step!r}, which this data does not have")
-        self.epoch, self.step, self._start = epoch, step, step
-
-
-def _brief(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _samples(dataset: Any, columns: Sequence[str] | None) -> tuple[Any, list[str]]:
-    """Samples by place, and the names of their columns."""
-    if isinstance(dataset, ds.Dataset):
-        names = dataset.get_col_names()
-        return list(dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)), list(columns or names)
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise DatasetError(f"dataset={type(dataset).__name__} has no length and places; pass a sequence of samples")
-    if len(dataset) == 0:
-        raise DatasetError("dataset has no samples; pass at least one")
-    first = dataset[0]
-    if isinstance(first, Mapping):
-        return dataset, list(columns or first)
-    if columns is None:
-        raise DatasetError("samples are tuples, whose parts have no names; pass columns=")
-    return dataset, list(columns)
+    def sharing(self) -> dict[str, Any]:
+        return {
+            "per": "rows" if self.batch_size else "tokens",
+            "size": self.batch_size or self.tokens_per_batch,
+            "num_shards": self.num_shards,
+        }
 
 
 def _ragged_columns(samples: Any, names: Sequence[str], lengths: Any) -> dict[str, int]:

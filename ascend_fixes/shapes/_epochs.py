@@ -1,0 +1,185 @@
+"""Epochs of batches that go on where they stopped: what every dataset of this toolbox has in common.
+
+A source plans an epoch from the seed, the epoch and the lengths alone, and makes any batch of it. The position is
+that of the consumer, not of the threads that run ahead of it, and is saved as plain numbers and strings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import mindspore.dataset as ds
+import numpy as np
+
+from ascend_fixes.errors import AscendFixesError
+
+__all__ = ["DatasetError", "Epochs", "ResumableDataset", "StateError", "samples_of"]
+
+
+class DatasetError(AscendFixesError, ValueError):
+    """Samples, lengths, batch sizes or ranks from which no batches can be made."""
+
+
+class StateError(AscendFixesError, ValueError):
+    """A saved position that belongs to other data, sizes or another global batch."""
+
+
+class Epochs:
+    """Makes the batches of one rank, epoch after epoch, and keeps the consumer's position.
+
+    Subclasses set ``names``, the columns of a batch, and say what an epoch is made of.
+    """
+
+    names: list[str]
+
+    def __init__(self) -> None:
+        self.epoch = self.step = 0
+        self._start, self._producing = 0, 0
+
+    def plan(self, epoch: int) -> Sequence[Any]:
+        """All global batches of an epoch, in order."""
+        raise NotImplementedError
+
+    def batch(self, planned: Any) -> tuple[np.ndarray, ...]:
+        """This rank's part of a global batch."""
+        raise NotImplementedError
+
+    def identity(self) -> dict[str, Any]:
+        """What a position belongs to; must be the same where it is loaded."""
+        raise NotImplementedError
+
+    def sharing(self) -> dict[str, Any]:
+        """How the global batch is shared out; may differ where ``global_rows`` of the identity is the same."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """A new iterator: it begins with the current epoch, in its middle only right after `load_state_dict`."""
+        self._producing = self.epoch
+        self.step = self._start
+
+    def took(self) -> None:
+        """The consumer has a further batch."""
+        self.step += 1
+
+    def ended(self) -> None:
+        """The consumer has seen the epoch's end."""
+        self.epoch, self.step = self.epoch + 1, 0
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        epoch, first = self._producing, self._start
+        self._producing, self._start = epoch + 1, 0
+        for planned in self.plan(epoch)[first:]:
+            yield self.batch(planned)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "step": self.step, **self.identity(), **self.sharing()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        own, shared = self.identity(), self.sharing()
+        missing = [name for name in ("epoch", "step", *own, *shared) if name not in state]
+        if missing:
+            raise StateError(f"state lacks {', '.join(map(repr, missing))}; pass what state_dict() returned")
+        for name in own:
+            if name != "global_rows" and state[name] != own[name]:
+                raise StateError(
+                    f"state was saved with other {name} ({_brief(state[name])}, here {_brief(own[name])}); "
+                    f"resume with the same data and settings"
+                )
+        if state["global_rows"] != own["global_rows"]:
+            raise StateError(
+                f"state was saved by {state['num_shards']} rank(s) with {state['size']} {state['per']} each, here "
+                f"{shared['num_shards']} have {shared['size']} {shared['per']}: the batches differ; choose "
+                f"rows x num_shards as it was"
+            )
+        epoch, step = state["epoch"], state["step"]
+        if not (isinstance(epoch, int) and isinstance(step, int) and epoch >= 0 and 0 <= step <= len(self.plan(0))):
+            raise StateError(f"state has epoch={epoch!r}, step={step!r}, which this data does not have")
+        self.epoch, self.step, self._start = epoch, step, step
+
+
+class ResumableDataset(ds.GeneratorDataset):
+    """A pipeline over a source. A new iterator begins at the start of the current epoch.
+
+    Operations put on top (``map``, ``repeat``) make a new pipeline, which no longer keeps the position.
+
+    Attributes:
+        batches: how many batches an epoch has, on every rank.
+    """
+
+    def __init__(self, source: Epochs):
+        super().__init__(source, source.names, shuffle=False, python_multiprocessing=False)
+        self.batches = len(source.plan(0))
+
+    def get_dataset_size(self) -> int:
+        """The batches of an epoch."""
+        return self.batches
+
+    def create_tuple_iterator(self, *args: Any, **kwargs: Any) -> Iterator:
+        """As in MindSpore; counts the batches that are taken."""
+        self.source.begin()
+        return _Counted(super().create_tuple_iterator(*args, **kwargs), self.source)
+
+    def create_dict_iterator(self, *args: Any, **kwargs: Any) -> Iterator:
+        """As in MindSpore; counts the batches that are taken."""
+        self.source.begin()
+        return _Counted(super().create_dict_iterator(*args, **kwargs), self.source)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the last batch that was taken, as plain numbers and strings."""
+        return self.source.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with exactly the batches that remained: the next iterator begins in the middle of its epoch.
+
+        The number of ranks may be another one if the global batch is the same.
+
+        Raises:
+            StateError: for a state of other samples, sizes, seed or global batch; nothing is changed.
+        """
+        self.source.load_state_dict(state)
+
+
+class _Counted:
+    """An iterator of MindSpore's that notes how far its consumer has come."""
+
+    def __init__(self, inner: Any, source: Epochs):
+        self._inner, self._source = inner, source
+
+    def __iter__(self) -> _Counted:
+        iter(self._inner)
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            batch = next(self._inner)
+        except StopIteration:
+            self._source.ended()
+            raise
+        self._source.took()
+        return batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def samples_of(dataset: Any, columns: Sequence[str] | None) -> tuple[Any, list[str]]:
+    """Samples by place, and the names of their columns."""
+    if isinstance(dataset, ds.Dataset):
+        names = dataset.get_col_names()
+        return list(dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)), list(columns or names)
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise DatasetError(f"dataset={type(dataset).__name__} has no length and places; pass a sequence of samples")
+    if len(dataset) == 0:
+        raise DatasetError("dataset has no samples; pass at least one")
+    first = dataset[0]
+    if isinstance(first, Mapping):
+        return dataset, list(columns or first)
+    if columns is None:
+        raise DatasetError("samples are tuples, whose parts have no names; pass columns=")
+    return dataset, list(columns)
+
+
+def _brief(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
