@@ -11,7 +11,8 @@ a traceback. Each is also of the built-in type that fits, so that code which kno
             ConflictError                       somebody else replaced it
         ScratchError (OSError)                  no folder for what a child process writes
         StoppedError (RuntimeError)             a child process was to be started after its block had ended
-        shapes: LengthError, SizesError, PadValueError, PlanError, DatasetError, StateError, PaddingCheckError (ValueError)
+        shapes: LengthError, SizesError, PadValueError, PlanError, DatasetError, StateError, PaddingCheckError,
+                PackingError, PackingCheckError (ValueError)
                 CellTypeError (TypeError)       GraphLimitError, CompileCacheError (RuntimeError)
         host:   KeysError, EmbeddingError, SizeError, InputsError, DecodingError, CallbackError (ValueError)
                 UnknownKeyError (LookupError)   FrozenError (TypeError)             FileError (OSError)

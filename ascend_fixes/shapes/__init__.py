@@ -2,12 +2,15 @@
 
 from ascend_fixes.shapes._bucketed import BucketedCell, PaddingCounts, bucketed, padding_counts
 from ascend_fixes.shapes._buckets import Buckets, LengthError, SizesError, attention_cost
+from ascend_fixes.shapes._check_packing import PackingCheckError, PackingLeak, PackingReport, check_packing
 from ascend_fixes.shapes._check_padding import Leak, PaddingCheckError, PaddingReport, check_padding
 from ascend_fixes.shapes._compile_cache import CacheCounts, CompileCache, CompileCacheError
 from ascend_fixes.shapes._dataset import BucketDataset, bucket_dataset
 from ascend_fixes.shapes._epochs import DatasetError, StateError
 from ascend_fixes.shapes._graphs import Graph, GraphLimitError, RecompilationWarning, graphs, limit_graphs
 from ascend_fixes.shapes._grid import Grid
+from ascend_fixes.shapes._packed import PackedDataset, pack_dataset, segment_mask, unpack
+from ascend_fixes.shapes._packing import Packing, PackingError, pack
 from ascend_fixes.shapes._padding import PadValueError
 from ascend_fixes.shapes._plan import CellTypeError, PlanError
 from ascend_fixes.shapes._warm import WarmReport, warm
@@ -26,6 +29,12 @@ __all__ = [
     "Grid",
     "Leak",
     "LengthError",
+    "PackedDataset",
+    "Packing",
+    "PackingCheckError",
+    "PackingError",
+    "PackingLeak",
+    "PackingReport",
     "PadValueError",
     "PaddingCheckError",
     "PaddingCounts",
@@ -38,9 +47,14 @@ __all__ = [
     "attention_cost",
     "bucket_dataset",
     "bucketed",
+    "check_packing",
     "check_padding",
     "graphs",
     "limit_graphs",
+    "pack",
+    "pack_dataset",
     "padding_counts",
+    "segment_mask",
+    "unpack",
     "warm",
 ]

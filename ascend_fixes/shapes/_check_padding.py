@@ -25,7 +25,16 @@ from ascend_fixes.shapes._graphs import argument_names
 from ascend_fixes.shapes._plan import Plan
 from ascend_fixes.shapes._valid import Lengths, difference, leaves, valid, valid_tensor
 
-__all__ = ["Leak", "PaddingCheckError", "PaddingReport", "check_padding"]
+__all__ = [
+    "TOLERANCES",
+    "Leak",
+    "PaddingCheckError",
+    "PaddingReport",
+    "check_padding",
+    "checking",
+    "numpy_of",
+    "watched",
+]
 
 # Padding changes the order of float32 sums by a few units in the last place; a leak changes the leading digits.
 TOLERANCES = {"Float64": 1e-9, "Float32": 1e-5, "Float16": 1e-2, "BFloat16": 5e-2}
@@ -124,7 +133,7 @@ def check_padding(
     args = list(_positional(cell, names[0], inputs))
     own = plan.lengths(args)
     pad = {**dict.fromkeys(_masks(plan, args), 0), **(pad or {})}
-    with _checking(cell) as notes:
+    with checking(cell) as notes:
         base = _Run.of(cell, _tensors(args), own, own, gradients)
         bound = tolerance if tolerance is not None else TOLERANCES[base.precision]
         _must_repeat(cell, _tensors(args), own, base, bound)
@@ -157,7 +166,7 @@ class _Run:
         cls, cell: nn.Cell, args: list[Any], own: Lengths, sizes: Lengths, gradients: bool, base: _Run | None = None
     ) -> _Run:
         steps: list[tuple[str, nn.Cell, dict[str, np.ndarray]]] = []
-        with _watched(cell, steps):
+        with watched(cell, steps):
             output = cell(*args)
         found = leaves(output)
         shapes = {what: value.shape for what, value in (base.outputs if base else found).items()}
@@ -166,9 +175,9 @@ class _Run:
         taken = _gradients(cell, args, shapes, own, sizes) if gradients else {}
         kinds = {str(value.dtype) for value in found.values()} | {str(p.dtype) for p in cell.get_parameters()}
         kinds |= {str(value.dtype) for _, _, values in steps for value in values.values()}
-        steps = [(name, inner, {w: _numpy(v) for w, v in values.items()}) for name, inner, values in steps]
+        steps = [(name, inner, {w: numpy_of(v) for w, v in values.items()}) for name, inner, values in steps]
         floats = [kind for kind in TOLERANCES if kind in kinds]
-        arrays = {what: _numpy(value) for what, value in found.items()}
+        arrays = {what: numpy_of(value) for what, value in found.items()}
         return cls(arrays, taken, steps, own, sizes, floats[-1] if floats else "Float32")
 
     def changes(self, other: _Run, tolerance: float) -> Iterator[tuple[str, float]]:
@@ -206,7 +215,7 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _checking(cell: nn.Cell) -> Iterator[list[str]]:
+def checking(cell: nn.Cell) -> Iterator[list[str]]:
     """PyNative mode and training mode without dropout, for a while; parameters keep their values."""
     training = [(inner, inner.training) for _, inner in cell.cells_and_names()]
     for parameter in cell.get_parameters():
@@ -230,7 +239,7 @@ def _checking(cell: nn.Cell) -> Iterator[list[str]]:
 
 
 @contextlib.contextmanager
-def _watched(cell: nn.Cell, steps: list) -> Iterator[None]:
+def watched(cell: nn.Cell, steps: list) -> Iterator[None]:
     """Append (name, sub-cell, its outputs) to ``steps`` whenever a sub-cell has been called."""
     handles = []
     for name, inner in cell.cells_and_names():
@@ -275,7 +284,7 @@ def _gradients(
         return total
 
     values = ms.value_and_grad(combined, None, ms.ParameterTuple(parameters))()[1]
-    return {parameter.name: _numpy(value) for parameter, value in zip(parameters, values)}
+    return {parameter.name: numpy_of(value) for parameter, value in zip(parameters, values)}
 
 
 def _must_repeat(cell: nn.Cell, args: list[Any], own: Lengths, base: _Run, tolerance: float) -> None:
@@ -319,7 +328,7 @@ def _masks(plan: Plan, args: Sequence[Any]) -> list[str]:
     found = []
     for argument in plan.arguments:
         if argument.index < len(args) and args[argument.index] is not None:
-            array = _numpy(args[argument.index])
+            array = numpy_of(args[argument.index])
             named = "mask" in argument.name.lower() and bool(np.isin(array, (0, 1)).all())
             if named or array.dtype.kind == "b":
                 found.append(argument.name)
@@ -333,7 +342,7 @@ def _garbage(plan: Plan, args: Sequence[Any], sizes: Lengths, pad: Mapping[str, 
     for argument in plan.arguments:
         if argument.index >= len(args) or args[argument.index] is None:
             continue
-        array = _numpy(args[argument.index])
+        array = numpy_of(args[argument.index])
         shape = list(array.shape)
         for axis, name in argument.axes:
             shape[axis] = sizes[name]
@@ -356,7 +365,7 @@ def _garbage_like(array: np.ndarray, shape: tuple, random: np.random.Generator) 
     return (random.standard_normal(shape) * scale).astype(array.dtype)
 
 
-def _numpy(value: Any) -> np.ndarray:
+def numpy_of(value: Any) -> np.ndarray:
     if isinstance(value, Tensor):
         return (value.astype(ms.float32) if value.dtype == ms.bfloat16 else value).asnumpy()
     return np.asarray(value)

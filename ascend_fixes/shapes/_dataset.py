@@ -18,13 +18,19 @@ from typing import Any
 import numpy as np
 
 from ascend_fixes.shapes._buckets import Buckets, LengthError
-from ascend_fixes.shapes._epochs import DatasetError, Epochs, ResumableDataset, samples_of
+from ascend_fixes.shapes._epochs import (
+    DatasetError,
+    Epochs,
+    ResumableDataset,
+    checked_lengths,
+    ragged_columns,
+    samples_of,
+)
 from ascend_fixes.shapes._grid import Grid
 from ascend_fixes.shapes._plan import Plan
 
 __all__ = ["BucketDataset", "bucket_dataset"]
 
-_LOOKED_AT = 100
 OVERFLOWS = ("error", "drop", "truncate")
 
 
@@ -150,12 +156,12 @@ class _Source(Epochs):
             raise DatasetError(f"overflow={overflow!r} is unknown; choose one of {', '.join(OVERFLOWS)}")
         if weight in names:
             raise DatasetError(f"weight={weight!r} is a column of the samples already; choose another name")
-        self.ragged = Plan.make((names, False), axes or _ragged_columns(samples, names, lengths), buckets, pad)
+        self.ragged = Plan.make((names, False), axes or ragged_columns(samples, names, lengths), buckets, pad)
         for argument in self.ragged.arguments:
             if any(axis == 0 for axis, _ in argument.axes):
                 raise DatasetError(f"axes of {argument.name!r} contain 0, the batch; name axes of its samples, from 1")
         self.samples, self.columns, self.names = samples, names, [*names, weight]
-        self.lengths = _checked_lengths(lengths, len(samples), len(self.ragged.sizers[0][0]))
+        self.lengths = checked_lengths(lengths, len(samples), len(self.ragged.sizers[0][0]))
         self.batch_size, self.tokens_per_batch, self.seed = batch_size, tokens_per_batch, shuffle_seed
         self.num_shards, self.shard_id, self.truncate = num_shards, shard_id, overflow == "truncate"
         self.carry = carry
@@ -294,34 +300,3 @@ class _Source(Epochs):
             "size": self.batch_size or self.tokens_per_batch,
             "num_shards": self.num_shards,
         }
-
-
-def _ragged_columns(samples: Any, names: Sequence[str], lengths: Any) -> dict[str, int]:
-    """Columns whose samples are as long as ``lengths`` says, from some samples spread over all."""
-    lengths = np.asarray(lengths)
-    if lengths.shape != (len(samples),):
-        raise DatasetError(
-            f"lengths has shape {lengths.shape} for {len(samples)} samples; with several lengths pass axes=, which says "
-            "which column has which"
-        )
-    ragged = dict.fromkeys(names, 1)
-    for place in np.unique(np.linspace(0, len(samples) - 1, _LOOKED_AT).astype(int)).tolist():
-        sample = samples[place]
-        values = [sample[name] for name in names] if isinstance(sample, Mapping) else sample
-        for name, value in zip(names, values):
-            if np.shape(value)[:1] != (lengths[place],):
-                ragged.pop(name, None)
-    if not ragged:
-        raise DatasetError(f"no column of {', '.join(names)} has the lengths that lengths= gives; pass axes=")
-    return ragged
-
-
-def _checked_lengths(lengths: Any, samples: int, width: int) -> np.ndarray:
-    """int64 [samples, width]."""
-    array = np.asarray(lengths)
-    wanted = (samples,) if width == 1 else (samples, width)
-    if array.shape != wanted or not np.issubdtype(array.dtype, np.integer) or array.min() < 0:
-        raise DatasetError(
-            f"lengths has shape {array.shape} and dtype {array.dtype}; pass non-negative integers of shape {wanted}"
-        )
-    return array.astype(np.int64).reshape(samples, width)

@@ -14,7 +14,17 @@ import numpy as np
 
 from ascend_fixes.errors import AscendFixesError
 
-__all__ = ["DatasetError", "Epochs", "ResumableDataset", "StateError", "samples_of"]
+__all__ = [
+    "DatasetError",
+    "Epochs",
+    "ResumableDataset",
+    "StateError",
+    "checked_lengths",
+    "ragged_columns",
+    "samples_of",
+]
+
+_LOOKED_AT = 100  # samples that tell which columns are ragged
 
 
 class DatasetError(AscendFixesError, ValueError):
@@ -178,6 +188,37 @@ def samples_of(dataset: Any, columns: Sequence[str] | None) -> tuple[Any, list[s
     if columns is None:
         raise DatasetError("samples are tuples, whose parts have no names; pass columns=")
     return dataset, list(columns)
+
+
+def ragged_columns(samples: Any, names: Sequence[str], lengths: Any) -> dict[str, int]:
+    """Columns whose samples are as long as ``lengths`` says, from some samples spread over all."""
+    lengths = np.asarray(lengths)
+    if lengths.shape != (len(samples),):
+        raise DatasetError(
+            f"lengths has shape {lengths.shape} for {len(samples)} samples; with several lengths pass axes=, which says "
+            "which column has which"
+        )
+    ragged = dict.fromkeys(names, 1)
+    for place in np.unique(np.linspace(0, len(samples) - 1, _LOOKED_AT).astype(int)).tolist():
+        sample = samples[place]
+        values = [sample[name] for name in names] if isinstance(sample, Mapping) else sample
+        for name, value in zip(names, values):
+            if np.shape(value)[:1] != (lengths[place],):
+                ragged.pop(name, None)
+    if not ragged:
+        raise DatasetError(f"no column of {', '.join(names)} has the lengths that lengths= gives; pass axes=")
+    return ragged
+
+
+def checked_lengths(lengths: Any, samples: int, width: int) -> np.ndarray:
+    """int64 [samples, width]."""
+    array = np.asarray(lengths)
+    wanted = (samples,) if width == 1 else (samples, width)
+    if array.shape != wanted or not np.issubdtype(array.dtype, np.integer) or array.min() < 0:
+        raise DatasetError(
+            f"lengths has shape {array.shape} and dtype {array.dtype}; pass non-negative integers of shape {wanted}"
+        )
+    return array.astype(np.int64).reshape(samples, width)
 
 
 def _brief(value: Any) -> str:

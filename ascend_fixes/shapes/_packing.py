@@ -13,8 +13,8 @@ are to be packed, a search over the completions of a row (Korf 2002) decides.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import numpy as np
@@ -45,14 +45,24 @@ class Packing:
         max_samples: the most samples that a row holds, or may hold where a bound was given.
         optimal: whether no packing has fewer rows; False where that is not known.
         waste: padding over content, as `Buckets.waste` gives it.
+        lengths: of the samples, int64 [n].
+        kinds: how many rows there are of which kind; a kind is ``((length, how many), ...)``.
+        places, starts: the places of the samples row by row, and where in them each row begins, int64 [n] and [rows + 1].
     """
 
     width: int
     max_samples: int
     optimal: bool
     waste: float
+    lengths: np.ndarray = field(repr=False, compare=False)
+    kinds: Mapping[Row, int] = field(repr=False, compare=False)
     places: np.ndarray = field(repr=False, compare=False)
     starts: np.ndarray = field(repr=False, compare=False)
+
+    def shuffled(self, seed: int | Sequence[int]) -> Packing:
+        """As many rows of the same kinds, with other samples in them, in another order: the packing of a further epoch."""
+        places, starts = _assigned(self.lengths, self.kinds, np.random.default_rng(seed))
+        return replace(self, places=places, starts=starts)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -85,11 +95,10 @@ def pack(lengths: Iterable[int], width: int, max_samples: int | None = None, see
     counts = np.bincount(sizes, minlength=width + 1)
     kinds = [(length, int(counts[length])) for length in range(width, 0, -1) if counts[length]]
     rows, optimal = _rows(kinds, width, max_samples or len(sizes))
-    random = None if seed is None else np.random.default_rng(seed)
-    places, starts = _assigned(sizes, rows, random)
     held = max(sum(number for _, number in row) for row in rows)
-    waste = (len(starts) - 1) * width / int(sizes.sum()) - 1.0
-    return Packing(width, max_samples or held, optimal, waste, places, starts)
+    waste = sum(rows.values()) * width / int(sizes.sum()) - 1.0
+    packing = Packing(width, max_samples or held, optimal, waste, sizes, rows, *_assigned(sizes, rows, None))
+    return packing if seed is None else packing.shuffled(seed)
 
 
 def _checked(lengths: Iterable[int], width: int, max_samples: int | None) -> np.ndarray:
@@ -151,8 +160,9 @@ def _best_fit_decreasing(kinds: list[tuple[int, int]], width: int, most: int) ->
         spaces[width] = {(): count}  # as many new rows as samples: more are never needed
         _fill(spaces, closed, width, length, count, most)
     spaces[width] = {}
-    for space in spaces:
-        closed.update(space)
+    for rows in spaces:
+        for row, number in rows.items():
+            closed[row] += number
     return closed
 
 
@@ -270,7 +280,7 @@ def _subsets(items: list[int], space: int, most: int) -> list[tuple[int, ...]]:
 
 
 def _assigned(
-    sizes: np.ndarray, rows: Counter[Row], random: np.random.Generator | None
+    sizes: np.ndarray, rows: Mapping[Row, int], random: np.random.Generator | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The places of the samples row by row, and where each row begins in them."""
     order = np.arange(len(sizes)) if random is None else random.permutation(len(sizes))

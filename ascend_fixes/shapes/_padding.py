@@ -17,7 +17,7 @@ from mindspore import Tensor, ops
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
 
-__all__ = ["Array", "PadValueError", "crop", "is_array", "pad"]
+__all__ = ["Array", "PadValueError", "crop", "fill_value", "is_array", "pad"]
 
 Array = Union[np.ndarray, Tensor]
 
@@ -46,7 +46,7 @@ def pad(array: Array, shape: Sequence[int], value: Any = 0) -> Tensor:
     kept = tuple([slice(min(old, new)) for old, new in zip(array.shape, shape)])
     padded = np.zeros(shape, array.dtype)  # 6 times faster than np.full
     if value != 0:
-        padded[...] = _fill(array.dtype, value)
+        padded[...] = fill_value(array.dtype, value)
     padded[kept] = array[kept]
     return Tensor.from_numpy(padded)
 
@@ -74,7 +74,7 @@ def _pad_on_device(tensor: Tensor, target: Sequence[int], value: Any) -> Tensor:
 
 
 @functools.lru_cache(maxsize=256)
-def _fill(dtype: np.dtype, value: Any) -> Any:
+def fill_value(dtype: np.dtype, value: Any) -> Any:
     """``value`` in ``dtype``; refused where the conversion changes what it means."""
     with np.errstate(over="ignore", invalid="ignore"):
         filled = np.asarray(value).astype(dtype)
