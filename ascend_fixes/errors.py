@@ -9,13 +9,16 @@ a traceback. Each is also of the built-in type that fits, so that code which kno
         PatchError (RuntimeError)               a replacement could not be made or written
             MissingSymbolError                  the platform lacks what a cure replaces
             ConflictError                       somebody else replaced it
+        FileError (OSError)                     a file that cannot be written, or that is damaged or something else
+            LockedError                         another process holds its lock
+            MissingFileError (FileNotFoundError)
         ScratchError (OSError)                  no folder for what a child process writes
         StoppedError (RuntimeError)             a child process was to be started after its block had ended
         shapes: LengthError, SizesError, PadValueError, PlanError, DatasetError, StateError, PaddingCheckError,
                 PackingError, PackingCheckError (ValueError)
                 CellTypeError (TypeError)       GraphLimitError, CompileCacheError (RuntimeError)
         host:   KeysError, EmbeddingError, SizeError, InputsError, DecodingError, CallbackError (ValueError)
-                UnknownKeyError (LookupError)   FrozenError (TypeError)             FileError (OSError)
+                UnknownKeyError (LookupError)   FrozenError (TypeError)
                 FeedError (RuntimeError)        FeedTimeoutError (FeedError, TimeoutError)
         fusion: FlagConflictError, FlagFileError, LayerError, LearnError, SwitchNameError (ValueError)
                 GuardTypeError (TypeError)      MissingCompilerError (ImportError)

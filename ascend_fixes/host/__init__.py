@@ -1,10 +1,10 @@
 """Tables, data-dependent operators and feeding that stay on the host and stay fast."""
 
 # Bound here and not on first use: the graph compiler looks names up in a module's dictionary.
+from ascend_fixes.files import FileError
 from ascend_fixes.host._decoding import BeamResult, DecodingError, beam_search, viterbi
 from ascend_fixes.host._embedding import Embedding, EmbeddingError
 from ascend_fixes.host._feeding import Feed, FeedError, FeedTimeoutError, feed
-from ascend_fixes.host._files import FileError
 from ascend_fixes.host._host_function import CallbackError, callback
 from ascend_fixes.host._keys import KeysError
 from ascend_fixes.host._mapping import HostMap

@@ -33,14 +33,14 @@ from mindspore.communication import get_group_size
 from mindspore.train import Callback as TrainCallback
 
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.host._files import PathLike, read_arrays, write_arrays
+from ascend_fixes.files import FileError, PathLike, read_arrays, write_arrays
 from ascend_fixes.host._host_function import host_operator
 from ascend_fixes.host._optimizers import OPTIMIZERS, Optimizer
 from ascend_fixes.host._rows import Folder, Memory
 
 __all__ = ["Embedding", "EmbeddingError"]
 
-_KIND = "ascend_fixes.host.Embedding checkpoint 1"
+_KIND, _EARLIER = "ascend_fixes.host.Embedding checkpoint 2", "ascend_fixes.host.Embedding checkpoint 1"
 _BLOCK = 512  # records updated at a time: what an update allocates stays in the cache
 
 
@@ -265,19 +265,22 @@ class Embedding(nn.Cell):
         """Take over what `save` wrote for an embedding of these sizes and this optimizer.
 
         Raises:
-            FileError: the file is missing, damaged or something else.
+            FileError: the file is missing, damaged or something else. Nothing was changed.
             EmbeddingError: its sizes or its optimizer differ. Nothing was changed.
         """
-        arrays = read_arrays(path, _KIND, ("records", "slots", "step"))
+        arrays = read_arrays(path, _KIND, ("records", "slots", "step"), earlier=_EARLIER)
         slots, records = arrays["slots"].tolist(), arrays["records"]
         found = (records.shape, records.dtype.name, slots)
         wanted = (self._store.records.shape, "float32", list(self._optimizer.slots))
         if found != wanted:
             raise EmbeddingError(f"{path} holds rows with their state {found}, this has {wanted}; build one like it")
+        step = arrays["step"]
+        if step.shape != () or step.dtype.kind not in "iu" or step < 0:
+            raise FileError(f"{path} has step={step!r}, not a number of updates; restore it from a copy")
+        self.discard()
         self._store.before_change(np.arange(self._count))
         self._store.records[...] = records
-        self._store.step = int(arrays["step"])
-        self.discard()
+        self._store.step = int(step)
 
 
 class _Updater(TrainCallback):

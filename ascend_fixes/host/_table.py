@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.host._files import FileError, PathLike, read_arrays, write_arrays
+from ascend_fixes.files import FileError, PathLike, parse_json, read_arrays, read_text, write_arrays
 from ascend_fixes.host._index import ABSENT
 from ascend_fixes.host._keys import IntegerKeys, KeysError, StringKeys
 
 __all__ = ["FrozenError", "Table", "UnknownKeyError"]
 
-_KIND = "ascend_fixes.host.Table 1"
+_KIND, _EARLIER = "ascend_fixes.host.Table 2", "ascend_fixes.host.Table 1"
 
 
 class UnknownKeyError(AscendFixesError, LookupError):
@@ -94,12 +93,8 @@ class Table:
         Raises:
             FileError: the file cannot be read, is not UTF-8, or has an empty or repeated line.
         """
-        try:
-            text = Path(path).read_bytes().decode("utf-8-sig")
-        except OSError as error:
-            raise FileError(f"cannot read {path}: {error.strerror}; pass a vocabulary file") from error
-        except UnicodeDecodeError as error:
-            raise FileError(f"{path} is not UTF-8 at byte {error.start}; convert it first") from None
+        text = read_text(path)
+        text = text[1:] if text.startswith("\ufeff") else text
         lines = [line[:-1] if line.endswith("\r") else line for line in text.split("\n")]
         if lines[-1] == "":
             lines.pop()
@@ -337,12 +332,13 @@ class Table:
         Raises:
             FileError: the file is missing, truncated, damaged, or holds something else.
         """
-        arrays = read_arrays(path, _KIND, ("settings",))
+        optional = ("keys", "utf8", "ends", "values")
+        arrays = read_arrays(path, _KIND, ("settings",), earlier=_EARLIER, optional=optional)
         try:
-            settings = json.loads(str(arrays["settings"]))
+            settings = parse_json(str(arrays["settings"]), path)
             keys = (IntegerKeys if settings.pop("keys") == "int" else StringKeys).unpack(arrays)
             return cls(keys, arrays.get("values"), **settings)
-        except (KeysError, KeyError, TypeError, ValueError) as error:
+        except (KeysError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise FileError(
                 f"{path} holds a table that contradicts itself ({error}); restore it from a copy"
             ) from error

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from mindspore import Parameter, Tensor, nn, ops
 
 import ascend_fixes
+from ascend_fixes import files
 from ascend_fixes.host import Embedding, EmbeddingError, FileError, Table
 
 
@@ -337,6 +338,110 @@ def test_a_damaged_or_other_folder_is_named(tmp_path, damage):
     assert str(path) in str(error.value)
 
 
+def folder_of(path, updates=3):
+    """A folder with a flushed table, and with changes since that its journal takes back."""
+    embedding = stepped(Embedding(10, 4, path, "adam", FIRST), 1, updates)
+    embedding.flush()
+    stepped(embedding, 2).close()
+    return path
+
+
+def test_trained_rows_are_not_made_anew_where_meta_json_is_missing(tmp_path):
+    path = folder_of(tmp_path / "t")
+    (path / "meta.json").unlink()
+    before = (path / "records.npy").read_bytes()
+    with pytest.raises(FileError, match=r"has records\.npy and no meta\.json"):
+        Embedding(10, 4, path, "adam")
+    assert (path / "records.npy").read_bytes() == before
+
+
+def test_a_creation_that_was_killed_is_ended_or_begun_anew(tmp_path):
+    path = tmp_path / "t"
+    Embedding(10, 4, path, "adam", FIRST).close()
+    (path / "records.npy").rename(path / "records.new")  # killed before the last step
+    again = Embedding(10, 4, path, "adam", 0.0)
+    assert (again.rows(range(10)) == FIRST).all()
+    again.close()
+    (path / "records.npy").rename(path / "records.new")  # killed before meta.json
+    (path / "meta.json").unlink()
+    assert (Embedding(10, 4, path, "adam", 0.0).rows(range(10)) == 0).all()
+
+
+def test_rows_in_fortran_order_are_refused(tmp_path):
+    path = tmp_path / "t"
+    Embedding(10, 4, path, "sgd", FIRST).close()
+    np.save(path / "records.npy", np.asfortranarray(FIRST))
+    with pytest.raises(FileError, match="not contiguous"):
+        Embedding(10, 4, path, "sgd")
+
+
+@pytest.mark.parametrize("name", ["records.npy", "meta.json", "checksums.1", "journal.1"])
+def test_no_changed_byte_gives_other_rows(tmp_path, name):
+    path = folder_of(tmp_path / "t")
+    kept = {file.name: file.read_bytes() for file in path.iterdir()}
+    whole = Embedding(10, 4, path, "adam")
+    right, step = whole.rows(range(10)), whole.step
+    whole.close()
+    refused = 0
+    for place in range(0, len(kept[name]), max(1, len(kept[name]) // 60)):
+        for old in path.iterdir():
+            old.unlink()
+        damaged = bytearray(kept[name])
+        damaged[place] ^= 1 << place % 8
+        for file, content in {**kept, name: bytes(damaged)}.items():
+            (path / file).write_bytes(content)
+        try:
+            found = Embedding(10, 4, path, "adam")
+        except FileError as error:
+            refused += str(path) in str(error)
+        else:
+            assert (found.rows(range(10)) == right).all() and found.step == step, place
+            found.close()
+    assert refused > 20
+
+
+def test_a_folder_of_the_version_before_the_checksums_is_read_and_gets_them(tmp_path):
+    path = folder_of(tmp_path / "t")
+    meta = json.loads((path / "meta.json").read_text())
+    del meta["sha256"]
+    (path / "meta.json").write_text(json.dumps({**meta, "format": "ascend_fixes.host.Embedding 1"}))
+    (path / "checksums.1").unlink()
+    embedding = Embedding(10, 4, path, "adam")
+    whole = stepped(Embedding(10, 4, None, "adam", FIRST), 1, 3)
+    assert (embedding.rows(range(10)) == whole.rows(range(10))).all() and embedding.step == 3
+    embedding.close()
+    damaged = bytearray((path / "records.npy").read_bytes())
+    damaged[-3] ^= 1
+    (path / "records.npy").write_bytes(damaged)
+    with pytest.raises(FileError, match="1 of 1 blocks"):
+        Embedding(10, 4, path, "adam")
+
+
+@pytest.mark.parametrize("name", ["lock", "journal.0"])
+def test_nothing_is_written_through_a_symbolic_link(tmp_path, name):
+    path, precious = tmp_path / "t", tmp_path / "precious"
+    Embedding(10, 4, path, "sgd").close()
+    precious.write_text("kept")
+    (path / name).unlink()
+    (path / name).symlink_to(precious)
+    try:
+        Embedding(10, 4, path, "sgd").close()
+    except FileError as error:
+        assert str(path) in str(error)
+    assert precious.read_text() == "kept"
+
+
+@pytest.mark.parametrize("step", [[1, 2], 1.5, -1])
+def test_a_checkpoint_with_a_wrong_step_changes_nothing(tmp_path, step):
+    path, kind = tmp_path / "e.npz", "ascend_fixes.host.Embedding checkpoint 2"
+    embedding = Embedding(3, 4, None, "sgd", 1.0)
+    Embedding(3, 4, None, "sgd", 2.0).save(path)
+    files.write_arrays(path, kind, {**files.read_arrays(path, kind), "step": np.array(step)})
+    with pytest.raises(FileError, match="step="):
+        embedding.load(path)
+    assert (embedding.rows(range(3)) == 1).all() and embedding.step == 0
+
+
 ON_A_FULL_DISK = """
     import sys
     import numpy as np
@@ -395,7 +500,7 @@ def test_on_a_full_disk_every_write_says_so_and_what_was_there_stays(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=100)
     told = done.stdout.splitlines()
     assert done.returncode == 0 and len(told) == 4 and not done.stderr, done.stderr[-2000:]
-    assert told[0].startswith(f"cannot write {disk}/large/records.npy: ") and "free space" in told[0]
+    assert told[0].startswith(f"cannot write {disk}/large/records.new: ") and "free space" in told[0]
     assert "what it held is unchanged" in told[1] and "what it held is unchanged" in told[3]
     assert "the rows are unchanged" in told[2]
 
@@ -442,7 +547,7 @@ def test_read_only_files_and_folders_are_named():
             == told[1]
             == f"cannot write {folder}/words.npz: {folder}/words.npz is read-only; what it held is unchanged"
         )
-        assert told[2] == f"cannot open the folder {folder}/rows: Permission denied"
+        assert told[2].startswith(f"cannot open the folder {folder}/rows: ") and told[2].endswith("Permission denied")
         assert told[3].startswith(f"cannot write {folder}/more.npz: Permission denied")
         assert told[4] == f"cannot open the folder {folder}/more: Permission denied"
 
@@ -490,9 +595,8 @@ def test_a_damaged_checkpoint_changes_nothing(tmp_path, damage):
     elif damage == "foreign":
         Table(["a"]).save(path)
     else:
-        with np.load(path) as archive:
-            arrays = dict(archive)
-        np.savez(path, **{**arrays, "records": np.float32(1)})
+        kind = "ascend_fixes.host.Embedding checkpoint 2"
+        files.write_arrays(path, kind, {**files.read_arrays(path, kind), "records": np.float32(1)})
     with pytest.raises((FileError, EmbeddingError), match=str(path)):
         embedding.load(path)
     assert (embedding.rows(range(3)) == 1).all()

@@ -1,0 +1,443 @@
+"""Files that are believed whole or not at all: how everything here is written to disk and read back.
+
+Writing. The bytes go to a file beside the target, are on the disk before the name points at them, and take the name
+in one step (`replacing`): a reader sees the old file or the new one, whenever the writer is killed and whoever else
+writes. What a killed writer leaves behind is swept by a later one.
+
+Reading. Arrays (`write_arrays`, `read_arrays`) lie in an npz archive whose comment is a digest of its kind and of its
+list of members with their sizes and checksums; JSON (`write_record`, `read_record`) carries a digest of its content.
+Both are checked before anything is used. They tell of damage, not of forgery. Nothing is unpickled, no size that a
+header declares is trusted beyond the size of the file, and only ordinary files are read: a FIFO or a device is
+refused, not waited for. Whatever goes wrong is a `FileError` that names the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import io
+import json
+import math
+import os
+import stat
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Union
+
+import numpy as np
+
+from ascend_fixes.errors import AscendFixesError
+
+__all__ = [
+    "FileError",
+    "LockedError",
+    "MissingFileError",
+    "PathLike",
+    "lock",
+    "open_regular",
+    "parse_json",
+    "read_array_header",
+    "read_arrays",
+    "read_bytes",
+    "read_json",
+    "read_record",
+    "read_text",
+    "replacing",
+    "sweep",
+    "sync_folder",
+    "writable_by_others",
+    "write_arrays",
+    "write_record",
+]
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+_ABANDONED = 3600.0  # seconds without a write after which a partial file has no writer any more
+_RATIO = 200  # how many times its own size a compressed text may grow to; corpora stay below 10
+
+
+class FileError(AscendFixesError, OSError):
+    """A file that cannot be read or written, or that is truncated, damaged or something else than expected."""
+
+
+class LockedError(FileError):
+    """Another process, or another part of this one, holds the lock."""
+
+
+class MissingFileError(FileError, FileNotFoundError):
+    """There is no such file."""
+
+
+# --- opening ---------------------------------------------------------------------------------------
+
+
+def _path(path: Any) -> Path:
+    try:
+        text = os.fsdecode(path)
+    except TypeError:
+        text = ""
+    if not text or "\0" in text:
+        raise FileError(f"path={path!r} is no path; pass a str or a pathlib.Path")
+    return Path(text)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def open_regular(path: PathLike, flags: int = os.O_RDONLY) -> IO[bytes]:
+    """An ordinary file, open in binary and unbuffered where it is written.
+
+    Args:
+        path: the file.
+        flags: as of `os.open`; with ``os.O_CREAT`` the file is made where it is missing.
+
+    Raises:
+        MissingFileError: there is none.
+        FileError: it may not be opened, or it is a folder, a FIFO, a device or a socket.
+    """
+    path = _path(path)
+    try:
+        # O_NONBLOCK: opening a FIFO or a device must not wait for its other end.
+        handle = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+    except FileNotFoundError:
+        raise MissingFileError(f"there is no file {path}") from None
+    except OSError as error:
+        raise FileError(f"cannot open {path}: {_reason(error)}") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise FileError(f"{path} is not an ordinary file; pass the path of one")
+    writes = flags & (os.O_WRONLY | os.O_RDWR)
+    return os.fdopen(handle, "r+b" if writes else "rb", buffering=0 if writes else -1)
+
+
+def read_bytes(path: PathLike) -> bytes:
+    """All bytes of an ordinary file. Raises as `open_regular`."""
+    with open_regular(path) as stream:
+        try:
+            return stream.read()
+        except OSError as error:
+            raise FileError(f"cannot read {path}: {_reason(error)}") from None
+
+
+def read_text(path: PathLike) -> str:
+    """The text of an ordinary file in UTF-8, gzipped where its name ends in ``.gz``; a byte order mark is kept.
+
+    Raises:
+        FileError: as `open_regular`, or it is not UTF-8, not gzipped, cut short, or grows beyond 200 times its size.
+    """
+    raw = read_bytes(path)
+    if _path(path).suffix == ".gz":
+        raw = _unpacked(raw, path)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path}: not UTF-8 (byte {error.start:,}); convert it first") from None
+
+
+def _unpacked(raw: bytes, path: PathLike) -> bytes:
+    most = _RATIO * len(raw) + (1 << 20)
+    try:
+        text = gzip.GzipFile(fileobj=io.BytesIO(raw)).read(most + 1)
+    except (OSError, EOFError, zlib.error):
+        raise FileError(f"{path}: damaged, or not compressed by gzip; unpack it, or restore it from a copy") from None
+    if len(text) > most:
+        raise FileError(
+            f"{path}: its {len(raw):,} bytes unpack to more than {most:,}; unpack it yourself if it is sound"
+        )
+    return text
+
+
+# --- writing ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def replacing(path: PathLike) -> Iterator[IO[bytes]]:
+    """A binary file that takes the place of ``path`` at the end of the block, whole; nothing changes on an error.
+
+    A symbolic link is replaced, not followed. Partial files of this path that are an hour old are removed.
+
+    Raises:
+        FileError: the folder is missing, read-only or full, or the target is read-only or no ordinary file.
+    """
+    target = _path(path)
+    partial = None
+    try:
+        if target.exists() and not target.is_file():
+            raise FileError(f"cannot write {target}: it is not an ordinary file; pass another path")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise PermissionError(f"{target} is read-only")
+        sweep(target.parent, target.name)
+        handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fchmod(stream.fileno(), _mode(target))
+            os.fsync(stream.fileno())
+        os.replace(partial, target)
+        partial = None
+        sync_folder(target.parent)
+    except FileError:
+        raise
+    except OSError as error:
+        raise FileError(f"cannot write {target}: {_reason(error)}; what it held is unchanged") from error
+    finally:
+        if partial is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+
+
+def sweep(folder: PathLike, name: str = "") -> None:
+    """Remove the partial files of ``name``, or of all names, whose writers died: a young one may be being written."""
+    start = f".{name}." if name else "."
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(start) and entry.name.endswith(".part"):
+                with contextlib.suppress(OSError):
+                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED:
+                        os.unlink(entry.path)
+
+
+def sync_folder(folder: PathLike) -> None:
+    """Make renames in a folder outlast a power failure."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _mode(target: Path) -> int:
+    """The permissions of the file to be replaced, or those that a new file gets here."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+# --- sharing ---------------------------------------------------------------------------------------
+
+
+def lock(path: PathLike, wait: bool = True) -> IO[bytes]:
+    """Lock a file against other processes until what this returns is closed; it is made where it is missing.
+
+    Args:
+        path: of a file that serves as the lock alone; its content is never touched.
+        wait: wait for another holder to let go; otherwise raise.
+
+    Raises:
+        LockedError: another one holds it, and ``wait`` is False.
+        FileError: the file cannot be made or locked, or it is a symbolic link or no ordinary file.
+    """
+    stream = open_regular(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        stream.close()
+        kind = LockedError if isinstance(error, BlockingIOError) else FileError
+        raise kind(f"cannot lock {path}: {_reason(error)}") from None
+    return stream
+
+
+def writable_by_others(folder: PathLike) -> str:
+    """Who else may put files into a folder, as a reason to refuse it; empty where that is the user alone."""
+    status = os.stat(folder)
+    if status.st_mode & stat.S_IWOTH:
+        return "everybody may write there"
+    if status.st_uid not in (os.geteuid(), 0):
+        return f"it belongs to user {status.st_uid}"
+    if status.st_mode & stat.S_IWGRP and status.st_gid not in (os.getegid(), 0):
+        return f"group {status.st_gid} may write there"
+    return ""
+
+
+# --- JSON ------------------------------------------------------------------------------------------
+
+
+def parse_json(text: str, source: PathLike) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        FileError: it is none, is nested too deeply, or holds a number too long; names ``source``.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise FileError(f"{source}: damaged, or no JSON ({reason}); restore it from a copy") from None
+
+
+def read_json(path: PathLike) -> Any:
+    """The value of a JSON file. Raises `FileError` as `read_text` and `parse_json`."""
+    return parse_json(read_text(path), path)
+
+
+def write_record(path: PathLike, kind: str, content: Mapping[str, Any]) -> None:
+    """Write a JSON object that says what it is and carries a digest of its content.
+
+    Args:
+        path: the file to create or replace.
+        kind: what it holds.
+        content: what JSON can express, by name; without "format" and "sha256".
+
+    Raises:
+        FileError: as `replacing`.
+    """
+    record = {"format": kind, **content}
+    with replacing(path) as stream:
+        stream.write(json.dumps({"sha256": _digest(record), **record}, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def read_record(path: PathLike, kind: str) -> dict[str, Any]:
+    """The content that `write_record` wrote under the same ``kind``.
+
+    Raises:
+        FileError: the file is missing, damaged, or of another kind.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or not isinstance(record.get("sha256"), str):
+        raise FileError(f"{path} is not a whole {kind} file (no object with a checksum); restore it from a copy")
+    if record.pop("sha256") != _digest(record):
+        raise FileError(f"{path} is not a whole {kind} file (its checksum differs); restore it from a copy")
+    found = record.pop("format", None)
+    if found != kind:
+        raise FileError(f"{path} holds {found!r}, not {kind!r}; pass a file that was saved as that")
+    return record
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    try:
+        return hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    except RecursionError:
+        return ""
+
+
+# --- arrays ----------------------------------------------------------------------------------------
+
+
+def write_arrays(path: PathLike, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays as an npz file that says what it is and carries a digest of its list of members.
+
+    Args:
+        path: the file to create or replace.
+        kind: what it holds.
+        arrays: by name, of numbers or strings; none may be named "format".
+
+    Raises:
+        FileError: as `replacing`.
+    """
+    # numpy.savez leaves a half-open archive behind when the disk is full, which complains when it is collected.
+    with replacing(path) as stream, zipfile.ZipFile(stream, "w") as archive:
+        for name, array in {"format": np.array(kind), **arrays}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
+                np.lib.format.write_array(part, np.asarray(array), allow_pickle=False)
+        archive.comment = _seal(archive)
+
+
+def read_arrays(
+    path: PathLike,
+    kind: str,
+    names: Collection[str] = (),
+    *,
+    earlier: str | None = None,
+    optional: Collection[str] = (),
+) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` wrote under the same ``kind``; list and content are checked.
+
+    Args:
+        path: the file.
+        kind: what it has to hold.
+        names: arrays that have to be there.
+        earlier: a kind that was written before there was a digest, and is read without one: of such a file each
+            member's own checksum is verified, and that there is none but ``names`` and ``optional``.
+        optional: arrays that such a file may have.
+
+    Raises:
+        FileError: the file is missing, truncated, damaged, holds Python objects, is compressed, or is of another kind.
+    """
+    with open_regular(path) as stream:
+        try:
+            arrays, sealed = _members(stream)
+        except (
+            Exception
+        ) as error:  # there is no end to what foreign bytes raise in zipfile and in NumPy's header parser
+            reason = "it ends early" if isinstance(error, (EOFError, IndexError)) else _reason(error)
+            raise FileError(f"{path} is not a whole {kind} file ({reason}); restore it from a copy") from error
+    found = str(arrays.pop("format", ""))
+    if found == earlier and not sealed:
+        unknown = sorted(set(arrays) - {*names, *optional})
+        if unknown:
+            raise FileError(f"{path} is not a whole {kind} file ({unknown[0]!r} in it); restore it from a copy")
+    elif found != kind:
+        raise FileError(f"{path} holds {found or 'something else'!r}, not {kind!r}; pass a file that was saved as that")
+    elif not sealed:
+        raise FileError(f"{path} is not a whole {kind} file (its checksum differs); restore it from a copy")
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise FileError(f"{path} lacks {', '.join(missing)}; it was not written by this library's save")
+    return arrays
+
+
+def _members(stream: IO[bytes]) -> tuple[dict[str, np.ndarray], bool]:
+    """All arrays of an archive, and whether its digest is right; raises anything for what is no such archive."""
+    size = os.fstat(stream.fileno()).st_size
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+        for member in members:
+            if member.flag_bits & 1 or member.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{member.filename!r} is compressed or encrypted")
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("two members have one name")
+        if sum(member.file_size for member in members) > size:
+            raise ValueError("its members are larger than the file")
+        sealed = archive.comment == _seal(archive)
+        return {member.filename[: -len(".npy")]: _array(archive, member) for member in members}, sealed
+
+
+def _seal(archive: zipfile.ZipFile) -> bytes:
+    """A digest of the list of members; their content is covered by the checksums in it, which reading verifies."""
+    members = [(member.filename, member.file_size, member.CRC) for member in archive.infolist()]
+    return b"ascend_fixes sha256:" + hashlib.sha256(repr(members).encode()).hexdigest().encode()
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One array; its header is looked at before the memory for it is taken."""
+    if not member.filename.endswith(".npy"):
+        raise ValueError(f"{member.filename!r} is no array")
+    with archive.open(member) as part:
+        read_array_header(part, member.file_size)
+    with archive.open(member) as part:
+        array = np.lib.format.read_array(part, allow_pickle=False)
+        if part.read(1):  # reading to the end verifies the checksum
+            raise ValueError(f"{member.filename!r} goes on after its end")
+    return array
+
+
+def read_array_header(stream: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether in Fortran order, and dtype of an array in NumPy's format; the stream then stands at its numbers.
+
+    Args:
+        stream: open in binary, at the array's beginning.
+        size: bytes of the header and the numbers.
+
+    Raises:
+        ValueError: it is none, holds Python objects, or is not as long as it says.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, fortran_order, dtype = read[version](stream)
+    except Exception as error:  # NumPy's parser lets through what the tokenizer and the compiler raise
+        raise ValueError(f"no array in NumPy's format 1 or 2: {_reason(error)}") from None
+    if dtype.hasobject:
+        raise ValueError("an array holds Python objects")
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size - stream.tell():
+        raise ValueError(f"an array of {dtype} is not as long as its shape {shape} says")
+    return shape, fortran_order, dtype
