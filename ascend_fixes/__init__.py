@@ -12,17 +12,20 @@ is loaded when it is first used.
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as _numpy
 
 if TYPE_CHECKING:
     from ascend_fixes import amp, fusion, host, shapes
-    from ascend_fixes.cures import FixStatus, PatchReport, patch, patched, status, unpatch
+    from ascend_fixes.cures import CureStatus, PatchReport, patch, patched, status, unpatch
 
 __version__ = "0.1.0"
 __all__ = [
-    "FixStatus",
+    "CureStatus",
     "PatchReport",
     "amp",
     "fusion",
@@ -34,7 +37,10 @@ __all__ = [
     "unpatch",
 ]
 
-if int(_numpy.__version__.partition(".")[0]) >= 2:
+# The command line (``-m`` while Python looks for its module) goes on: `ascend-fixes doctor` shows what is wrong.
+_COMMAND_LINE = PurePath(sys.argv[0] if sys.argv else "").name in ("-m", "ascend-fixes")
+
+if int(_numpy.__version__.partition(".")[0]) >= 2 and not _COMMAND_LINE:
     # Defect E1: said here, because nothing after this point can be trusted.
     raise ImportError(
         f"NumPy {_numpy.__version__} breaks MindSpore's wheel at the first scalar operation; "
@@ -49,6 +55,9 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     if name in __all__:
         return getattr(importlib.import_module(f"{__name__}.cures"), name)
+    if name == "FixStatus":
+        warnings.warn("FixStatus is called CureStatus now", DeprecationWarning, stacklevel=2)
+        return __getattr__("CureStatus")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

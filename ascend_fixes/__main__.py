@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ascend_fixes import __version__
-from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.errors import AscendFixesError, UnknownNameError
 
 if TYPE_CHECKING:
     from ascend_fixes.defects import Defect
 
 __all__ = ["main"]
 
+PATIENCE_SECONDS = 90.0  # for one run of a probe, on a machine that loads MindSpore and the catalogue in
+LOADING_SECONDS = 3.0
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status, 2 for wrong usage."""
+    """Run a command; returns the exit status: 2 for wrong usage, 130 after Ctrl-C, 141 where nobody reads the output."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
-    except AscendFixesError as error:
-        print(f"ascend-fixes: {error}", file=sys.stderr)
-        return 2
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return _end("stopped", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes once more when it ends
+        return _end("standard output was closed before all was written", 141)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "mindspore":
+            raise
+        return _end("MindSpore is not installed; install it with: pip install 'mindspore>=2.7'", 2)
+    except (AscendFixesError, OSError) as error:
+        return _end(str(error), 2)
+
+
+def _end(message: str, status: int) -> int:
+    print(f"ascend-fixes: {message}", file=sys.stderr)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,9 +55,10 @@ def _parser() -> argparse.ArgumentParser:
         "doctor",
         help="run every probe on this machine, without and with its cure",
         description="Run every probe, each in a process of its own, without and then with its cure. "
-        "Exit status: 0 when every defect present is cured, 1 otherwise, 2 for wrong usage.",
+        "Exit status: 0 when every defect present is cured, 1 where one is not or a probe crashed, 2 for wrong usage, "
+        "3 where nothing is wrong but a probe gave no answer in time.",
     )
-    doctor.add_argument("--only", metavar="A1,F1", default="", help="ids or families, separated by commas")
+    doctor.add_argument("--only", metavar="A1,F1", help="ids or families, separated by commas")
     doctor.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
     doctor.add_argument(
         "--jobs", type=_positive(int), default=0, metavar="N", help="probes at a time (default: one a core)"
@@ -45,9 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "--timeout",
         type=_positive(float),
-        default=90.0,
         metavar="S",
-        help="seconds for one run of a probe (default: 90)",
+        help="seconds for one run of a probe (default: 90, and more in proportion where loading MindSpore takes long)",
+    )
+    doctor.add_argument(
+        "--any-version",
+        action="store_true",
+        help="also try cures on a MindSpore beyond the versions that they were checked on",
     )
     doctor.set_defaults(run=_doctor)
 
@@ -85,10 +110,12 @@ def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
+    start = time.monotonic()
     from ascend_fixes.cures import select
     from ascend_fixes.doctor import Row, examine, healthy, to_json, to_table
 
-    chosen = select([name.strip() for name in arguments.only.split(",") if name.strip()])
+    chosen = select(_names(arguments.only))
+    timeout = arguments.timeout or PATIENCE_SECONDS * max(1.0, (time.monotonic() - start) / LOADING_SECONDS)
     done: list[str] = []
 
     def progress(row: Row) -> None:
@@ -96,11 +123,25 @@ def _doctor(arguments: argparse.Namespace) -> int:
         if sys.stderr.isatty():
             print(f"\r\033[K{len(done)} of {len(chosen)} examined, last {row.id}", end="", file=sys.stderr, flush=True)
 
-    rows = examine(chosen, arguments.jobs, arguments.timeout, progress)
+    rows = examine(chosen, arguments.jobs, timeout, progress, arguments.any_version)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     print(to_json(rows) if arguments.json else to_table(rows))
-    return 0 if healthy(rows) else 1
+    if not healthy(rows):
+        return 1
+    return 3 if any(row.answer == "no answer" for row in rows) else 0
+
+
+def _names(only: str | None) -> list[str]:
+    """The names in ``--only``; none where it was not given.
+
+    Raises:
+        UnknownNameError: it was given and names nothing.
+    """
+    names = [name.strip() for name in (only or "").split(",") if name.strip()]
+    if only is not None and not names:
+        raise UnknownNameError(f"--only {only!r} names nothing; give ids or families, as in --only A1,fusion")
+    return names
 
 
 def _bisect(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ is asked for by its id.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,22 @@ from ascend_fixes.defects import FAMILIES, Defect, Patch, catalogue
 from ascend_fixes.errors import UnknownNameError, nearest
 from ascend_fixes.patching import MissingSymbolError, ledger
 
-__all__ = ["FixStatus", "PatchReport", "ledger", "patch", "patched", "select", "status", "unpatch"]
+__all__ = [
+    "CureStatus",
+    "PatchReport",
+    "UncheckedVersionWarning",
+    "apply",
+    "ledger",
+    "patch",
+    "patched",
+    "select",
+    "status",
+    "unpatch",
+]
+
+
+class UncheckedVersionWarning(UserWarning):
+    """Cures were left out because nobody has checked them on this version of MindSpore."""
 
 
 class _Hold:
@@ -28,7 +44,7 @@ _PERMANENT = _Hold()
 
 
 @dataclass(frozen=True)
-class FixStatus:
+class CureStatus:
     """Where one cure stands.
 
     Attributes:
@@ -51,15 +67,20 @@ class FixStatus:
 class PatchReport:
     """What a call of `patch` did: the status of every cure it was asked for."""
 
-    fixes: tuple[FixStatus, ...]
+    cures: tuple[CureStatus, ...]
+
+    @property
+    def fixes(self) -> tuple[CureStatus, ...]:
+        """The former name of ``cures``."""
+        return self.cures
 
     @property
     def applied(self) -> tuple[str, ...]:
         """The ids now in force."""
-        return tuple(fix.id for fix in self.fixes if fix.state == "applied")
+        return tuple(cure.id for cure in self.cures if cure.state == "applied")
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.fixes))
+        return "\n".join(map(str, self.cures))
 
 
 def patch(*names: str, skip: Sequence[str] = ()) -> PatchReport:
@@ -75,13 +96,17 @@ def patch(*names: str, skip: Sequence[str] = ()) -> PatchReport:
     Returns:
         The status of every cure asked for, in the catalogue's order.
 
+    Warns:
+        UncheckedVersionWarning: cures were left out because this MindSpore is outside the versions they were checked
+            on; the warning names them.
+
     Raises:
         UnknownNameError: a name is neither a family nor an id.
         MissingSymbolError: this MindSpore lacks a name that a cure replaces.
         ConflictError: somebody else has replaced such a name.
         PatchError: a replacement failed. After any of these nothing is changed.
     """
-    return _hold(_PERMANENT, names, skip)
+    return _hold(_PERMANENT, names, skip, stacklevel=3)
 
 
 def unpatch() -> None:
@@ -95,6 +120,26 @@ def unpatch() -> None:
     ledger.release(*(token for token in ledger.tokens if isinstance(token, _Hold)))
 
 
+def apply(defect: Defect, any_version: bool = False) -> str:
+    """Put the patch of one defect in force, as `patch` by its id does, whether it is in the catalogue or not.
+
+    Args:
+        defect: whose patch.
+        any_version: also beyond the versions of MindSpore that it was checked on.
+
+    Returns:
+        Why it is not in force; "" where it is.
+
+    Raises:
+        MissingSymbolError, ConflictError, PatchError: as `patch`; nothing is changed.
+    """
+    obstacle = _obstacle(defect, by_id=True, any_version=any_version)
+    if obstacle:
+        return obstacle[1]
+    _put(_PERMANENT, [defect])
+    return ""
+
+
 @contextlib.contextmanager
 def patched(*names: str, skip: Sequence[str] = ()) -> Iterator[PatchReport]:
     """`patch` for the length of a ``with`` block. Nests, and leaves what others hold in force.
@@ -102,14 +147,14 @@ def patched(*names: str, skip: Sequence[str] = ()) -> Iterator[PatchReport]:
     The cures act on the whole process, so on its other threads too.
     """
     token = _Hold()
-    report = _hold(token, names, skip)
+    report = _hold(token, names, skip, stacklevel=4)
     try:
         yield report
     finally:
         ledger.release(token)
 
 
-def status() -> list[FixStatus]:
+def status() -> list[CureStatus]:
     """The state of every cure of the catalogue, and the reason for it."""
     return [_status(defect, by_id=False) for defect in catalogue().values()]
 
@@ -138,39 +183,50 @@ def _ids(names: Sequence[str]) -> set[str]:
     return found
 
 
-def _hold(token: object, names: Sequence[str], skip: Sequence[str]) -> PatchReport:
+def _hold(token: object, names: Sequence[str], skip: Sequence[str], stacklevel: int) -> PatchReport:
     chosen = select(names, skip)
-    wanted = {
-        defect.id: defect.patch.replacements
-        for defect in chosen
-        if defect.patch is not None and _obstacle(defect, by_id=defect.id in names) is None
-    }
+    fitting = [defect for defect in chosen if _obstacle(defect, defect.id in names, any_version=True) is None]
+    _put(token, [defect for defect in fitting if _checked(defect)])
+    unchecked = [defect.id for defect in fitting if not _checked(defect)]
+    if unchecked:
+        warnings.warn(
+            f"{', '.join(unchecked)}: left out, not checked on MindSpore {_mindspore.version_text()}; "
+            f"`ascend-fixes doctor --any-version --only {','.join(unchecked)}` tries them here",
+            UncheckedVersionWarning,
+            stacklevel=stacklevel,
+        )
+    return PatchReport(tuple(_status(defect, by_id=defect.id in names) for defect in chosen))
+
+
+def _put(token: object, defects: Sequence[Defect]) -> None:
+    """Hold the patches of these defects, all or none."""
+    wanted = {defect.id: defect.patch.replacements for defect in defects if defect.patch is not None}
     try:
         ledger.hold(token, wanted)
     except MissingSymbolError as error:
         guilty = [id_ for id_, parts in wanted.items() if any(f"no {part.target}" in str(error) for part in parts)]
-        checked = ", ".join(f"{id_} on {_range(catalogue()[id_].patch)}" for id_ in guilty)
+        ranges = {defect.id: _range(defect.patch) for defect in defects}
+        checked = ", ".join(f"{id_} on {ranges[id_]}" for id_ in guilty)
         raise MissingSymbolError(
             f"{error} in MindSpore {_mindspore.version_text()}; the cure was checked for {checked}. "
             f"Leave it out with skip={guilty!r}. Nothing was changed"
         ) from None
-    return PatchReport(tuple(_status(defect, by_id=defect.id in names) for defect in chosen))
 
 
-def _status(defect: Defect, by_id: bool) -> FixStatus:
+def _status(defect: Defect, by_id: bool) -> CureStatus:
     if defect.patch is not None and defect.id in ledger.applied:
         targets = ", ".join(sorted(part.target for part in defect.patch.replacements))
-        return FixStatus(defect.id, defect.family, "applied", f"replaces {targets}")
+        return CureStatus(defect.id, defect.family, "applied", f"replaces {targets}")
     state, reason = _obstacle(defect, by_id) or ("available", f"patch({defect.id!r}) applies it")
-    return FixStatus(defect.id, defect.family, state, reason)
+    return CureStatus(defect.id, defect.family, state, reason)
 
 
-def _obstacle(defect: Defect, by_id: bool) -> tuple[str, str] | None:
+def _obstacle(defect: Defect, by_id: bool, any_version: bool = False) -> tuple[str, str] | None:
     """The state and reason of a cure that is not to be applied here; None for one that is."""
     cure = defect.patch
     if cure is None:
         return "not applicable", f"cured without a patch, by {defect.tool.name}" if defect.tool else "not cured yet"
-    if not cure.since <= _mindspore.version() < cure.before:
+    if not any_version and not _checked(defect):
         return "not applicable", f"checked on {_range(cure)}, this is MindSpore {_mindspore.version_text()}"
     if _mindspore.backend() not in cure.backends:
         return "not applicable", f"for {', '.join(cure.backends)}; graphs run on {_mindspore.backend()} here"
@@ -180,6 +236,11 @@ def _obstacle(defect: Defect, by_id: bool) -> tuple[str, str] | None:
     if not cure.verified and not by_id:
         return "available", f"known from reports only; patch({defect.id!r}) asks for it by id"
     return None
+
+
+def _checked(defect: Defect) -> bool:
+    """Has somebody tried the defect's patch on this version of MindSpore?"""
+    return defect.patch is not None and defect.patch.since <= _mindspore.version() < defect.patch.before
 
 
 def _range(cure: Patch | None) -> str:

@@ -32,6 +32,7 @@ that raises it; `tests/test_errors.py` holds this tree to what is there.
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Iterable
 
 __all__ = ["AscendFixesError", "UnknownNameError", "first_line", "nearest"]
@@ -46,10 +47,18 @@ class UnknownNameError(AscendFixesError, ValueError):
 
 
 def first_line(error: BaseException, containing: str = "") -> str:
-    """``ErrorType: first line`` of an error's text, or of its first line that holds ``containing``."""
+    """``ErrorType: first line`` of an error's text, or of its first line that holds ``containing``.
+
+    Words of MindSpore's beyond 200 characters are left out; our own messages end in a remedy and stay whole.
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     line = next((line for line in lines if containing in line), lines[0])
-    return f"{type(error).__name__}: {line}"[:200]
+    text = f"{type(error).__name__}: {line}"
+    return (
+        text
+        if isinstance(error, AscendFixesError) or len(text) <= 200
+        else textwrap.shorten(text, 200, placeholder=" ...")
+    )
 
 
 def nearest(name: object, known: Iterable[str], otherwise: str = "") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import warnings
 
 import mindspore
 import pytest
@@ -71,7 +72,7 @@ def test_any_sequence_of_patches_leaves_no_trace(steps):
     for action, ids in steps:
         if action == "patch":
             report = ascend_fixes.patch(*ids)
-            assert {fix.id for fix in report.fixes} == ids
+            assert {fix.id for fix in report.cures} == ids
         elif action == "patched":
             held = {fix.id for fix in ascend_fixes.status() if fix.state == "applied"}
             with ascend_fixes.patched(*ids) as report:
@@ -86,7 +87,7 @@ def test_any_sequence_of_patches_leaves_no_trace(steps):
 
 def test_patch_takes_families_ids_and_skip():
     report = ascend_fixes.patch("amp", skip=["A4"])
-    assert {fix.family for fix in report.fixes} == {"amp"} and "A4" not in report.applied
+    assert {fix.family for fix in report.cures} == {"amp"} and "A4" not in report.applied
     assert "A1" in report.applied and "A2" in report.applied
     assert ascend_fixes.patch("A4").applied == ("A4",)
     assert {"A1", "A2", "A4"} <= {fix.id for fix in ascend_fixes.status() if fix.state == "applied"}
@@ -157,8 +158,33 @@ def plant(monkeypatch):
 )
 def test_a_cure_that_does_not_apply_says_why(plant, changes, state, reason):
     plant(planted(**changes))
-    (fix,) = ascend_fixes.patch("X1").fixes
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", cures.UncheckedVersionWarning)
+        (fix,) = ascend_fixes.patch("X1").cures
     assert fix.state == state and reason in fix.reason
+
+
+def test_patch_names_what_it_left_out_for_the_version(plant):
+    plant(planted(since=(99, 0), before=(100, 0)))
+    with pytest.warns(
+        cures.UncheckedVersionWarning, match=r"^X1: left out, not checked on MindSpore .*--only X1`"
+    ) as said:
+        ascend_fixes.patch("amp")
+    assert len(said) == 1 and said[0].filename == __file__
+    with pytest.warns(cures.UncheckedVersionWarning) as said, ascend_fixes.patched("X1"):
+        pass
+    assert len(said) == 1 and said[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ascend_fixes.patch("amp", skip=["X1"])
+
+
+def test_the_old_names_of_status_and_report_work():
+    with pytest.warns(DeprecationWarning, match="CureStatus"):
+        old = ascend_fixes.FixStatus
+    assert old is ascend_fixes.CureStatus
+    report = ascend_fixes.patch("A4")
+    assert report.fixes is report.cures
 
 
 def test_a_reported_cure_is_applied_only_by_its_id(plant):
@@ -204,7 +230,7 @@ def test_replacements_keep_doc_signature_and_a_way_back(id_):
         original = inspect.getattr_static(owner, name)
         with ascend_fixes.patched(id_) as report:
             if id_ not in report.applied:
-                pytest.skip(f"{id_} is not applied here: {report.fixes[0].reason}")
+                pytest.skip(f"{id_} is not applied here: {report.cures[0].reason}")
             replacement = inspect.getattr_static(owner, name)
             assert replacement is not original
             # Without a docstring of its own a static method shows the class's.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from ascend_fixes.defects import Defect, Finding, Tool
 
 HEADER = """
 import os, signal, sys, time, threading
-from ascend_fixes.defects import Defect, Finding, Tool
+from ascend_fixes.defects import Defect, Finding, Patch, Tool
+from ascend_fixes.patching import Replacement
 def there(): return Finding(True, "there")
 def gone(): return Finding(False, "gone")
 def raising(): raise RuntimeError("first line\\nsecond line")
@@ -27,6 +29,9 @@ def hanging():
 def killed(): os.kill(os.getpid(), signal.SIGKILL)
 def crashing(): os.kill(os.getpid(), signal.SIGSEGV)
 def leaving(): os._exit(3)
+def silent(): os._exit(0)
+def elsewhere(): return Finding(None, "needs a device; nothing could be run here")
+def forgetful(): import tempfile; tempfile.mkdtemp(); return there()
 def littering(): open("litter", "w").close(); return Finding(True, os.getcwd())
 """
 
@@ -73,25 +78,70 @@ def test_present_and_cured(plant):
         ("killed", "was killed by SIGKILL"),
         ("crashing", "was killed by SIGSEGV"),
         ("leaving", "ended with status 3: nothing was printed"),
+        ("silent", "ended without an answer"),
     ],
 )
 def test_a_probe_that_fails_is_a_row(plant, probe, evidence):
     (row,) = examine(plant(f"y{probe}", probe, "gone"))
-    assert (row.present, row.cured, row.failed) == (None, None, True) and row.evidence == evidence
+    assert (row.present, row.cured, row.answer) == (None, None, "failed") and row.evidence == evidence
     assert not doctor.healthy([row])
 
 
 def test_a_probe_that_hangs_is_stopped_with_its_children(plant):
     (row,) = examine(plant("z1", "hanging"), timeout=8.0)
-    assert row.failed and row.evidence == "gave no answer within 8 s and was stopped"
+    assert (row.present, row.cured, row.answer) == (None, None, "no answer")
+    assert row.evidence == "gave no answer within 8 s and was stopped"
+    assert doctor.healthy([row])
     left = subprocess.run(["pgrep", "-f", "ascend_fixes.doctor z1"], capture_output=True, text=True).stdout
     assert left == ""
 
 
 def test_a_cure_that_fails_is_a_row(plant):
     (row,) = examine(plant("z2", "there", "raising"))
-    assert (row.present, row.cured, row.failed) == (True, False, True)
+    assert (row.present, row.cured, row.answer) == (True, False, "failed")
     assert "with the cure: ended with status 1" in row.evidence
+
+
+def test_a_cure_out_of_time_is_neither_cured_nor_uncured(plant):
+    (row,) = examine(plant("z4", "there", "hanging"), timeout=8.0)
+    assert (row.present, row.cured, row.answer) == (True, None, "no answer")
+    assert row.evidence == "there\nwith the cure: gave no answer within 8 s and was stopped"
+
+
+def test_what_only_a_device_can_show(plant):
+    (row,) = examine(plant("z5", "elsewhere", "gone"))
+    assert (row.present, row.cured, row.answer) == (None, None, "needs a device") and doctor.healthy([row])
+
+
+def test_no_temporary_files_are_left(plant, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    (row,) = examine(plant("z6", "forgetful", "gone"))
+    assert row.cured and list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_any_version_tries_a_cure_beyond_the_versions_it_was_checked_on(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "v1.py").write_text(
+        HEADER
+        + textwrap.dedent("""
+        def probe():
+            import mindspore
+            return Finding(mindspore.amp.all_finite is None or not hasattr(mindspore.amp.all_finite, "cured"), "looked")
+        def make(original):
+            def all_finite(inputs): return original(inputs)
+            all_finite.cured = True
+            return all_finite
+        cure = Patch((Replacement("mindspore.amp:all_finite", make),), since=(99, 0), before=(100, 0))
+        DEFECT = Defect("V1", "amp", "planted", "", "", "", "", "", probe=probe, patch=cure)
+        """)
+    )
+    defect = __import__("v1").DEFECT
+    (left_out,), (tried,) = (doctor.examine([defect], any_version=tried) for tried in (False, True))
+    assert (left_out.present, left_out.cured) == (True, False)
+    assert "with the cure: not applied, checked on MindSpore >=99.0,<100.0" in left_out.evidence
+    assert (tried.present, tried.cured) == (True, True)
 
 
 def test_a_probe_works_in_a_folder_of_its_own(plant, tmp_path, monkeypatch):
@@ -103,19 +153,23 @@ def test_a_probe_works_in_a_folder_of_its_own(plant, tmp_path, monkeypatch):
 
 def test_the_table_aligns_and_counts():
     rows = [
-        doctor.Row("A1", "amp", "one", True, True, "1\n2", "patch"),
-        doctor.Row("F10", "fusion", "two", None, None, "", "tool: fusion.guard", failed=True),
+        doctor.Row("A1", "amp", "one", True, True, "1\n2", "patch", "present"),
+        doctor.Row("F10", "fusion", "two", None, None, "", "tool: fusion.guard", "failed"),
+        doctor.Row("H1", "host", "three", None, None, "", "patch", "no answer"),
     ]
     lines = doctor.to_table(rows).splitlines()
     assert lines[0].split() == ["id", "family", "present", "cured", "cure", "symptom"]
     assert lines[0].index("symptom") == lines[1].index("one") == lines[4].index("two")
+    assert lines[4].split()[2] == "failed" and lines[5].split()[2:4] == ["no", "answer"]
     assert lines[2:4] == ["    1", "    2"]
-    assert lines[-1] == "1 of 2 defects present, 1 cured, 1 probes failed"
+    assert lines[-1] == (
+        "1 of 3 defects present, 1 cured, 1 probes failed, 1 gave no answer in time (more patience: --timeout)"
+    )
 
 
 def test_json_has_the_published_keys():
-    (row,) = json.loads(doctor.to_json([doctor.Row("A1", "amp", "one", True, True, "1", "patch")]))
-    assert list(row) == ["id", "family", "symptom", "present", "cured", "evidence", "cure"]
+    (row,) = json.loads(doctor.to_json([doctor.Row("A1", "amp", "one", True, True, "1", "patch", "present")]))
+    assert list(row) == ["id", "family", "symptom", "present", "cured", "evidence", "cure", "answer"]
 
 
 def test_the_environment_of_the_user_does_not_reach_a_probe(plant, tmp_path, monkeypatch):
@@ -133,7 +187,12 @@ def test_the_environment_of_the_user_does_not_reach_a_probe(plant, tmp_path, mon
 
 @pytest.mark.parametrize(
     "arguments, words",
-    [(["doctor", "--only", "A1,Q7"], "'Q7' is neither"), (["defects", "Q7"], "'Q7' is neither")],
+    [
+        (["doctor", "--only", "A1,Q7"], "'Q7' is neither"),
+        (["doctor", "--only", ",,"], "--only ',,' names nothing"),
+        (["doctor", "--only", ""], "--only '' names nothing"),
+        (["defects", "Q7"], "'Q7' is neither"),
+    ],
 )
 def test_wrong_names_end_with_2_and_one_line(capsys, arguments, words):
     assert main(arguments) == 2

@@ -10,7 +10,7 @@ import pytest
 
 import ascend_fixes
 from ascend_fixes import errors
-from ascend_fixes.errors import AscendFixesError, first_line, nearest
+from ascend_fixes.errors import AscendFixesError, UnknownNameError, first_line, nearest
 
 
 def subclasses(base):
@@ -65,3 +65,9 @@ def test_an_error_in_one_line():
     assert first_line(error, "operator") == "ValueError: the operator"
     assert first_line(error, "absent") == "ValueError: first"
     assert first_line(ValueError()) == "ValueError: "
+
+
+def test_a_remedy_of_ours_is_never_cut_and_a_word_of_others_neither():
+    assert first_line(UnknownNameError("word " * 100 + "remedy")).endswith("remedy")
+    line = first_line(ValueError("word " * 100))
+    assert len(line) <= 200 and line.endswith(" word ...")

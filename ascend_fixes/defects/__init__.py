@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import pkgutil
 import re
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from typing import Callable
 from ascend_fixes.errors import first_line
 from ascend_fixes.patching import Replacement
 
-__all__ = ["FAMILIES", "Defect", "Finding", "Patch", "Tool", "catalogue", "first_line"]
+__all__ = ["FAMILIES", "Defect", "Finding", "Patch", "Tool", "catalogue", "first_line", "patience"]
 
 FAMILIES = ("shapes", "host", "fusion", "amp", "environment")
 _FILE_NAME = re.compile(r"[a-z]\d+_\w+")
@@ -113,6 +114,11 @@ class Defect:
         if self.patch is not None:
             return "patch"
         return f"tool: {self.tool.name}" if self.tool is not None else "not cured yet"
+
+
+def patience() -> float:
+    """Seconds that a run of a probe may take: a limit of its own follows this. `doctor` sets it; 90 elsewhere."""
+    return float(os.environ.get("ASCEND_FIXES_PATIENCE", "90"))
 
 
 @functools.cache

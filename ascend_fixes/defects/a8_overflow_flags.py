@@ -77,7 +77,7 @@ def _on_two_ranks(scenario: str) -> list[str]:
         *(sys.executable, "-m", "mindspore.parallel.cluster.run", "--worker_num=2", "--local_worker_num=2"),
         *(f"--master_port={port}", "--log_dir=ranks", "--join=True", os.path.abspath(__file__), scenario),
     ]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     answers = []
     for path in sorted(glob.glob("ranks/worker_*.log")):
         with open(path, encoding="utf-8", errors="replace") as log:

@@ -15,7 +15,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, dataset, nn, ops
 
-from ascend_fixes.defects import Defect, Finding, Patch, Tool, first_line
+from ascend_fixes.defects import Defect, Finding, Patch, Tool, first_line, patience
 from ascend_fixes.host import feed
 from ascend_fixes.host._sinking import SinkingWarning, guard_replacements
 
@@ -71,8 +71,12 @@ def probe_feed() -> Finding:
     """Feed both from the host: a step for every ragged row, and the strings as they are."""
     ms.set_context(mode=ms.GRAPH_MODE)
     net = Summed()
-    sums = [float(net(row)) for (row,) in feed(dataset.GeneratorDataset(_ragged, ["x"], shuffle=False), timeout=30)]
-    words = [str(word) for (word,) in feed(dataset.GeneratorDataset(_strings, ["x"], shuffle=False), timeout=30)]
+    sums = [
+        float(net(row)) for (row,) in feed(dataset.GeneratorDataset(_ragged, ["x"], shuffle=False), timeout=patience())
+    ]
+    words = [
+        str(word) for (word,) in feed(dataset.GeneratorDataset(_strings, ["x"], shuffle=False), timeout=patience())
+    ]
     return Finding(sums != [2, 3, 5] or words != ["a", "b"], f"fed without sinking: sums {sums}, strings {words}")
 
 
