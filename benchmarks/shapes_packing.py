@@ -1,6 +1,6 @@
 """Rows, padding and graphs of packing, beside bucketing, on four corpora; and how long a plan takes as it grows.
 
-    python -m benchmarks.shapes_packing --data ../shared/data [--json benchmarks/results/shapes_packing.json]
+python -m benchmarks.shapes_packing --data ../shared/data [--json benchmarks/results/shapes_packing.json]
 """
 
 from __future__ import annotations

@@ -17,10 +17,11 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from ascend_fixes import fusion
+from ascend_fixes.shapes import segment_mask
 from examples.common.pretrained import Sizes
 from examples.common.transformer import Block, Embeddings, initialise, sinusoids
 
-__all__ = ["BERT", "BertCRF", "LoopCRF", "Loss"]
+__all__ = ["BERT", "BertCRF", "LoopCRF", "Loss", "PackedLoss"]
 
 
 class BERT(nn.Cell):
@@ -44,25 +45,27 @@ class BERT(nn.Cell):
         mask: Tensor,
         keep_hidden: Tensor | None = None,
         keep_weights: Tensor | None = None,
+        positions: Tensor | None = None,
     ) -> Tensor:
         """Encode a batch.
 
         Args:
             ids, segments: (batch, pieces) int32.
-            mask: (batch, pieces), 1 for pieces and 0 for padding.
+            mask: (batch, pieces), 1 for pieces and 0 for padding; or as `Block.construct` takes it for packed sentences.
             keep_hidden: dropout masks (1 + 2 layers, batch, pieces, width), of the embeddings and of every block's
                 two sub-layers, or None; further ones are not used.
             keep_weights: dropout masks of the attention weights (layers, batch, heads, pieces, pieces), or None.
+            positions: (batch, pieces) int32, of packed sentences the places in each; else None.
 
         Returns:
             (batch, pieces, width).
         """
         if keep_hidden is None:
-            x = self.embeddings(ids, segments)
+            x = self.embeddings(ids, segments, None, positions)
             for block in self.blocks:
                 x = block(x, mask)
             return x
-        x = self.embeddings(ids, segments, keep_hidden[0])
+        x = self.embeddings(ids, segments, keep_hidden[0], positions)
         for i in range(len(self.blocks)):
             x = self.blocks[i](x, mask, keep_weights[i], keep_hidden[2 * i + 1], keep_hidden[2 * i + 2])
         return x
@@ -174,3 +177,44 @@ class Loss(nn.Cell):
         """As `BertCRF.construct`, with ``weights`` (batch,) float32 -> float32 scalar."""
         _, losses = self.network(ids, mask, firsts, lengths, tags, keep_hidden, keep_weights)
         return (losses.astype(ms.float32) * weights).sum() / weights.sum()
+
+
+class PackedLoss(nn.Cell):
+    """`Loss` over sentences that share rows, as `ascend_fixes.shapes.pack_dataset` lays them; without dropout.
+
+    The encoder sees full rows. The CRF takes every sentence by itself, from the places of its words.
+    """
+
+    def __init__(self, network: BertCRF) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+    def construct(
+        self,
+        ids: Tensor,
+        firsts: Tensor,
+        tags: Tensor,
+        lengths: Tensor,
+        segment_ids: Tensor,
+        positions: Tensor,
+        sample_weight: Tensor,
+    ) -> Tensor:
+        """Run the model.
+
+        Args:
+            ids, segment_ids, positions: (rows, width) int32.
+            firsts, tags: (rows, slots, words) int32, places in the row and tags; what stands past the end does not matter.
+            lengths: (rows, slots) int32, how many words a sentence has, 0 for none.
+            sample_weight: (rows, slots) float32.
+
+        Returns:
+            The mean over sentences, float32 scalar.
+        """
+        mask = segment_mask(segment_ids).astype(ms.float32)
+        x = self.network.encoder(ids, ops.zeros_like(ids), mask, None, None, positions)
+        rows, width, size = x.shape
+        places = firsts + (ops.arange(rows) * width).astype(ms.int32).expand_dims(1).expand_dims(2)
+        words = firsts.shape[2]
+        emissions = self.network.classify(ops.gather(x.reshape(-1, size), places.reshape(-1, words), 0))
+        losses = self.network.crf(emissions, tags.reshape(-1, words), lengths.reshape(-1))
+        return (losses.astype(ms.float32) * sample_weight.reshape(-1)).sum() / sample_weight.sum()

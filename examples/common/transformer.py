@@ -83,9 +83,20 @@ class Embeddings(nn.Cell):
         self.segments = nn.Embedding(segments, width)
         self.norm = norm(width, safe)
 
-    def construct(self, ids: Tensor, segments: Tensor, keep: Tensor | None = None) -> Tensor:
-        """``ids`` and ``segments`` (batch, length) int32, ``keep`` a dropout mask -> (batch, length, width)."""
-        places = self.places.embedding_table[: ids.shape[1]]
+    def construct(
+        self, ids: Tensor, segments: Tensor, keep: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """Sum and normalise.
+
+        Args:
+            ids, segments: (batch, length) int32.
+            keep: a dropout mask, or None.
+            positions: (batch, length) int32, places in the sample, where several samples share a row; else None.
+
+        Returns:
+            (batch, length, width).
+        """
+        places = self.places.embedding_table[: ids.shape[1]] if positions is None else self.places(positions)
         x = self.norm(self.words(ids) + self.segments(segments) + places)
         return x if keep is None else x * keep.astype(x.dtype)
 
@@ -106,7 +117,7 @@ class _Attention(nn.Cell):
     def construct(self, x: Tensor, mask: Tensor, keep: Tensor | None = None) -> Tensor:
         query, key, value = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
         scores = ops.matmul(query * self.scale, key.transpose(0, 1, 3, 2))
-        weights = self.softmax(scores, mask.expand_dims(1).expand_dims(1))
+        weights = self.softmax(scores, mask.expand_dims(1).expand_dims(1) if mask.ndim == 2 else mask)
         if keep is not None:
             weights = weights * keep.astype(weights.dtype)
         return self.output(ops.matmul(weights, value).transpose(0, 2, 1, 3).reshape(x.shape))
@@ -143,7 +154,8 @@ class Block(nn.Cell):
 
         Args:
             x: (batch, length, width).
-            mask: (batch, length), 1 for words and 0 for padding.
+            mask: (batch, length), 1 for words and 0 for padding; or (batch, 1, length, length), 1 where the second of
+                two places may be looked at from the first.
             keep_weights, keep_attended, keep_output: dropout masks of the attention weights (batch, heads, length,
                 length) and of the two sub-layers' outputs (batch, length, width), or None.
         """
