@@ -28,6 +28,8 @@ from ascend_fixes.errors import AscendFixesError
 __all__ = ["Children", "Fork", "Outcome", "ScratchError", "StoppedError", "ended", "run", "scratch"]
 
 _POLL_SECONDS = 0.02
+_GRACE_SECONDS = 2.0  # between SIGTERM, which a child may use to end its own children, and SIGKILL
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class ScratchError(AscendFixesError, OSError):
@@ -88,7 +90,7 @@ def run(
         command: the program and its arguments.
         folder: its working directory; None for an empty one that is removed with it.
         environment: variables set, or with None unset, beside this process's own. ``PYTHONPATH`` is this process's
-            ``sys.path`` and ``TMPDIR`` a folder that is removed with the child, unless set here.
+            ``sys.path`` with what the variable holds, and ``TMPDIR`` a folder that is removed with the child, unless set here.
         timeout: seconds it may take; None for any number.
 
     Raises:
@@ -168,7 +170,7 @@ class Children:
 
     def __enter__(self) -> Children:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in _SIGNALS:
                 if signal.getsignal(number) is signal.SIG_DFL:
                     self._handlers[number] = signal.signal(number, _exit)
         return self
@@ -199,7 +201,8 @@ class Children:
             log = own / "log"
             (own / "tmp").mkdir()
             (own / "work").mkdir()
-            path = os.pathsep.join(filter(None, map(os.path.abspath, sys.path)))
+            places = [*sys.path, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+            path = os.pathsep.join(dict.fromkeys(os.path.abspath(place) for place in places if place))
             changed: dict[str, str | None] = {"PYTHONPATH": path, "TMPDIR": str(own / "tmp"), **(environment or {})}
             wanted = {name: value for name, value in {**os.environ, **changed}.items() if value is not None}
             with log.open("wb") as stream:
@@ -240,8 +243,9 @@ class Children:
                 status = 1
                 try:
                     os.setsid()
-                    for number in self._handlers:
-                        signal.signal(number, signal.SIG_DFL)
+                    for number in _SIGNALS:
+                        if signal.getsignal(number) is _exit:
+                            signal.signal(number, signal.SIG_DFL)
                     work()
                     status = 0
                 finally:
@@ -252,11 +256,13 @@ class Children:
 
     def end(self, child: _Child) -> None:
         """End a child and whatever it has started."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        if child.poll() is None:  # a fork may not have had the time to lead a group
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child.pid, signal.SIGKILL)
+        if child.poll() is None:  # it may have children of its own, in groups of their own: let it end them
+            _send(child.pid, signal.SIGTERM)
+            end = time.monotonic() + _GRACE_SECONDS
+            while child.poll() is None and time.monotonic() < end:
+                time.sleep(_POLL_SECONDS)
+        _send(child.pid, signal.SIGKILL)
+        if child.poll() is None:
             child.wait()
         with self._lock:
             self._live.discard(child)
@@ -268,6 +274,15 @@ class Children:
             child = start()
             self._live.add(child)
         return child
+
+
+def _send(leader: int, number: int) -> None:
+    """Send a signal to a process's group, or to it alone where it has not had the time to lead one."""
+    with contextlib.suppress(ProcessLookupError):
+        try:
+            os.killpg(leader, number)
+        except ProcessLookupError:
+            os.kill(leader, number)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

@@ -104,7 +104,7 @@ def test_a_fork_does_its_work_and_says_whether_it_could(tmp_path):
         bad = children.fork(lambda: [][0])
         slow = children.fork(lambda: time.sleep(600))
         assert (good.wait(60), bad.wait(60), slow.wait(0.1)) == (0, 1, None)
-    assert (tmp_path / "done").exists() and slow.poll() == -signal.SIGKILL
+    assert (tmp_path / "done").exists() and slow.poll() == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -123,6 +123,24 @@ with ThreadPoolExecutor(1) as pool, Children() as children:
     assert status == (-number if number == signal.SIGINT else 128 + number)
     for pid in (tmp_path / "ids").read_text().split():
         wait_for(lambda pid=pid: not alive(pid))
+
+
+def test_a_child_ends_its_own_children_first(tmp_path):
+    code = f"""
+import time
+from ascend_fixes.processes import run
+run([{sys.executable!r}, "-c", {FAMILY!r}], folder={str(tmp_path)!r})
+"""
+    with Children() as children:
+        child = children.fork(lambda: children_of(code))
+        wait_for((tmp_path / "ids").exists)
+    assert child.poll() is not None
+    for pid in (tmp_path / "ids").read_text().split():
+        wait_for(lambda pid=pid: not alive(pid))
+
+
+def children_of(code):
+    os.execv(sys.executable, [*PYTHON, code])
 
 
 def test_a_handler_of_the_user_stays():

@@ -15,18 +15,19 @@ import contextlib
 import dataclasses
 import importlib
 import json
-import subprocess
+import os
 import sys
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 from mindspore import nn
 
-from ascend_fixes import _mindspore
+from ascend_fixes import _mindspore, processes
 from ascend_fixes.errors import AscendFixesError, first_line
 from ascend_fixes.fusion._comparison import tolerance, worst
 from ascend_fixes.fusion._compiler import require_compiler
@@ -34,6 +35,7 @@ from ascend_fixes.fusion._flags import merge, render
 from ascend_fixes.fusion._guarding import exclusions
 from ascend_fixes.fusion._quirks import known_bad
 from ascend_fixes.fusion._trial import Trial, run
+from ascend_fixes.processes import scratch
 
 __all__ = ["BisectError", "BisectReport", "bisect", "minimal"]
 
@@ -244,13 +246,14 @@ class _Search:
 def _in_new_process(factory: str, grad: bool, rtol: float | None, limit: float) -> BisectReport:
     options = ["--limit", str(limit), *([] if grad else ["--no-grad"]), *(["--rtol", str(rtol)] if rtol else [])]
     start = "import sys; from ascend_fixes.fusion._search import main; sys.exit(main())"
-    command = [sys.executable, "-c", start, factory, *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines()
-        ours = [line[len("bisect: ") :] for line in lines if line.startswith("bisect: ")]
-        raise BisectError((ours or [f"{factory} ended with status {done.returncode}: {(lines or [''])[-1]}"])[-1])
-    return BisectReport.from_json(done.stdout[done.stdout.index("{") :])
+    with scratch() as folder:
+        answer = folder / "report.json"
+        command = [sys.executable, "-c", start, factory, *options, "--into", str(answer)]
+        outcome = processes.run(command, folder=os.getcwd())
+        if answer.exists():
+            return BisectReport.from_json(answer.read_text(encoding="utf-8"))
+    ours = [line[len("bisect: ") :] for line in outcome.output.splitlines() if line.startswith("bisect: ")]
+    raise BisectError((ours or [f"{factory} {outcome.failure}"])[-1])
 
 
 def _build(factory: str) -> tuple[Any, ...]:
@@ -285,6 +288,7 @@ def main() -> int:
     parser.add_argument("--no-grad", action="store_true")
     parser.add_argument("--rtol", type=float)
     parser.add_argument("--limit", type=float, default=120.0)
+    parser.add_argument("--into", type=Path, help="a file for the report; by default it is printed")
     arguments = parser.parse_args()
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -293,7 +297,10 @@ def main() -> int:
     except AscendFixesError as error:
         print(f"bisect: {error}", file=sys.stderr)
         return 1
-    print(report.to_json())
+    if arguments.into:
+        arguments.into.write_text(report.to_json(), encoding="utf-8")
+    else:
+        print(report.to_json())
     return 0
 
 

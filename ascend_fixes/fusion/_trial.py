@@ -9,10 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +22,7 @@ from ascend_fixes import _mindspore
 from ascend_fixes.errors import first_line
 from ascend_fixes.fusion._comparison import NEARBY, REPETITIONS, evaluate
 from ascend_fixes.fusion._guarding import guard
+from ascend_fixes.processes import Children, scratch
 
 __all__ = ["Trial", "run"]
 
@@ -73,28 +70,27 @@ def run(
         nearby: also run it with parameters and inputs moved a little; costs no compilation.
         limit: seconds after which the process is killed.
     """
-    with tempfile.TemporaryDirectory(prefix="ascend_fixes-trial-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        child = _mindspore.fork()
-        if child == 0:
-            code = 1
-            try:
-                _in_child(cell, inputs, grad, fused, keep_out, nearby, folder)
-                code = 0
-            except BaseException as error:  # the parent must learn of it, whatever it is
-                (folder / "error").write_text(first_line(error))
-            finally:
-                os._exit(code)
-        failure = _wait(child, limit, folder)
+    with scratch("ascend_fixes-trial-") as folder, Children() as children:
+        child = children.fork(lambda: _in_child(cell, inputs, grad, fused, keep_out, nearby, folder))
+        status = child.wait(limit)
+        children.end(child)  # and the compiler's processes, where they outlive it
+        failure = _failure(status, limit, folder)
         return Trial(failure, *_collect(folder, failure))
 
 
 def _in_child(
     cell: nn.Cell, inputs: Sequence[Any], grad: bool, fused: bool, keep_out: Sequence[str], nearby: bool, folder: Path
 ) -> None:
-    os.setsid()  # so that the compiler's own processes can be killed with this one
+    try:
+        _measure(cell, inputs, grad, fused, keep_out, nearby, folder)
+    except BaseException as error:  # the parent must learn of it, whatever it is
+        (folder / "error").write_text(first_line(error))
+        raise
+
+
+def _measure(
+    cell: nn.Cell, inputs: Sequence[Any], grad: bool, fused: bool, keep_out: Sequence[str], nearby: bool, folder: Path
+) -> None:
     with open(folder / "log", "wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -109,24 +105,12 @@ def _in_child(
     (folder / "scopes.json").write_text(json.dumps(_mindspore.graph_scopes(subject)))
 
 
-def _wait(child: int, limit: float, folder: Path) -> str:
-    """Wait for the child and its group to end; "" or why it failed."""
-    status, end = None, time.monotonic() + limit
-    try:
-        while status is None and time.monotonic() < end:
-            done, code = os.waitpid(child, os.WNOHANG)
-            status = code if done else None
-            time.sleep(0.0 if done else 0.02)
-    finally:  # also where the waiting is interrupted
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)  # the compiler's processes, where they outlive it
-        if status is None:
-            os.kill(child, signal.SIGKILL)  # it may not have had the time to lead a group
-            os.waitpid(child, 0)
+def _failure(status: int | None, limit: float, folder: Path) -> str:
+    """Why a run with this exit status gave nothing; "" where it gave all."""
     if status is None:
         return f"hung for {limit:g} s"
-    if os.WIFSIGNALED(status):
-        return f"killed by signal {os.WTERMSIG(status)}"
+    if status < 0:
+        return f"killed by signal {-status}"
     error = folder / "error"
     return error.read_text() if error.exists() else ("" if status == 0 else f"ended with status {status}")
 

@@ -33,7 +33,7 @@ from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.patching import Replacement, ledger
 from ascend_fixes.shapes._fingerprint import UndescribableError, fingerprint
 
-__all__ = ["CacheCounts", "CompileCache", "CompileCacheError", "clean_up", "native_replacements"]
+__all__ = ["CacheCounts", "CompileCache", "CompileCacheError", "native_replacements"]
 
 _MAGIC = b"ascend_fixes graph 1\n"
 _ABANDONED = 3600.0  # seconds after which a half-written entry has no writer any more
@@ -145,12 +145,6 @@ class _Directory:
     def _stamp(name: str) -> tuple[int, int]:
         stat = os.stat(name)
         return stat.st_ino, stat.st_mtime_ns
-
-
-def clean_up() -> None:
-    """Remove this process's directory, where it ends without its exit handlers: a forked worker."""
-    if CompileCache.has_served():
-        shutil.rmtree(_directory().path, ignore_errors=True)
 
 
 @functools.cache

@@ -8,20 +8,23 @@ use, and workers must not share one.
 
 from __future__ import annotations
 
+import functools
 import os
-import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable
 
 from mindspore import nn
 
-from ascend_fixes import _mindspore
+from ascend_fixes.errors import first_line
+from ascend_fixes.processes import Children, Fork, scratch
 from ascend_fixes.shapes._bucketed import bucketing_of
-from ascend_fixes.shapes._compile_cache import CompileCache, CompileCacheError, clean_up
+from ascend_fixes.shapes._compile_cache import CompileCache, CompileCacheError
 from ascend_fixes.shapes._graphs import argument_names, compiling_cell
 
 __all__ = ["WarmReport", "warm"]
@@ -59,7 +62,7 @@ def warm(
         inputs: any batch it takes, by argument names or in their order: gives dtypes and fixed axes.
         cache: a cache that is not in use yet; enter it after this.
         workers: how many processes compile at a time.
-        timeout: seconds for one graph; a worker that takes longer is ended.
+        timeout: seconds for one graph; a worker that takes longer is ended. All end with this call, on Ctrl-C and SIGTERM too.
         progress: is told after every graph how far it is; by default a line on standard error.
 
     Raises:
@@ -75,64 +78,51 @@ def warm(
         raise CompileCacheError(f"workers={workers} compile nothing; pass at least 1")
     args = _ordered(cell, inputs)
     waiting = bucketing.plan.all_sizes()
-    running: dict[int, tuple[dict[str, int], float]] = {}
+    running: dict[Fork, dict[str, int]] = {}
     total, start = len(waiting), time.monotonic()
     compiled: list[tuple[dict[str, int], float]] = []
     failed: list[dict[str, int]] = []
-    try:
+    with scratch("ascend_fixes-warm-") as folder, Children() as children:
         while waiting or running:
             while waiting and len(running) < workers:
                 sizes = waiting.pop(0)
                 # A static graph, padded as a call would pad it.
-                running[_fork(cell, bucketing, args, sizes, cache)] = (sizes, time.monotonic())
-            for pid, status in _ended(running, timeout):
-                sizes, began = running.pop(pid)
-                if status == 0:
-                    compiled.append((sizes, time.monotonic() - began))
+                running[children.fork(functools.partial(_compile, cell, bucketing, args, sizes, cache, folder))] = sizes
+            for worker in list(running):
+                seconds = time.monotonic() - worker.started
+                if worker.poll() is None and seconds <= timeout:
+                    continue
+                children.end(worker)
+                sizes = running.pop(worker)
+                if worker.status == 0:
+                    compiled.append((sizes, seconds))
                 else:
                     failed.append(sizes)
                 (progress or _tell)(f"compiled {len(compiled)} of {total} graphs, {time.monotonic() - start:.0f} s")
             time.sleep(POLL_SECONDS)
-    finally:
-        for pid in running:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
     if failed:
         warnings.warn(f"{len(failed)} graphs could not be compiled ahead: {failed}", stacklevel=2)
     return WarmReport(tuple(compiled), tuple(failed), time.monotonic() - start)
 
 
-def _fork(cell: nn.Cell, bucketing: Any, args: tuple, sizes: dict[str, int], cache: CompileCache) -> int:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = _mindspore.fork()
-    if pid:
-        return pid
-    status = 1
+def _compile(
+    cell: nn.Cell, bucketing: Any, args: tuple, sizes: dict[str, int], cache: CompileCache, folder: Path
+) -> None:
+    """What a worker does, with its temporary files in ``folder``.
+
+    Raises:
+        CompileCacheError: the graph was not stored: it has to be compiled when it is called.
+    """
+    tempfile.tempdir = str(folder)
     try:
         with cache:
             padded, named = bucketing.padded(args, {}, bucketing.layout(args, sizes))
             compiling_cell(cell).compile(*padded, **named)
-        # A graph that cannot be stored has to be compiled when it is called.
-        status = 0 if cache.counts.stored + cache.counts.hits else 1
+        if not cache.counts.stored + cache.counts.hits:
+            raise CompileCacheError("the graph could not be stored")
     except BaseException as error:
-        said = (str(error).strip().splitlines() or [""])[0]
-        print(f"warm: {sizes}: {type(error).__name__}: {said}", file=sys.stderr, flush=True)
-    finally:
-        clean_up()
-        os._exit(status)
-
-
-def _ended(running: Mapping[int, tuple], timeout: float) -> list[tuple[int, int]]:
-    """The workers that have ended, ending those that took too long: (process id, exit status)."""
-    ended = []
-    for pid, (_, began) in running.items():
-        if time.monotonic() - began > timeout:
-            os.kill(pid, signal.SIGKILL)
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            ended.append((pid, status))
-    return ended
+        print(f"warm: {sizes}: {first_line(error)}", file=sys.stderr, flush=True)
+        raise
 
 
 def _ordered(cell: nn.Cell, inputs: Mapping[str, Any] | Sequence[Any]) -> tuple:
