@@ -76,6 +76,7 @@ def same(one, other):
 ADDED = ("segment_ids", "positions", "sample_weight")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("safe", [True, False])
 def test_packed_windows_lose_as_much_as_padded_ones(safe):
     network = Albert(Config(50, 16, 16, 2, 2, 32, 24), np.random.default_rng(1), safe)
@@ -86,6 +87,7 @@ def test_packed_windows_lose_as_much_as_padded_ones(safe):
     assert report.ok, report
 
 
+@pytest.mark.slow
 def test_packed_sentences_lose_as_much_as_padded_ones():
     sizes = Sizes(words=50, width=16, layers=2, heads=2, inner=32, places=24)
     network = BertCRF(sizes, 3, np.random.default_rng(1))
