@@ -35,6 +35,7 @@ import numpy as np
 from ascend_fixes.errors import AscendFixesError
 
 __all__ = [
+    "EVERYBODY",
     "FileError",
     "LockedError",
     "MissingFileError",
@@ -56,6 +57,7 @@ __all__ = [
     "write_record",
 ]
 
+EVERYBODY = "everybody"
 PathLike = Union[str, "os.PathLike[str]"]
 
 _ABANDONED = 3600.0  # seconds without a write after which a partial file has no writer any more
@@ -107,7 +109,7 @@ def open_regular(path: PathLike, flags: int = os.O_RDONLY) -> IO[bytes]:
         # O_NONBLOCK: opening a FIFO or a device must not wait for its other end.
         handle = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     except FileNotFoundError:
-        raise MissingFileError(f"there is no file {path}") from None
+        raise MissingFileError(f"cannot open {path}: No such file or directory") from None
     except OSError as error:
         raise FileError(f"cannot open {path}: {_reason(error)}") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -126,8 +128,12 @@ def read_bytes(path: PathLike) -> bytes:
             raise FileError(f"cannot read {path}: {_reason(error)}") from None
 
 
-def read_text(path: PathLike) -> str:
+def read_text(path: PathLike, hint: str = "convert it first") -> str:
     """The text of an ordinary file in UTF-8, gzipped where its name ends in ``.gz``; a byte order mark is kept.
+
+    Args:
+        path: the file.
+        hint: what to do about one that is not UTF-8.
 
     Raises:
         FileError: as `open_regular`, or it is not UTF-8, not gzipped, cut short, or grows beyond 200 times its size.
@@ -138,7 +144,7 @@ def read_text(path: PathLike) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise FileError(f"{path}: not UTF-8 (byte {error.start:,}); convert it first") from None
+        raise FileError(f"{path}: not UTF-8 (byte {error.start:,}); {hint}") from None
 
 
 def _unpacked(raw: bytes, path: PathLike) -> bytes:
@@ -247,14 +253,14 @@ def lock(path: PathLike, wait: bool = True) -> IO[bytes]:
 
 
 def writable_by_others(folder: PathLike) -> str:
-    """Who else may put files into a folder, as a reason to refuse it; empty where that is the user alone."""
+    """Who besides the user, root and the user's own group may put files into a folder; empty for nobody."""
     status = os.stat(folder)
     if status.st_mode & stat.S_IWOTH:
-        return "everybody may write there"
+        return EVERYBODY
     if status.st_uid not in (os.geteuid(), 0):
-        return f"it belongs to user {status.st_uid}"
+        return f"user {status.st_uid}"
     if status.st_mode & stat.S_IWGRP and status.st_gid not in (os.getegid(), 0):
-        return f"group {status.st_gid} may write there"
+        return f"group {status.st_gid}"
     return ""
 
 

@@ -14,12 +14,11 @@ and what version 2.10.0 did when run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.files import FileError, read_json
 
 __all__ = ["Flag", "FlagConflictError", "FlagFileError", "merge", "opt_level", "parse", "render"]
 
@@ -116,8 +115,8 @@ def _flag(word: str, origin: str) -> Flag:
 
 def _read(path: str, origin: str) -> Mapping[str, str]:
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(path)
+    except FileError as error:
         raise FlagFileError(f"--path={path} ({origin}) cannot be read as JSON: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise FlagFileError(f"--path={path} ({origin}) must hold one JSON object whose values are strings")

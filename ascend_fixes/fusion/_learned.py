@@ -1,21 +1,22 @@
 """What searches on this machine found, kept in the user's configuration directory.
 
 `learn` adds a row, `quirks` lists it and `patch("fusion")` heeds it from then on,
-for the version of MindSpore and the backend it was found on. The file is JSON,
-checked on every reading; a damaged one is set aside with a warning.
+for the version of MindSpore and the backend it was found on. The file is JSON with
+a checksum, checked on every reading. A damaged one is not used, with a warning, and not
+written to: nothing that was learned is lost.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError, UnknownNameError
+from ascend_fixes.files import FileError, MissingFileError, lock, read_json, read_record, write_record
 from ascend_fixes.fusion._guarding import exclusions
 from ascend_fixes.fusion._quirks import LEARNED, Quirk
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LearnError", "learn", "learned", "learned_file"]
 
+_KIND = "ascend_fixes.fusion quirks 2"
 _FIELDS = {"keep_out": list, "backend": str, "mindspore": str, "symptom": str}
 
 
@@ -45,7 +47,7 @@ def learn(report: BisectReport) -> Quirk:
 
     Raises:
         LearnError: the report has nothing to keep out.
-        OSError: the file cannot be written.
+        FileError: the file cannot be written, or what it holds cannot be read; it is unchanged.
     """
     if not report.keep_out:
         raise LearnError("report: the search found nothing to keep out, so there is nothing to learn")
@@ -56,17 +58,30 @@ def learn(report: BisectReport) -> Quirk:
         "symptom": report.failure or f"{report.worst} off by {report.error_before:.2g} of its largest value",
     }
     path = learned_file()
-    rows = _read(path)
-    known = [{key: old[key] for key in ("keep_out", "backend", "mindspore")} for old in rows]
-    if {key: row[key] for key in ("keep_out", "backend", "mindspore")} not in known:
-        _write(path, [*rows, row])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make the folder of {path}: {error.strerror}") from None
+    with lock(path.with_suffix(".lock")):  # several processes may have learned something at once
+        rows = _read(path)
+        if _finding(row) not in map(_finding, rows):
+            write_record(path, _KIND, {"rows": [*rows, row]})
     return _quirk(row)
 
 
+def _finding(row: Mapping[str, Any]) -> list[Any]:
+    return [row[name] for name in ("keep_out", "backend", "mindspore")]
+
+
 def learned() -> tuple[Quirk, ...]:
-    """The rows for this version of MindSpore and this backend."""
-    here = (_mindspore.version_text(), _mindspore.backend())
-    return tuple(_quirk(row) for row in _read(learned_file()) if (row["mindspore"], row["backend"]) == here)
+    """The rows for this version of MindSpore and this backend; none, with a warning, where the file cannot be read."""
+    path, here = learned_file(), (_mindspore.version_text(), _mindspore.backend())
+    try:
+        rows = _read(path)
+    except FileError as error:
+        warnings.warn(f"what was learned on this machine is not used: {error}", RuntimeWarning, stacklevel=2)
+        return ()
+    return tuple(_quirk(row) for row in rows if (row["mindspore"], row["backend"]) == here)
 
 
 def _quirk(row: dict[str, Any]) -> Quirk:
@@ -84,18 +99,18 @@ def _quirk(row: dict[str, Any]) -> Quirk:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
+    """All rows; the version before this one wrote a plain list of them.
+
+    Raises:
+        FileError: there is a file, and it cannot be read or is damaged.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        content = read_json(path)
+        rows = content if isinstance(content, list) else read_record(path, _KIND).get("rows")
+    except MissingFileError:
         return []
-    except (OSError, UnicodeDecodeError) as error:
-        return _set_aside(path, str(error))
-    try:
-        rows = json.loads(text)
-    except ValueError as error:
-        return _set_aside(path, str(error))
     if not isinstance(rows, list) or not all(map(_is_row, rows)):
-        return _set_aside(path, f"not a list of objects with {', '.join(_FIELDS)}")
+        raise FileError(f"{path} is damaged (no list of {', '.join(_FIELDS)}); mend it, or move it away to begin anew")
     return rows
 
 
@@ -109,29 +124,3 @@ def _is_row(row: Any) -> bool:
     except UnknownNameError:
         return False
     return True
-
-
-def _set_aside(path: Path, why: str) -> list[dict[str, Any]]:
-    aside = path.with_suffix(".damaged")
-    try:
-        path.replace(aside)
-        where = f"it was moved to {aside}"
-    except OSError as error:
-        where = f"it could not be moved: {error}"
-    warnings.warn(f"{path} is damaged ({why}) and is not used; {where}", RuntimeWarning, stacklevel=2)
-    return []
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """The whole file or the old one, whatever happens meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

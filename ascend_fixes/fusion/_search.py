@@ -80,10 +80,17 @@ class BisectReport:
 
     @classmethod
     def from_json(cls, text: str) -> BisectReport:
-        """The report that `to_json` wrote."""
-        fields = json.loads(text)
-        cells = {name: tuple(paths) for name, paths in fields["cells"].items()}
-        return cls(**{**fields, "keep_out": tuple(fields["keep_out"]), "cells": cells})
+        """The report that `to_json` wrote.
+
+        Raises:
+            BisectError: the text is none.
+        """
+        try:
+            fields = json.loads(text)
+            cells = {name: tuple(paths) for name, paths in fields["cells"].items()}
+            return cls(**{**fields, "keep_out": tuple(fields["keep_out"]), "cells": cells})
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+            raise BisectError(f"text is no report of a search ({error!r}); pass what to_json() wrote") from None
 
     def __str__(self) -> str:
         spent = f"{self.compilations} compilations, {self.seconds:.0f} s"

@@ -22,7 +22,6 @@ import os
 import shutil
 import tempfile
 import threading
-import time
 import uuid
 import warnings
 from dataclasses import dataclass, replace
@@ -30,13 +29,13 @@ from typing import Any, Callable
 
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.files import EVERYBODY, MissingFileError, read_bytes, replacing, sweep, writable_by_others
 from ascend_fixes.patching import Replacement, ledger
 from ascend_fixes.shapes._fingerprint import UndescribableError, fingerprint
 
 __all__ = ["CacheCounts", "CompileCache", "CompileCacheError", "native_replacements"]
 
 _MAGIC = b"ascend_fixes graph 1\n"
-_ABANDONED = 3600.0  # seconds after which a half-written entry has no writer any more
 _NOT_WRITABLE = b""  # the entry of a graph that MindSpore fails to write: it is compiled without the cache at once
 
 
@@ -70,9 +69,8 @@ class Store:
     def read(self, key: str) -> bytes | None:
         """The graph, or None. Raises ValueError for a damaged entry."""
         try:
-            with open(self._file(key), "rb") as file:
-                content = file.read()
-        except FileNotFoundError:
+            content = read_bytes(self._file(key))
+        except MissingFileError:
             return None
         start = len(_MAGIC)
         head, digest, graph = content[:start], content[start : start + 64], content[start + 64 :]
@@ -82,22 +80,23 @@ class Store:
 
     def write(self, key: str, graph: bytes) -> None:
         """Raises OSError (a full disk, a read-only folder); the store is then as it was."""
-        os.makedirs(self.path, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=self.path, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(_MAGIC + self._digest(key, graph).encode("ascii") + graph)
-            os.replace(temporary, self._file(key))
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        os.makedirs(self.path, mode=0o755, exist_ok=True)
+        with replacing(self._file(key)) as file:
+            file.write(_MAGIC + self._digest(key, graph).encode("ascii") + graph)
+
+    def check(self) -> None:
+        """Refuse a folder into which everybody may put graphs, which MindSpore would run; warn of one that some may."""
+        who = writable_by_others(self.path) if os.path.isdir(self.path) else ""
+        if who == EVERYBODY:
+            raise CompileCacheError(
+                f"path={self.path!r} may be written by everybody, and what lies there is run; chmod o-w it, or pass another"
+            )
+        if who:
+            warnings.warn(f"the compiled graphs in {self.path} may be replaced by {who}, and are run", stacklevel=4)
 
     def sweep(self) -> None:
-        """Remove what processes that died while writing have left; what is young may be being written."""
-        for name in glob.glob(os.path.join(glob.escape(self.path), "*.tmp")):
-            with contextlib.suppress(OSError):
-                if time.time() - os.stat(name).st_mtime > _ABANDONED:
-                    os.unlink(name)
+        """Remove what processes that died while writing have left."""
+        sweep(self.path)
 
     def _file(self, key: str) -> str:
         return os.path.join(self.path, f"{key}.graph")
@@ -243,7 +242,13 @@ class _Compilations:
         if graph == _NOT_WRITABLE:
             self._skip("MindSpore cannot write this graph, as seen before")
             return
-        _directory().lay(graph)
+        try:
+            _directory().lay(graph)
+        except OSError as error:  # the disk of temporary files is full, or missing
+            with contextlib.suppress(OSError):
+                _directory().lay(None)
+            self._unusable(store, error)
+            return
         _mindspore.set_compile_cache(True)
         self.serving = (store, key, graph is not None)
 
@@ -345,6 +350,7 @@ class CompileCache:
         _refuse_where_unsafe()
         if _in_use():
             raise CompileCacheError(f"a compile cache is in use ({_in_use()[0].path}); leave its with block first")
+        self._store.check()
         self._store.sweep()
         # The ledger keeps what it built by name, so each cache has a name of its own.
         ledger.hold(self, {f"{_HOLD}.{uuid.uuid4().hex}": self._compilations.replacements()})
@@ -395,13 +401,15 @@ class _NativeSwitch:
             enabled, path = _mindspore.wanted_compile_cache()
             if not enabled:
                 return None
+            store = Store(os.path.join(os.path.abspath(path), "ascend_fixes"))
             try:
                 _refuse_where_unsafe()
+                store.check()
             except CompileCacheError as error:
                 self.refused = True
                 warnings.warn(f"compiling without the compile cache: {error}", stacklevel=2)
             else:
-                self.store = Store(os.path.join(os.path.abspath(path), "ascend_fixes"))
+                self.store = store
         if self.refused:
             _mindspore.set_compile_cache(False)
         return self.store

@@ -87,24 +87,26 @@ class Epochs:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         own, shared = self.identity(), self.sharing()
+        if not isinstance(state, Mapping):
+            raise StateError(f"state={_brief(state)} is no mapping; pass what state_dict() returned")
         missing = [name for name in ("epoch", "step", *own, *shared) if name not in state]
         if missing:
             raise StateError(f"state lacks {', '.join(map(repr, missing))}; pass what state_dict() returned")
         for name in own:
-            if name != "global_rows" and state[name] != own[name]:
+            if name != "global_rows" and repr(state[name]) != repr(own[name]):
                 raise StateError(
                     f"state was saved with other {name} ({_brief(state[name])}, here {_brief(own[name])}); "
                     f"resume with the same data and settings"
                 )
-        if state["global_rows"] != own["global_rows"]:
+        if repr(state["global_rows"]) != repr(own["global_rows"]):
             raise StateError(
                 f"state was saved by {state['num_shards']} rank(s) with {state['size']} {state['per']} each, here "
                 f"{shared['num_shards']} have {shared['size']} {shared['per']}: the batches differ; choose "
                 f"rows x num_shards as it was"
             )
         epoch, step = state["epoch"], state["step"]
-        if not (isinstance(epoch, int) and isinstance(step, int) and epoch >= 0 and 0 <= step <= len(self.plan(0))):
-            raise StateError(f"state has epoch={epoch!r}, step={step!r}, which this data does not have")
+        if not (type(epoch) is type(step) is int and 0 <= epoch < 1 << 63 and 0 <= step <= len(self.plan(0))):
+            raise StateError(f"state has epoch={_brief(epoch)}, step={_brief(step)}, which this data does not have")
         self.epoch, self.step, self._start = epoch, step, step
 
 

@@ -104,8 +104,9 @@ def read_file(path: Path) -> tuple[Question, ...]:
     text = read_text(path).removeprefix("\ufeff")
     try:
         tree = json.loads(text)
-    except json.JSONDecodeError as error:
-        what = "empty" if not text.strip() else f"not JSON (line {error.lineno}: {error.msg})"
+    except (ValueError, RecursionError) as error:
+        place = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else error
+        what = "empty" if not text.strip() else f"not JSON ({place})"
         raise DataError(f"{path}: {what}") from None
     questions = tuple(_questions(tree, path))
     if not questions:

@@ -15,7 +15,7 @@ import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from examples.common.errors import DataError
-from examples.common.files import read_text
+from examples.common.files import read_text, write_atomically
 
 __all__ = ["Encoded", "Vocabulary", "read_vocabulary", "words_of"]
 
@@ -99,7 +99,7 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """Write it as ``tokenizer.json``."""
-        self.tokenizer.save(str(path))
+        write_atomically(path, lambda file: file.write(self.tokenizer.to_str().encode()))
 
 
 def words_of(texts: Iterable[str]) -> Vocabulary:
@@ -123,7 +123,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
     Raises:
         DataError: it is missing, not UTF-8, malformed, or has no special pieces.
     """
-    text = read_text(path, hint="; a sentencepiece .model is not read, give its .vocab or a tokenizer.json")
+    text = read_text(path, hint="a sentencepiece .model is not read, give its .vocab or a tokenizer.json")
     if path.suffix != ".json":
         return Vocabulary(_unigram(text, path), str(path))
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ascend_fixes import files
 from examples.albert.model import Config
 from examples.common.errors import CheckpointError
 from examples.common.pretrained import dense, norm, optional, read_arrays, read_config, read_counts
@@ -71,6 +72,7 @@ def _names(folder: Path) -> set[str]:
     """The names of the stored arrays; none where the file cannot be read, which `read_arrays` then reports."""
     safetensors = optional("safetensors", "reading a checkpoint")
     try:
+        files.open_regular(folder / "model.safetensors").close()
         with safetensors.safe_open(str(folder / "model.safetensors"), framework="numpy") as file:
             return set(file.keys())
     except (safetensors.SafetensorError, OSError):

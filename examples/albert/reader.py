@@ -6,7 +6,6 @@ checkpoint, the best parameters; `Reader.load` also takes a Hugging Face checkpo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,8 +24,8 @@ from examples.albert.windows import PUBLISHED, Shape, Window, collate, encode, w
 from examples.common import checkpoint
 from examples.common.batches import chunks
 from examples.common.errors import CheckpointError
+from examples.common.files import load_record, save_record
 from examples.common.pretrained import assign
-from examples.common.variants import write_json
 
 __all__ = ["Description", "Part", "Reader", "Runner", "answers"]
 
@@ -134,7 +133,7 @@ class Description:
     def save(self, folder: Path, vocabulary: Vocabulary) -> None:
         """Write ``model.json`` and ``tokenizer.json``."""
         vocabulary.save(folder / _TOKENIZER)
-        write_json(folder / _DESCRIPTION, asdict(self))
+        save_record(folder / _DESCRIPTION, "albert model", {**asdict(self), "vocabulary": vocabulary.digest()})
 
 
 class Reader:
@@ -182,11 +181,14 @@ class Reader:
 
 def _trained(folder: Path) -> tuple[Albert, Vocabulary, Description]:
     path = folder / _DESCRIPTION
+    stored = load_record(path, "albert model")
+    vocabulary = read_vocabulary(folder / _TOKENIZER)
+    if stored.get("vocabulary") != vocabulary.digest():
+        raise CheckpointError(f"{folder / _TOKENIZER}: damaged, or of another run (its checksum differs)")
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
         config, shape = Config(**stored["config"]), Shape(**stored["shape"])
         description = Description(config, shape, stored["threshold"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: damaged ({type(error).__name__})") from None
     best = checkpoint.best(folder)
     network = Albert(config, np.random.default_rng(0))
@@ -194,7 +196,7 @@ def _trained(folder: Path) -> tuple[Albert, Vocabulary, Description]:
     if missing:
         raise CheckpointError(f"{folder}: the checkpoint has no best/{min(missing)}")
     assign(network, best)
-    return network, read_vocabulary(folder / _TOKENIZER), description
+    return network, vocabulary, description
 
 
 def _published(folder: Path) -> tuple[Albert, Vocabulary, Description]:

@@ -12,7 +12,7 @@ import numpy as np
 from examples.bert_crf.wordpiece import WordPieces
 from examples.common import checkpoint
 from examples.common.errors import CheckpointError
-from examples.common.files import write_atomically
+from examples.common.files import load_record, save_record
 from examples.common.pretrained import Sizes
 
 __all__ = ["Model", "load"]
@@ -44,7 +44,7 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write ``model.json``."""
-        write_atomically(folder / _FILE, lambda file: file.write(self._description().encode()))
+        save_record(folder / _FILE, "bert_crf model", json.loads(self._description()))
 
 
 def load(folder: Path) -> tuple[Model, dict[str, np.ndarray]]:
@@ -57,10 +57,10 @@ def load(folder: Path) -> tuple[Model, dict[str, np.ndarray]]:
         CheckpointError: there is no run, none of its variants has come to the end of an epoch, or a file is damaged.
     """
     folder = checkpoint.variant(folder, _FILE)
+    stored = load_record(folder / _FILE, "bert_crf model")
     try:
-        stored = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         wordpieces = WordPieces(tuple(stored["vocabulary"]), bool(stored["lowercase"]))
         model = Model(Sizes(**stored["sizes"]), tuple(stored["tags"]), wordpieces)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder / _FILE}: damaged ({type(error).__name__})") from None
     return model, checkpoint.best(folder)

@@ -1,15 +1,12 @@
 """One file that holds a whole run: arrays (parameters, optimizer slots, best parameters) and a JSON description.
 
-The file is a NumPy .npz archive: no pickle, a checksum on every member. It is
-replaced as a whole (`examples.common.files.write_atomically`), so that a run killed at any moment
-leaves the previous checkpoint or the new one, never something between.
+The file is a NumPy .npz archive with a digest of its members (`ascend_fixes.files`): no pickle, replaced as a
+whole, so that a run killed at any moment leaves the previous checkpoint or the new one, and believed whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from ascend_fixes import files
 from examples.common.errors import CheckpointError
-from examples.common.files import write_atomically
+from examples.common.files import reading
 
 __all__ = ["Checkpoint", "best", "load", "save", "variant"]
 
+_KIND = "ascend_fixes.examples checkpoint 1"
 _DESCRIPTION = "description.json"
-# Whatever reading a broken archive, or something that is none, can raise.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -36,27 +33,28 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Replace the checkpoint at ``path``, all or nothing."""
+    """Replace the checkpoint at ``path``, all or nothing.
+
+    Raises:
+        FileError: it cannot be written; the one before is unchanged.
+    """
     text = np.frombuffer(json.dumps(checkpoint.description).encode(), np.uint8)
-    write_atomically(path, lambda file: np.savez(file, **{_DESCRIPTION: text, **checkpoint.arrays}))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_arrays(path, _KIND, {_DESCRIPTION: text, **checkpoint.arrays})
 
 
 def load(path: Path) -> Checkpoint:
     """Read the checkpoint at ``path``.
 
     Raises:
-        CheckpointError: it does not exist, is damaged, or is not a checkpoint of this program.
+        CheckpointError: it does not exist, is damaged, is not a checkpoint of this program, or is one of the version that
+            wrote none of the checksums.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        description = json.loads(arrays.pop(_DESCRIPTION).tobytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such checkpoint") from None
-    except _UNREADABLE as error:
-        raise CheckpointError(
-            f"{path}: damaged, or not a checkpoint ({type(error).__name__}); remove it to start afresh"
-        ) from None
+    with reading(CheckpointError, ", or remove it to start afresh" if path.exists() else ""):
+        arrays = files.read_arrays(path, _KIND, (_DESCRIPTION,))
+        description = files.parse_json(arrays.pop(_DESCRIPTION).tobytes().decode("utf-8", "replace"), path)
+    if not isinstance(description, dict):
+        raise CheckpointError(f"{path}: damaged (its description is no object); remove it to start afresh")
     return Checkpoint(arrays, description)
 
 

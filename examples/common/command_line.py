@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from examples.common.errors import CheckpointError, UsageError
-from examples.common.files import write_atomically
+from examples.common.files import load_record, save_record
 
 __all__ = ["FIXES", "Variant", "add_arguments", "natural", "parse_fixes", "positive", "remember", "settle", "variants"]
 
@@ -125,17 +124,14 @@ def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
 
 def remember(options: Mapping[str, Any]) -> None:
     """Write the options of a fresh run to its output folder."""
-    text = json.dumps({name: value for name, value in options.items() if name != "resume"}, indent=1)
-    write_atomically(Path(options["output"]) / _FILE, lambda file: file.write(text.encode()))
+    content = {name: value for name, value in options.items() if name != "resume"}
+    save_record(Path(options["output"]) / _FILE, "options", {"options": content})
 
 
 def _recall(folder: Path) -> dict[str, Any]:
-    try:
-        stored = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"--resume {folder}: holds no run (no {_FILE})") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"--resume {folder}: {_FILE} is damaged ({type(error).__name__})") from None
+    if not (folder / _FILE).exists():
+        raise CheckpointError(f"--resume {folder}: holds no run (no {_FILE})")
+    stored = load_record(folder / _FILE, "options").get("options")
     if not isinstance(stored, dict):
-        raise CheckpointError(f"--resume {folder}: {_FILE} is damaged (not an object)")
+        raise CheckpointError(f"--resume {folder}: {_FILE} is damaged (no options in it)")
     return stored

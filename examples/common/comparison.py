@@ -13,6 +13,7 @@ from typing import Any, Callable
 
 from examples.common import command_line, report, variants
 from examples.common.errors import ExampleError
+from examples.common.files import write_atomically
 
 __all__ = ["Example", "Options", "finite", "main", "run_variant", "settled"]
 
@@ -112,7 +113,7 @@ def _finish(example: Example, options: Options, rows: Sequence[dict[str, Any]]) 
     results = finite(rows)
     for path in filter(None, (output / "results.json", options["json"])):
         variants.write_json(Path(path), results)
-    (output / "table.md").write_text(report.markdown(rows), encoding="utf-8")
+    write_atomically(output / "table.md", lambda file: file.write(report.markdown(rows).encode()))
     print(f"\n{report.table(rows)}\n\ntable, figure and results: {output}")
 
 

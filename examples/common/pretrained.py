@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor, nn
 
+from ascend_fixes import files
 from examples.common.errors import CheckpointError, UsageError
-from examples.common.files import read_text
+from examples.common.files import read_text, reading
 from examples.common.transformer import EPSILON
 
 __all__ = [
@@ -191,6 +191,8 @@ def read_arrays(
         found = sorted(entry.name for entry in folder.glob("*.bin")) + sorted(folder.glob(f"{_WEIGHTS}.index.json"))
         hint = "; save it again as one safetensors file" if found else ""
         raise CheckpointError(f"{path}: no such file{hint}")
+    with reading(CheckpointError):
+        files.open_regular(path).close()
     try:
         with safetensors.safe_open(str(path), framework="numpy") as file:
             stored = set(file.keys())
@@ -211,12 +213,8 @@ def read_arrays(
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(read_text(path, CheckpointError))
-    except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{path}: damaged ({error})") from None
+    with reading(CheckpointError):
+        value = files.read_json(path)
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: damaged (not an object)")
     return value

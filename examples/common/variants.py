@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
+from ascend_fixes import files
 from examples.common import ranks
 from examples.common.errors import ExampleError, UsageError
 from examples.common.files import write_atomically
@@ -121,8 +122,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = files.read_json(path)
+    except files.FileError:
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -142,7 +143,8 @@ def answer(train: Callable[[dict[str, Any], Path, bool], dict[str, Any]]) -> Non
         print(error, file=sys.stderr)
         sys.exit(_WRONG_USE)
     except Exception as error:  # whatever a platform defect throws becomes a row of the table
-        (folder / _LOG).write_text(traceback.format_exc(), encoding="utf-8")
+        text = traceback.format_exc()
+        write_atomically(folder / _LOG, lambda file: file.write(text.encode("utf-8", "replace")))
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
         result = {"status": f"crashed: {type(error).__name__}: {lines[0].strip()[:120]}"}
     write_json(folder / _RESULT, result)

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from ascend_fixes import shapes
 from examples.common import checkpoint, typed
 from examples.common.errors import CheckpointError, DataError
+from examples.common.files import load_record
 from examples.common.pretrained import assign
 from examples.common.randomness import Stream, generator
 from examples.rnnsearch import data
@@ -35,8 +36,9 @@ class Predictor:
     def __init__(self, folder: Path) -> None:
         folder = checkpoint.variant(folder, "source.json")
         arrays = checkpoint.best(folder)
+        stored = [load_record(folder / f"{side}.json", "tokenizer") for side in data.SIDES]
         try:
-            self.source, self.target = (Tokenizer.from_file(str(folder / f"{side}.json")) for side in data.SIDES)
+            self.source, self.target = (Tokenizer.from_str(record["tokenizer"]) for record in stored)
             sizes = Sizes(**checkpoint.load(folder / "checkpoint.npz").description["settings"]["sizes"])
         except Exception as error:  # tokenizers raises bare Exception
             raise CheckpointError(f"{folder}: no trained translator ({error})") from None

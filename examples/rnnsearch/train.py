@@ -28,6 +28,7 @@ from mindspore import Tensor, nn
 import ascend_fixes
 from ascend_fixes import fusion, shapes
 from examples.common import ranks, step, training, variants
+from examples.common.files import save_record
 from examples.common.randomness import Stream, dropout, generator
 from examples.rnnsearch import data
 from examples.rnnsearch.model import Loss, RNNSearch, Sizes
@@ -123,7 +124,7 @@ class _Trainer:
         self.batch = BATCH[self.scale]
         pieces = {side: data.tokenizer(getattr(corpus.parts["train"], side), PIECES[self.scale]) for side in data.SIDES}
         for side, tokenizer in pieces.items():
-            tokenizer.save(str(folder / f"{side}.json"))
+            save_record(folder / f"{side}.json", "tokenizer", {"tokenizer": tokenizer.to_str()})
         self.target_pieces = pieces["target"]
         self.corpus = corpus = corpus.limited(request["limit"])
         self.parts = {

@@ -14,18 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from examples.common.files import write_atomically
+from ascend_fixes import files
 
 __all__ = ["WINDOW", "Graphs", "build", "build_cached"]
 
 WINDOW = 3
 _FORMAT = "texting-graphs-1"
+_KIND = "ascend_fixes.examples graphs 1"
 
 
 @dataclass(frozen=True)
@@ -112,15 +112,15 @@ def build_cached(words: np.ndarray, lengths: np.ndarray, folder: Path, window: i
     if graphs is None:
         graphs = build(words, lengths, window)
         how = "built"
-        write_atomically(path, lambda file: np.savez(file, **{f.name: getattr(graphs, f.name) for f in fields(graphs)}))
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_arrays(path, _KIND, {field.name: getattr(graphs, field.name) for field in fields(graphs)})
     seconds = time.perf_counter() - started
     return graphs, f"{how} {len(graphs):,} graphs in {seconds:.2f} s ({len(graphs) / seconds:,.0f} documents/s)"
 
 
 def _load(path: Path, documents: int) -> Graphs | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            graphs = Graphs(**{field.name: stored[field.name] for field in fields(Graphs)})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        graphs = Graphs(**files.read_arrays(path, _KIND, [field.name for field in fields(Graphs)]))
+    except (files.FileError, TypeError):
         return None
     return graphs if len(graphs) == documents else None

@@ -5,7 +5,6 @@ A trained variant's folder holds ``model.json``: the words that have a vector, t
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -18,8 +17,8 @@ from mindspore import Tensor
 from ascend_fixes import shapes
 from examples.common import checkpoint, typed
 from examples.common.errors import CheckpointError, DataError
+from examples.common.files import load_record, save_record
 from examples.common.pretrained import assign
-from examples.common.variants import write_json
 from examples.texting.data import collate
 from examples.texting.graphs import build
 from examples.texting.model import TextING
@@ -45,15 +44,15 @@ class Model:
 
     def save(self, folder: Path) -> None:
         """Write ``model.json``."""
-        write_json(folder / _FILE, asdict(self))
+        save_record(folder / _FILE, "texting model", asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Model:
         """Read it back; `CheckpointError` where it is damaged."""
+        stored = load_record(folder / _FILE, "texting model")
         try:
-            stored = json.loads((folder / _FILE).read_text(encoding="utf-8"))
             return cls(tuple(stored["words"]), tuple(stored["labels"]), int(stored["width"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{folder / _FILE}: damaged ({type(error).__name__})") from None
 
 

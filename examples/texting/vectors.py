@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from ascend_fixes import files
 from ascend_fixes.errors import AscendFixesError
 from examples.common.errors import DataError, UsageError
-from examples.common.files import write_atomically
+from examples.common.files import read_text, reading, write_atomically
 
 __all__ = ["export_minilm", "read_glove"]
 
@@ -46,7 +47,7 @@ def read_glove(path: Path, vocabulary: Sequence[str], width: int | None = None) 
     places = {word: place for place, word in enumerate(vocabulary)}
     found: dict[int, np.ndarray] = {}
     try:
-        with open(path, encoding="utf-8") as file:
+        with files.open_regular(path) as raw, io.TextIOWrapper(raw, encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 word, _, rest = line.rstrip().partition(" ")
                 if number > 1 and word not in places:
@@ -61,7 +62,7 @@ def read_glove(path: Path, vocabulary: Sequence[str], width: int | None = None) 
                 if word in places:
                     found.setdefault(places[word], vector)
     except OSError as error:
-        raise DataError(f"--embeddings {path}: {error.strerror}") from None
+        raise DataError(f"--embeddings: {error}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"--embeddings {path}: not UTF-8 text (byte {error.start:,})") from None
     if not found:
@@ -87,7 +88,7 @@ def export_minilm(path: Path) -> int:
         UsageError: the package is not installed.
     """
     folder = _model_folder()
-    words = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    words = read_text(folder / "vocab.txt").split("\n")
     table = _read_tensor(folder / "model.safetensors", _TABLE)
     whole = [(word, row) for word, row in zip(words, table) if word and not word.startswith(("##", "["))]
 
@@ -108,15 +109,18 @@ def _model_folder() -> Path:
 
 def _read_tensor(path: Path, name: str) -> np.ndarray:
     """One float32 tensor of a safetensors file: 8 bytes of header length, a JSON header, then the raw numbers."""
-    with open(path, "rb") as file:
-        header_size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(header_size))
-        entry = header.get(name)
-        if entry is None or entry["dtype"] != "F32":
-            raise DataError(f"{path}: has no float32 tensor {name}")
+    with reading(DataError):
+        raw = files.read_bytes(path)
+        header_size = int.from_bytes(raw[:8], "little")
+        header = files.parse_json(raw[8 : 8 + header_size].decode("utf-8", "replace"), path)
+    try:
+        entry = header[name]
+        if entry["dtype"] != "F32":
+            raise KeyError(name)
         first, last = entry["data_offsets"]
-        file.seek(8 + header_size + first)
-        return np.frombuffer(file.read(last - first), "<f4").reshape(entry["shape"])
+        return np.frombuffer(raw[8 + header_size + first : 8 + header_size + last], "<f4").reshape(entry["shape"])
+    except (KeyError, TypeError, ValueError):
+        raise DataError(f"{path}: has no float32 tensor {name}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

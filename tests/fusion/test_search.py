@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from ascend_fixes import cures, fusion
 from ascend_fixes.__main__ import main
+from ascend_fixes.files import FileError
 from ascend_fixes.fusion._learned import learned, learned_file
 from ascend_fixes.fusion._search import minimal
 
@@ -144,7 +145,7 @@ def test_learning_adds_a_row_once_and_patch_heeds_it(report):
     assert learned() == ()
     row = fusion.learn(report)
     assert fusion.learn(report) == row and learned() == (row,) and row.keep_out == ("cluster:Select",)
-    assert len(json.loads(learned_file().read_text())) == 1
+    assert len(json.loads(learned_file().read_text())["rows"]) == 1
     assert "Select" not in fusion.flags().text
     with cures.patched("F1"):
         assert "Select" in fusion.flags().text and "patch learned" in str(fusion.flags())
@@ -158,8 +159,9 @@ def test_another_version_is_not_heeded(report):
 def test_an_operator_that_another_version_had_damages_nothing(report):
     fusion.learn(dataclasses.replace(report, mindspore="1.0.0"))
     path = learned_file()
-    path.write_text(path.read_text().replace("Select", "GoneSince"))
-    assert learned() == () and path.exists()
+    old = json.loads(path.read_text().replace("Select", "GoneSince"))["rows"]
+    path.write_text(json.dumps(old))
+    assert learned() == ()
     fusion.learn(dataclasses.replace(report, keep_out=("pass:some_pass",)))
     assert [quirk.keep_out for quirk in learned()] == [("pass:some_pass",)]
 
@@ -190,15 +192,49 @@ def row(*keep_out):
         row("no:Add"),
     ],
 )
-def test_a_damaged_file_is_set_aside(report, content):
+def test_a_damaged_file_is_not_used_and_nothing_in_it_is_lost(report, content):
     path = learned_file()
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     with pytest.warns(RuntimeWarning, match="damaged"):
         assert learned() == ()
-    assert path.with_suffix(".damaged").read_bytes() == content and not path.exists()
+    with pytest.raises(FileError, match="damaged"):
+        fusion.learn(report)
+    assert path.read_bytes() == content
+
+
+def test_findings_of_the_version_before_the_checksum_are_read_and_kept(report):
+    path = learned_file()
+    path.parent.mkdir(parents=True)
+    path.write_bytes(row("cluster:Add"))
     fusion.learn(report)
-    assert len(learned()) == 1
+    assert [quirk.keep_out for quirk in learned()] == [("cluster:Add",), ("cluster:Select",)]
+    damaged = path.read_bytes().replace(b"cluster:Add", b"cluster:Abs")
+    path.write_bytes(damaged)
+    with pytest.warns(RuntimeWarning, match="its checksum differs"):
+        assert learned() == ()
+
+
+def test_processes_that_learn_at_once_lose_nothing(report):
+    children = []
+    for number in range(4):
+        child = os.fork()
+        if not child:
+            for finding in range(15):
+                fusion.learn(dataclasses.replace(report, mindspore=f"{number}.{finding}"))
+            os._exit(0)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    found = json.loads(learned_file().read_text())["rows"]
+    assert {one["mindspore"] for one in found} == {
+        f"{number}.{finding}" for number in range(4) for finding in range(15)
+    }
+
+
+def test_text_that_is_no_report_is_named():
+    for text in ("{", "[]", '{"cells": {}}', "[" * 100_000):
+        with pytest.raises(fusion.BisectError, match="no report"):
+            fusion.BisectReport.from_json(text)
 
 
 @pytest.mark.slow

@@ -369,7 +369,7 @@ def test_a_wrong_vocabulary_file_is_named(tmp_path, text, message):
     path.write_bytes(b"caf\xe9\n")
     with pytest.raises(FileError, match=r"not UTF-8 \(byte 3\)"):
         Table.from_file(path)
-    with pytest.raises(FileError, match="there is no file"):
+    with pytest.raises(FileError, match="No such file"):
         Table.from_file(tmp_path / "none")
 
 

@@ -186,6 +186,32 @@ def test_a_store_returns_what_was_written_and_nothing_else(tmp_path):
         store.read("b" * 64)
 
 
+def test_a_store_is_not_waited_for_and_what_died_while_writing_is_swept(tmp_path):
+    store = Store(str(tmp_path))
+    os.mkfifo(tmp_path / ("a" * 64 + ".graph"))
+    with pytest.raises(OSError, match="not an ordinary file"):
+        store.read("a" * 64)
+    old, young = tmp_path / ".b.x.part", tmp_path / ".b.y.part"
+    for path in (old, young):
+        path.touch()
+    os.utime(old, (0, 0))
+    with CompileCache(tmp_path):
+        assert young.exists() and not old.exists()
+
+
+def test_a_folder_that_everybody_may_write_is_refused(tmp_path):
+    tmp_path.chmod(0o777)
+    with pytest.raises(CompileCacheError, match="may be written by everybody"), CompileCache(tmp_path):
+        pass
+    before = os.umask(0)  # as in many containers
+    try:
+        Store(str(tmp_path / "own")).write("a" * 64, b"graph")
+    finally:
+        os.umask(before)
+    with CompileCache(tmp_path / "own"):
+        pass
+
+
 def test_a_store_that_cannot_be_written_leaves_the_run_alone(tmp_path):
     cache = CompileCache(tmp_path / "file" / "below")
     (tmp_path / "file").write_text("in the way")

@@ -158,6 +158,9 @@ def test_a_differently_sized_world_resumes_with_the_same_global_batch_or_refuses
         (lambda state: state.update(buckets=[[4]]), "other buckets"),
         (lambda state: state.update(step=99), "step=99, which this data does not have"),
         (lambda state: state.update(epoch=-1), "epoch=-1"),
+        (lambda state: state.update(epoch=True), "epoch=True"),
+        (lambda state: state.update(epoch=1 << 70), "epoch=1180591620717411303424"),
+        (lambda state: state.update(buckets=np.array([[4], [8]])), "other buckets"),
     ],
 )
 def test_a_state_of_something_else_is_refused_and_changes_nothing(change, said):
@@ -168,6 +171,12 @@ def test_a_state_of_something_else_is_refused_and_changes_nothing(change, said):
     with pytest.raises(StateError, match=said):
         dataset.load_state_dict(state)
     assert dataset.state_dict() == before and len(taken(dataset)[0]) == dataset.batches
+
+
+@pytest.mark.parametrize("state", [None, [1, 2], "state"])
+def test_a_state_that_is_no_mapping_is_refused(state):
+    with pytest.raises(StateError, match="no mapping"):
+        made([1, 2, 3], batch_size=2).load_state_dict(state)
 
 
 def test_over_long_samples_are_refused_dropped_or_truncated_and_counted():
