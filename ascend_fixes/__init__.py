@@ -4,7 +4,7 @@
     ascend_fixes.patch()        # every cure that this MindSpore and this backend need
 
 `patch`, `unpatch`, `patched` and `status` bind cures to MindSpore's own names;
-the toolboxes `shapes`, `host`, `fusion` and `amp` work without them. Importing
+the toolboxes `shapes`, `host`, `fusion`, `amp` and `dryrun` work without them. Importing
 this package loads neither MindSpore nor a toolbox and changes nothing: each name
 is loaded when it is first used.
 """
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as _numpy
 
 if TYPE_CHECKING:
-    from ascend_fixes import amp, fusion, host, shapes
+    from ascend_fixes import amp, dryrun, fusion, host, shapes
     from ascend_fixes.cures import CureStatus, PatchReport, patch, patched, status, unpatch
 
 __version__ = "0.1.0"
@@ -28,6 +28,7 @@ __all__ = [
     "CureStatus",
     "PatchReport",
     "amp",
+    "dryrun",
     "fusion",
     "host",
     "patch",
@@ -47,7 +48,7 @@ if int(_numpy.__version__.partition(".")[0]) >= 2 and not _COMMAND_LINE:
         "install the last NumPy that it works with: pip install 'numpy<2'"
     )
 
-_TOOLBOXES = ("amp", "fusion", "host", "shapes")
+_TOOLBOXES = ("amp", "dryrun", "fusion", "host", "shapes")
 
 
 def __getattr__(name: str) -> Any:

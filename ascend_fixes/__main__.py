@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ascend_fixes import __version__
 from ascend_fixes.errors import AscendFixesError, UnknownNameError
@@ -91,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     bisect.add_argument("--learn", action="store_true", help='keep the finding for patch("fusion") on this machine')
     bisect.set_defaults(run=_bisect)
 
+    _add_dryrun(commands)
+
     defects = commands.add_parser("defects", help="list the catalogue, or explain one defect")
     defects.add_argument("id", nargs="?", help="a defect's id, for example A1")
     defects.add_argument("--markdown", action="store_true", help="print a Markdown page")
@@ -154,6 +156,55 @@ def _bisect(arguments: argparse.Namespace) -> int:
         fusion.learn(report)
         print(f"kept in {learned_file()}")
     return 1 if report.keep_out else 0
+
+
+def _add_dryrun(commands: Any) -> None:
+    """The command ``dryrun``. Its options may stand anywhere before ``--``; what it does not know is the script's."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--soc", default="Ascend910B", help="Ascend910A, Ascend910B (the default) or Ascend910_93")
+    options.add_argument("--jit-level", default="O1", help="O0, or O1 with graph-kernel fusion (the default)")
+    options.add_argument("--ranks", type=int, default=1, metavar="N", help="compile as the first of N devices")
+    options.add_argument("--steps", type=int, metavar="N", help="stop a script after N calls of compiled graphs")
+    options.add_argument("--timeout", type=_positive(float), default=600.0, metavar="S", help="seconds (600)")
+    options.add_argument("--keep", metavar="FOLDER", help="keep MindSpore's graphs and the log there")
+    options.add_argument("--on-device", action="store_true", help="also where an Ascend device is present")
+    options.add_argument("--json", action="store_true", help="print one object instead of a table")
+    dryrun = commands.add_parser(
+        "dryrun",
+        parents=[options],
+        allow_abbrev=False,
+        help="compile a cell or a script with MindSpore's Ascend back end, without a device",
+        description="Compile with MindSpore's own Ascend back end; nothing is executed. "
+        "Exit status: 0 when everything compiled, 1 when not, 2 for wrong usage.",
+    )
+    dryrun.add_argument("target", metavar="package.module:factory|script.py", help="what is compiled")
+    dryrun.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="a script's own arguments")
+
+    def run(arguments: argparse.Namespace) -> int:
+        from ascend_fixes import dryrun
+
+        cut = arguments.rest.index("--") if "--" in arguments.rest else len(arguments.rest)
+        _, own = options.parse_known_args(arguments.rest[:cut], arguments)
+        own += arguments.rest[cut + 1 :]
+        choices = {
+            name: getattr(arguments, name) for name in ("soc", "jit_level", "ranks", "timeout", "keep", "on_device")
+        }
+        choices["progress"] = lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        if not sys.stderr.isatty():
+            choices["progress"] = lambda text: None
+        if arguments.target.endswith(".py"):
+            report = dryrun.script(arguments.target, *own, steps=arguments.steps, **choices)
+        elif own or arguments.steps is not None:
+            wrong = f"--steps={arguments.steps}" if arguments.steps is not None else " ".join(own)
+            raise dryrun.DryRunError(f"{wrong} is for scripts: {arguments.target} is a factory")
+        else:
+            report = dryrun.cell(arguments.target, **choices)
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr)
+        print(report.to_json() if arguments.json else report.show())
+        return 0 if report.verdict == "compiled" else 1
+
+    dryrun.set_defaults(run=run)
 
 
 def _defects(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ Everything here is a thin accessor, in a file named after what a release of Mind
     precision      cast strategies and levels
     training       `mindspore.Model` and dataset iterators
     processes      processes that MindSpore forks or starts
+    plugin         the Ascend part of the wheel, for the dry run
 
 What a name means, and why it is private, stands beside it. A new release is met by running `tests/test_seam.py`
 and opening the file of every name that fails.
@@ -58,6 +59,16 @@ from ascend_fixes._mindspore.executors import (
 )
 from ascend_fixes._mindspore.graph_ir import graph_inputs, graph_nodes, graph_operators, graph_scopes, graph_transfers
 from ascend_fixes._mindspore.operators import aicpu_operators, documented_platforms, operator_names, tagged_for_host
+from ascend_fixes._mindspore.plugin import (
+    SOCS,
+    around_compilations,
+    ascend_libraries,
+    hold_ascend,
+    planned_memory,
+    run_target,
+    set_soc,
+    wheel_libraries,
+)
 from ascend_fixes._mindspore.precision import (
     auto_cast_lists,
     blanket_strategy,
@@ -81,8 +92,11 @@ from ascend_fixes._mindspore.versions import backend, version, version_text
 
 __all__ = [
     "COMPILE_CACHE_FILES",
+    "SOCS",
     "abandon_compilation",
     "aicpu_operators",
+    "around_compilations",
+    "ascend_libraries",
     "auto_cast_lists",
     "backend",
     "blanket_strategy",
@@ -110,6 +124,7 @@ __all__ = [
     "has_bfloat16",
     "has_compiled_anything",
     "has_fusion_compiler",
+    "hold_ascend",
     "in_graph_mode",
     "is_platform_type",
     "is_whole_graph",
@@ -128,19 +143,23 @@ __all__ = [
     "operator_names",
     "phase_name",
     "pipeline_iterators",
+    "planned_memory",
     "precision_process_target",
     "pushed_strategy",
     "rewrite_os_target",
+    "run_target",
     "saturates",
     "set_compile_cache",
     "set_compile_cache_directory",
     "set_graph_kernel_flags",
     "set_kernel_directory",
     "set_model_eval_network",
+    "set_soc",
     "tagged_for_host",
     "taking_gradients",
     "version",
     "version_text",
     "wanted_compile_cache",
+    "wheel_libraries",
     "would_compile",
 ]

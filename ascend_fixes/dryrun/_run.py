@@ -1,0 +1,247 @@
+"""A dry run: the stand-ins, the child, and the report from what it printed."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import platform
+import secrets
+import shutil
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Callable
+
+from ascend_fixes import _mindspore, factories, processes
+from ascend_fixes.dryrun._child import Task
+from ascend_fixes.dryrun._log import Transcript, read_log
+from ascend_fixes.dryrun._reading import graph_of
+from ascend_fixes.dryrun._report import LACKS, DryRunGraph, DryRunReport
+from ascend_fixes.dryrun._standins import folder_of_standins
+from ascend_fixes.errors import AscendFixesError
+
+__all__ = ["DryRunError", "cell", "script"]
+
+_LEVELS = {
+    "O0": "",
+    "O1": "",
+    "O2": "jit level O2 hands the graph to GE, the vendor's own engine, which is not in MindSpore's wheel",
+}
+_LAST_LINES = 12
+_START = "import sys; from ascend_fixes.dryrun._child import main; main(sys.argv.pop(1))"
+
+
+class DryRunError(AscendFixesError, ValueError):
+    """A dry run was asked for that cannot be made: a wrong argument, or an unsuitable machine."""
+
+
+def cell(
+    factory: str,
+    soc: str = "Ascend910B",
+    jit_level: str = "O1",
+    ranks: int = 1,
+    timeout: float = 600,
+    keep: str | os.PathLike[str] | None = None,
+    on_device: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> DryRunReport:
+    """Compile a cell with MindSpore's Ascend back end; nothing is executed.
+
+    Args:
+        factory: ``"package.module:function"``; the function returns the cell and its inputs as one tuple.
+        soc: "Ascend910A", "Ascend910B" or "Ascend910_93".
+        jit_level: "O0" or "O1" (graph-kernel fusion).
+        ranks: compile as the first of so many devices.
+        timeout: seconds for the whole process.
+        keep: a folder for the graphs that MindSpore saves and the process's log.
+        on_device: also run where an Ascend device is present, which the process might then use.
+        progress: called with a line when something takes long.
+
+    Raises:
+        DryRunError: an argument is wrong, or this machine cannot make dry runs.
+        FactoryError: the factory cannot be found or called, or returns no cell.
+        StandInError: the stand-ins for the vendor's libraries cannot be made.
+    """
+    factories.check(factory)
+    task = _task(soc, jit_level, ranks, timeout, on_device, factory=factory)
+    return _dry_run(task, factory, timeout, keep, None, progress)
+
+
+def script(
+    path: str | os.PathLike[str],
+    *arguments: str,
+    steps: int | None = None,
+    soc: str = "Ascend910B",
+    jit_level: str = "O1",
+    ranks: int = 1,
+    timeout: float = 600,
+    keep: str | os.PathLike[str] | None = None,
+    on_device: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> DryRunReport:
+    """Run a script whose graphs are compiled by MindSpore's Ascend back end, and never executed.
+
+    Args:
+        path: the script.
+        arguments: its own arguments.
+        steps: stop the script after so many calls of compiled graphs; None for none.
+
+    The other arguments and errors are those of `cell`.
+    """
+    if not os.path.isfile(path):
+        raise DryRunError(f"there is no script {os.fspath(path)}")
+    if steps is not None and steps < 1:
+        raise DryRunError(f"steps={steps} must be a positive number, or None for all")
+    task = _task(
+        soc,
+        jit_level,
+        ranks,
+        timeout,
+        on_device,
+        script=os.path.abspath(path),
+        arguments=tuple(map(str, arguments)),
+        steps=steps,
+    )
+    return _dry_run(task, os.fspath(path), timeout, keep, os.getcwd(), progress)
+
+
+def _task(
+    soc: str,
+    jit_level: str,
+    ranks: int,
+    timeout: float,
+    on_device: bool,
+    factory: str = "",
+    script: str = "",
+    arguments: tuple[str, ...] = (),
+    steps: int | None = None,
+) -> Task:
+    """The task for the child, after every argument and the machine were looked at."""
+    if soc not in _mindspore.SOCS:
+        raise DryRunError(f"soc={soc!r} is not known; choose one of {', '.join(_mindspore.SOCS)}")
+    if jit_level not in _LEVELS:
+        raise DryRunError(f"jit_level={jit_level!r} is not known; choose O0 or O1")
+    if _LEVELS[jit_level]:
+        raise DryRunError(f"jit_level={jit_level!r} cannot be run dry: {_LEVELS[jit_level]}; choose O0 or O1")
+    if isinstance(ranks, bool) or not isinstance(ranks, int) or ranks < 1:
+        raise DryRunError(f"ranks={ranks!r} must be a positive number of devices")
+    if not timeout > 0:
+        raise DryRunError(f"timeout={timeout!r} must be a positive number of seconds")
+    if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
+        raise DryRunError(
+            f"dry runs need Linux on x86-64 or aarch64, not {platform.system()} on {platform.machine()}: "
+            "only those wheels of MindSpore carry the Ascend back end"
+        )
+    devices = sorted(glob.glob("/dev/davinci[0-9]*"))
+    if devices and not on_device:
+        raise DryRunError(
+            f"an Ascend device is present ({devices[0]}), and the process might use it: "
+            "compile on it for real, or pass on_device=True (--on-device)"
+        )
+    return Task("", factory, script, arguments, soc, jit_level, ranks, steps, standins=True, graphs="")
+
+
+def _dry_run(
+    task: Task,
+    target: str,
+    timeout: float,
+    keep: str | os.PathLike[str] | None,
+    folder: str | None,
+    progress: Callable[[str], None],
+) -> DryRunReport:
+    wheel = _mindspore.wheel_libraries()
+    if wheel is None:
+        raise DryRunError("MindSpore is not installed: pip install mindspore")
+    standins = folder_of_standins(
+        wheel, lambda done, of: progress(f"reading MindSpore's Ascend plugin: {done} of {of}")
+    )
+    libraries = "stand-ins for the vendor's libraries"
+    with processes.scratch() as own:
+        graphs = own / "graphs"
+        graphs.mkdir()
+        task = replace(task, word=f"dryrun-{secrets.token_hex(8)}", graphs=str(graphs))
+        (own / "task.json").write_text(json.dumps(asdict(task)), encoding="utf-8")
+        outcome = processes.run(
+            [sys.executable, "-c", _START, str(own / "task.json")],
+            folder=folder,
+            environment=_environment(standins, graphs, task.ranks),
+            timeout=timeout,
+        )
+        transcript = read_log(outcome.output, task.word)
+        report = _report(task, target, libraries, transcript, outcome, graphs)
+        if keep is not None:
+            shutil.copytree(graphs, keep, dirs_exist_ok=True)
+            Path(keep, "log.txt").write_text(outcome.output, encoding="utf-8")
+    return report
+
+
+def _environment(standins: Path, graphs: Path, ranks: int) -> dict[str, str | None]:
+    """What the child's environment has beside this process's."""
+    libraries = [str(standins / "cann" / "lib64"), os.environ.get("LD_LIBRARY_PATH", "")]
+    modules = [str(standins / "python"), *map(os.path.abspath, sys.path), os.getcwd()]
+    return {
+        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
+        "PYTHONPATH": os.pathsep.join(modules),
+        "MS_SIMULATION_LEVEL": "1",
+        "RANK_SIZE": str(ranks),
+        "RANK_ID": "0",
+        "DEVICE_ID": "0",
+        # What is read afterwards: the log lines of the plugin, and the graphs as they were built.
+        "GLOG_v": "3",
+        "GLOG_logtostderr": "1",
+        "GLOG_log_dir": None,
+        "MS_SUBMODULE_LOG_v": "{DEVICE:1}",
+        "MS_DEV_SAVE_GRAPHS": "2",
+        "MS_DEV_SAVE_GRAPHS_PATH": str(graphs),
+        "MS_DEV_DUMP_IR_PASSES": "graph_build,deal_with_side_effect",
+        # A kept graph would not be compiled, and a server's address would be waited for.
+        "MS_COMPILER_CACHE_ENABLE": None,
+        "MS_ROLE": None,
+        "MS_SCHED_HOST": None,
+        "MS_SCHED_PORT": None,
+        "MS_WORKER_NUM": None,
+        "MS_JIT": None,
+        "RANK_TABLE_FILE": None,
+    }
+
+
+def _report(
+    task: Task, target: str, libraries: str, transcript: Transcript, outcome: processes.Outcome, folder: Path
+) -> DryRunReport:
+    ended = transcript.last("end") is not None
+    last = "\n".join(line.strip() for line in transcript.printed[-_LAST_LINES:])
+    because = "" if ended else f"the process {processes.ended(outcome.status, outcome.seconds)}\n{last}".rstrip()
+    unfinished = "timed out" if outcome.timed_out else "crashed"
+    graphs = [graph_of(one, folder, unfinished, because) for one in transcript.compilations]
+    failed = transcript.last("failed")
+    if failed is not None and failed["kind"] == "FactoryError":
+        raise factories.FactoryError(failed["error"].partition(": ")[2])
+    planned = transcript.last("planned")
+    graphs = _with_memory(graphs, planned["bytes"] if planned else None)
+    failure = ending = ""
+    if all(graph.verdict == "compiled" for graph in graphs):
+        if failed is not None:
+            failure, ending = failed["error"], "refused" if failed["inside"] and not graphs else "unknown"
+        elif not ended and transcript.last("memory") is None:
+            failure, ending = because, unfinished
+    start = transcript.last("start")
+    return DryRunReport(
+        target=target,
+        soc=task.soc,
+        jit_level=task.jit_level,
+        ranks=task.ranks,
+        libraries=libraries,
+        mindspore=start["mindspore"] if start else "",
+        graphs=tuple(graphs),
+        failure=failure,
+        ending=ending,
+    )
+
+
+def _with_memory(graphs: list[DryRunGraph], planned: int | None) -> list[DryRunGraph]:
+    """The memory of the whole program belongs to a graph only where there is one."""
+    note = LACKS if planned else "not known: the graph was not run dry"
+    return [
+        replace(graph, peak_memory_bytes=planned if len(graphs) == 1 else None, memory_note=note) for graph in graphs
+    ]
