@@ -247,7 +247,7 @@ def lock(path: PathLike, wait: bool = True) -> IO[bytes]:
         fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         stream.close()
-        kind = LockedError if isinstance(error, BlockingIOError) else FileError
+        kind: type[FileError] = LockedError if isinstance(error, BlockingIOError) else FileError
         raise kind(f"cannot lock {path}: {_reason(error)}") from None
     return stream
 

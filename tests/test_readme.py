@@ -13,7 +13,7 @@ README = Path(__file__).parents[1] / "README.md"
 def test_the_snippets_run_one_after_the_other(tmp_path):
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S))
     # A file, because the graph compiler reads the source of what it compiles.
-    (tmp_path / "readme.py").write_text("import mindspore\nmindspore.set_context(mode=mindspore.GRAPH_MODE)\n" + code)
+    (tmp_path / "readme.py").write_text(code)
     done = subprocess.run([sys.executable, "readme.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.splitlines()

@@ -13,13 +13,14 @@ is Forney, "The Viterbi algorithm", Proceedings of the IEEE 61(3), 1973.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Callable
 
 import mindspore
 import numpy as np
 from mindspore import Tensor, ops
 
-from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.errors import AscendFixesError, first_line
 
 __all__ = ["BeamResult", "DecodingError", "beam_search", "viterbi"]
 
@@ -148,6 +149,7 @@ def beam_search(
     n_best: int = 1,
     early_stop: bool = True,
     normalize: bool = True,
+    state_axes: Any = 0,
 ) -> BeamResult:
     """Search for the most probable token sequences with a step of one static shape.
 
@@ -157,7 +159,7 @@ def beam_search(
     Args:
         step: ``step(tokens, state) -> scores, state``: a cell or function. ``tokens`` is int32 (batch * beam,), the
             last token of every hypothesis; ``scores`` (batch * beam, vocabulary). The shapes never change.
-        state: Tensors or arrays, or tuples, lists and dicts of them, whose first axis is the batch; each row
+        state: Tensors or arrays, or tuples, lists and dicts of them, with a row for each sentence; each row
             is repeated ``beam`` times, and rows follow their hypotheses. What ``step`` returns has the
             same form.
         beam: hypotheses kept for a sentence.
@@ -169,26 +171,31 @@ def beam_search(
         early_stop: leave a sentence when ``beam`` of its hypotheses have ended; otherwise when no live one can
             still beat the worst of these.
         normalize: take ``scores`` as logits and apply log-softmax, which leaves log probabilities as they are.
+        state_axes: the axis of the state that is the batch, as 1 for a recurrent state (layers, batch, width); one for the
+            whole state, or one for each part of it, in its form. None marks what is the same for all sentences.
 
     Raises:
-        DecodingError: limits out of range, a batch that cannot be told, scores of a wrong shape, or NaN.
+        DecodingError: limits out of range, a batch that cannot be told, a part of the state that does not have it, a first
+            call of ``step`` that fails, scores of a wrong shape, or NaN.
     """
     first = np.atleast_1d(np.asarray(start.asnumpy() if isinstance(start, Tensor) else start, np.int32))
-    batch = len(first) if np.ndim(start) else _batch(state)
+    batch = len(first) if np.ndim(start) else _batch(state, state_axes)
     if min(beam, max_length, n_best) < 1 or n_best > beam:
         raise DecodingError(
             f"beam={beam}, max_length={max_length}, n_best={n_best}: all at least 1, n_best at most beam"
         )
     search = _Search(batch, beam, max_length, end, length_penalty, early_stop)
-    state = _map(state, lambda leaf: _rows(leaf, np.repeat(np.arange(batch), beam), batch))
+    everyone = np.repeat(np.arange(batch), beam)
+    state = _map(state, state_axes, lambda leaf, axis: _rows(leaf, axis, everyone, batch))
     tokens = np.repeat(np.broadcast_to(first, (batch,)), beam)
     taken = 0
     while taken < max_length and not search.done.all():
-        scores, state = step(Tensor(tokens.astype(np.int32)), _mutable(state))
+        fed = Tensor(tokens.astype(np.int32))
+        scores, state = step(fed, _mutable(state)) if taken else _first_call(step, fed, state)
         taken += 1
         tokens, parents = search.advance(_log_probabilities(scores, batch * beam, taken, normalize))
         if taken < max_length and not search.done.all():
-            state = _map(state, lambda leaf: _rows(leaf, parents, batch * beam))  # noqa: B023
+            state = _map(state, state_axes, lambda leaf, axis: _rows(leaf, axis, parents, batch * beam))  # noqa: B023
     return search.result(n_best, taken)
 
 
@@ -293,16 +300,34 @@ def _log_probabilities(scores: Any, rows: int, step: int, normalize: bool) -> np
 # --- states ----------------------------------------------------------------------------------------
 
 
-def _map(state: Any, change: Callable[[Any], Any]) -> Any:
-    """The state with every leaf changed; None stays."""
+def _map(state: Any, axes: Any, change: Callable[[Any, int], Any]) -> Any:
+    """The state with every leaf changed that has a batch axis; ``axes`` is one axis, or as the state is."""
+    if state is None or axes is None:
+        return state
     if isinstance(state, dict):
-        return {key: _map(part, change) for key, part in state.items()}
-    if isinstance(state, tuple) and hasattr(state, "_fields"):
-        return type(state)(*(_map(part, change) for part in state))
+        return {key: _map(part, _part(axes, key, state), change) for key, part in state.items()}
     if isinstance(state, (tuple, list)):
-        parts = [_map(part, change) for part in state]
+        parts = [_map(part, _part(axes, place, state), change) for place, part in enumerate(state)]
+        if hasattr(state, "_fields"):
+            return type(state)(*parts)
         return tuple(parts) if isinstance(state, tuple) else parts
-    return None if state is None else change(state)
+    if isinstance(axes, bool) or not isinstance(axes, Integral):
+        raise DecodingError(
+            f"state_axes has {axes!r} for a part of the state; pass the number of its batch axis, or None"
+        )
+    return change(state, int(axes))
+
+
+def _part(axes: Any, key: Any, state: Any) -> Any:
+    """The axes of one part of a container: those that are given for it, or the one that is given for all."""
+    if isinstance(axes, Integral):
+        return axes
+    try:
+        if len(axes) == len(state) and isinstance(axes, dict) == isinstance(state, dict):
+            return axes[key]
+    except (TypeError, LookupError):
+        pass
+    raise DecodingError(f"state_axes={axes!r} has not the form of the state, a {type(state).__name__} of {len(state)}")
 
 
 def _mutable(state: Any) -> Any:
@@ -318,21 +343,48 @@ def _only_tensors(state: Any) -> bool:
     return isinstance(state, Tensor)
 
 
-def _rows(leaf: Any, rows: np.ndarray, expected: int) -> Any:
-    """Rows of a leaf, gathered where it lies."""
-    if not np.ndim(leaf) or len(leaf) != expected:
+def _rows(leaf: Any, axis: int, rows: np.ndarray, expected: int) -> Any:
+    """Rows of a leaf along its batch axis, gathered where it lies."""
+    if _length(leaf, axis) != expected:
         raise DecodingError(
-            f"a part of the state has shape {tuple(np.shape(leaf))}; its first axis must be {expected}, "
-            "one row a sentence before the search and one a hypothesis in it"
+            f"a part of the state has shape {tuple(np.shape(leaf))}; its axis {axis} must be {expected}, one row a sentence "
+            "before the search and one a hypothesis in it; where another axis is the batch, pass state_axes="
         )
     if isinstance(leaf, Tensor):
-        return ops.gather(leaf, Tensor(rows, mindspore.int32), 0)
-    return np.asarray(leaf)[rows]
+        return ops.gather(leaf, Tensor(rows, mindspore.int32), axis)
+    return np.take(np.asarray(leaf), rows, axis)
 
 
-def _batch(state: Any) -> int:
-    sizes: list[int] = []
-    _map(state, lambda leaf: sizes.append(len(leaf) if np.ndim(leaf) else 0))
-    if not sizes or not sizes[0]:
-        raise DecodingError("start is one token and the state has no rows: pass start of shape (batch,)")
-    return sizes[0]
+def _length(leaf: Any, axis: int) -> int:
+    """Of an axis; -1 where there is none."""
+    shape = np.shape(leaf)
+    return shape[axis] if -len(shape) <= axis < len(shape) else -1
+
+
+def _batch(state: Any, axes: Any) -> int:
+    """What the batch axes of the leaves agree on."""
+    found: set[int] = set()
+    _map(state, axes, lambda leaf, axis: found.add(_length(leaf, axis)))
+    if len(found) != 1 or min(found) < 1:
+        sizes = f"batch axes of {sorted(found)} rows" if found else "no rows"
+        raise DecodingError(
+            f"start is one token and the state has {sizes}, which gives no batch: pass start of shape (batch,), and "
+            "state_axes= where axis 0 of the state is not the batch"
+        )
+    return found.pop()
+
+
+def _first_call(step: Callable, tokens: Tensor, state: Any) -> tuple[Any, Any]:
+    """Call the step for the first time. What fails may do so because another axis of the state is the batch."""
+    try:
+        scores, returned = step(tokens, _mutable(state))
+        return (scores.asnumpy() if isinstance(scores, Tensor) else scores), returned
+    except Exception as error:
+        shapes: list[tuple[int, ...]] = []
+        _map(state, 0, lambda leaf, axis: shapes.append(tuple(np.shape(leaf))))
+        if all(len(shape) < 2 for shape in shapes):
+            raise
+        raise DecodingError(
+            f"the first call of step failed ({first_line(error)}). It got {len(tokens)} tokens and a state of shapes "
+            f"{shapes}; where another axis of the state is the batch, pass state_axes="
+        ) from error

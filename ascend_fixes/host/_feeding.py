@@ -64,7 +64,9 @@ def feed(dataset: Any, timeout: float = 60.0, prefetch: int = 2, output_numpy: b
     Raises:
         FeedTimeoutError: in the loop, after ``timeout`` without an item.
         FeedError: prefetch below 1, a timeout that is not positive, or no iterable.
-        Exception: what the dataset raises, with its own traceback, after the items before it.
+        Exception: what the dataset raises, with its own traceback, after the items before it. Of a pipeline whose map or
+            batch runs a Python function that raises, MindSpore loses the items that these operations hold at that moment;
+            those that have left them come first.
     """
     return Feed(dataset, timeout, prefetch, output_numpy)
 
@@ -72,14 +74,14 @@ def feed(dataset: Any, timeout: float = 60.0, prefetch: int = 2, output_numpy: b
 class Feed:
     """What `feed` returns."""
 
-    def __init__(self, dataset: Any, timeout: float, prefetch: int, output_numpy: bool) -> None:
-        if timeout is None or not timeout > 0 or prefetch < 1:
-            raise FeedError(
-                f"timeout={timeout}, prefetch={prefetch}: the first must be positive, the second at least 1"
-            )
+    def __init__(self, dataset: Any, timeout: Any, prefetch: Any, output_numpy: bool) -> None:
+        if not isinstance(timeout, (int, float, np.number)) or isinstance(timeout, bool) or not timeout > 0:
+            raise FeedError(f"timeout={timeout!r} is no time to wait; pass a positive number of seconds")
+        if not isinstance(prefetch, (int, np.integer)) or isinstance(prefetch, bool) or prefetch < 1:
+            raise FeedError(f"prefetch={prefetch!r} is no number of items; pass an integer of at least 1")
         if not isinstance(dataset, (Dataset, Iterable)):
             raise FeedError(f"dataset={dataset!r} is not iterable; pass a mindspore.dataset pipeline or an iterable")
-        self._dataset, self._timeout, self._prefetch, self._numpy = dataset, timeout, prefetch, output_numpy
+        self._dataset, self._timeout, self._prefetch, self._numpy = dataset, timeout, int(prefetch), output_numpy
 
     def __iter__(self) -> Iterator[Any]:
         reader: Any
@@ -188,6 +190,7 @@ class _Pipeline:
         self._number = 0
         self._waiting: tuple[float, float] | None = None  # since when, and until when
         self._late = self._interrupted = False
+        self._error: Exception | None = None
         self._closed = threading.Event()
 
     def start(self) -> None:
@@ -209,9 +212,11 @@ class _Pipeline:
         now = time.monotonic()
         self._waiting = (now, now + timeout)
         try:
-            item = next(self._items, None)
+            item = self._read()
         finally:
             self._waiting = None
+        if item is None and self._error is not None:
+            return "error", self._error
         if self._late:
             raise FeedTimeoutError(
                 f"no item came within timeout={timeout:g} s: the pipeline has been reading item {self._number} for "
@@ -224,6 +229,19 @@ class _Pipeline:
         self._number += 1
         item = item if isinstance(item, dict) else tuple(item)
         return "item", item if self._numpy else _tensors(item)
+
+    def _read(self) -> Any:
+        """The next item, or None. An error overtakes the items that were read ahead: they are still there after it."""
+        for _ in range(2):
+            try:
+                return next(self._items, None)
+            except Exception as error:
+                if self._late or self._interrupted:
+                    raise
+                if self._error is not None:  # the items before it have been fetched
+                    return None
+                self._error = error
+        return None
 
     def stop(self) -> None:
         """Let the watching thread stop the pipeline; one whose source hangs is left behind."""

@@ -228,6 +228,44 @@ def test_a_cell_is_driven_with_one_graph_whatever_happens():
     np.testing.assert_array_equal(result.tokens, np.concatenate([one.tokens for one in one_by_one]))
 
 
+@pytest.mark.parametrize("start", [1, [1, 1, 1]])
+def test_a_state_whose_batch_is_another_axis_is_searched_as_one_whose_first_it_is(start):
+    random = np.random.default_rng(0)
+    table, first = random.normal(size=(9, 7)), random.integers(0, 9, 3)
+
+    def scores(tokens, number):
+        return table[number], (number * 7 + tokens.asnumpy() + 1) % 9
+
+    def plain(tokens, state):
+        found, number = scores(tokens, state[0])
+        return found, (number,)
+
+    def layered(tokens, state):
+        assert state["fixed"].shape == (5,) and state["cache"].shape == (2, len(tokens), 4)
+        found, number = scores(tokens, state["cache"][0, :, 0])
+        return found, {**state, "cache": np.broadcast_to(number[:, None], (2, len(number), 4)).copy()}
+
+    wanted = beam_search(plain, (first,), 4, 6, start, 0, n_best=2)
+    state = {"cache": np.broadcast_to(first[:, None], (2, 3, 4)), "fixed": np.zeros(5)}
+    found = beam_search(layered, state, 4, 6, start, 0, n_best=2, state_axes={"cache": 1, "fixed": None})
+    np.testing.assert_array_equal(found.tokens, wanted.tokens)
+    np.testing.assert_allclose(found.scores, wanted.scores)
+
+
+def layered_step(tokens, state):
+    """Two layers, then the batch; as a recurrent cell checks it."""
+    if state.shape != (2, len(tokens), 4):
+        raise ValueError(f"hidden state of shape {state.shape}")
+    return np.zeros((len(tokens), 5)), state
+
+
+@pytest.mark.parametrize("start, batch", [(1, 3), ([1, 1], 2), (1, 2)])
+def test_a_state_whose_first_axis_is_not_the_batch_is_refused_with_the_remedy(start, batch):
+    with pytest.raises(DecodingError, match=r"the first call of step failed .*hidden state.*pass state_axes="):
+        beam_search(layered_step, np.zeros((2, batch, 4)), 3, 4, start, 0)
+    assert beam_search(layered_step, np.zeros((2, batch, 4)), 3, 4, start, 0, state_axes=1).steps > 0
+
+
 def test_an_empty_batch_has_no_hypotheses():
     result = beam_search(
         lambda tokens, state: (tokens, state), np.zeros((0, 1)), 2, 3, np.zeros(0, np.int32), 0, n_best=2
@@ -252,6 +290,11 @@ def test_early_stop_saves_steps():
         ({"end": 9}, "end=9 is not a token"),
         ({"state": np.zeros((3, 1)), "start": [1, 1]}, r"shape \(3, 1\)"),
         ({"state": None, "start": 1}, "pass start of shape"),
+        ({"state": (np.zeros((2, 1)), np.zeros((3, 2))), "start": 1}, r"batch axes of \[2, 3\] rows"),
+        ({"state": np.zeros((2, 1)), "state_axes": 2}, r"batch axes of \[-1\] rows"),
+        ({"state": (np.zeros((2, 1)),), "state_axes": (0, 1)}, r"state_axes=\(0, 1\) has not the form"),
+        ({"state": {"a": np.zeros((2, 1))}, "state_axes": {"b": 0}}, "has not the form"),
+        ({"state": np.zeros((2, 1)), "state_axes": "0"}, "state_axes has '0'"),
         ({"step": lambda tokens, state: (np.zeros((1, 5)), state)}, "step 1 returned scores of shape"),
         ({"step": lambda tokens, state: (np.full((4, 5), np.nan), state)}, "NaN for row 0"),
     ],

