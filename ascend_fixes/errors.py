@@ -24,9 +24,10 @@ a traceback. Each is also of the built-in type that fits, so that code which kno
                 GuardTypeError (TypeError)      MissingCompilerError (ImportError)
                 FusionUnsupportedError, BisectError (RuntimeError)
         amp:    PolicyError, ScalerError, ScalerStateError (ValueError)             StuckScaleError (RuntimeError)
+                ArgumentTypeError (TypeError)
 
-Warnings (`RecompilationWarning`, `LateGuardWarning`, `SinkingWarning`) are UserWarning. An error stands beside the code
-that raises it; `tests/test_errors.py` holds this tree to what is there.
+Warnings (`UncheckedVersionWarning`, `RecompilationWarning`, `LateGuardWarning`, `SinkingWarning`) are UserWarning. An
+error stands beside the code that raises it; `tests/test_errors.py` holds this tree to what is there.
 """
 
 from __future__ import annotations

@@ -6,13 +6,14 @@ for batch in batches:
 """
 
 from ascend_fixes.amp._autocast import Autocast, autocast
-from ascend_fixes.amp._policy import Policy, PolicyError, UnknownTargetError
+from ascend_fixes.amp._policy import ArgumentTypeError, Policy, PolicyError, UnknownTargetError
 from ascend_fixes.amp._saturation import saturating
 from ascend_fixes.amp._scaler import LossScaler, ScalerError, ScalerStateError, StuckScaleError
 from ascend_fixes.amp._step import StepResult, TrainStep
 from ascend_fixes.amp._trace import OverflowReport, trace_overflow
 
 __all__ = [
+    "ArgumentTypeError",
     "Autocast",
     "LossScaler",
     "OverflowReport",

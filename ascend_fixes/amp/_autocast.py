@@ -17,7 +17,7 @@ from mindspore import Tensor, nn
 from mindspore.ops import functional
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp._policy import Policy, PolicyError, Selector, UnknownTargetError
+from ascend_fixes.amp._policy import ArgumentTypeError, Policy, PolicyError, Selector, UnknownTargetError
 from ascend_fixes.errors import nearest
 
 __all__ = ["Autocast", "autocast"]
@@ -103,15 +103,15 @@ def autocast(cell: nn.Cell, policy: Policy | None = None) -> Autocast:
         ``output`` type.
 
     Raises:
-        TypeError: ``cell`` is no `mindspore.nn.Cell`.
+        ArgumentTypeError: ``cell`` is no `mindspore.nn.Cell`.
         PolicyError: the backend has no bfloat16; a cell is named in both ``fp32`` and ``fp16``.
         UnknownTargetError: the policy names a path or class that ``cell`` does not have.
     """
     policy = Policy() if policy is None else policy
     if not isinstance(cell, nn.Cell):
-        raise TypeError(f"cell={cell!r} is no mindspore.nn.Cell; wrap functions in a cell")
+        raise ArgumentTypeError(f"cell={cell!r} is no mindspore.nn.Cell; wrap functions in a cell")
     if not isinstance(policy, Policy):
-        raise TypeError(f"policy={policy!r} is no Policy; write Policy({str(policy)!r})")
+        raise ArgumentTypeError(f"policy={policy!r} is no Policy; write Policy({str(policy)!r})")
     if isinstance(cell, Autocast):
         cell = cell.wrapped
     if policy.compute == mindspore.bfloat16 and not _mindspore.has_bfloat16():

@@ -21,7 +21,7 @@ from ascend_fixes import _mindspore
 from ascend_fixes.amp import _operators as operators
 from ascend_fixes.errors import AscendFixesError, UnknownNameError, nearest
 
-__all__ = ["Policy", "PolicyError", "Selector", "UnknownTargetError"]
+__all__ = ["ArgumentTypeError", "Policy", "PolicyError", "Selector", "UnknownTargetError"]
 
 _FORM = "params=float32,compute=float16,output=float32"
 _TYPES = {
@@ -29,6 +29,10 @@ _TYPES = {
     "compute": ("float16", "bfloat16", "float32"),
     "output": ("float32", "float16", "bfloat16"),
 }
+
+
+class ArgumentTypeError(AscendFixesError, TypeError):
+    """An argument that is not of the kind it has to be; the message says what to pass."""
 
 
 class PolicyError(AscendFixesError, ValueError):

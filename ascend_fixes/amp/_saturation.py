@@ -15,7 +15,7 @@ from mindspore import Tensor, nn, ops
 
 from ascend_fixes import _mindspore
 from ascend_fixes.amp import _sites as sites
-from ascend_fixes.amp._policy import Policy
+from ascend_fixes.amp._policy import ArgumentTypeError, Policy
 from ascend_fixes.amp._scaler import FLOAT16_LIMIT
 
 __all__ = ["Saturating", "limit_of", "saturates", "saturating"]
@@ -60,10 +60,10 @@ def saturating(cell: nn.Cell) -> Saturating:
     ``cell`` is not changed: the emulation works on copies, which share its parameters.
 
     Raises:
-        TypeError: ``cell`` is no `mindspore.nn.Cell`.
+        ArgumentTypeError: ``cell`` is no `mindspore.nn.Cell`.
     """
     if not isinstance(cell, nn.Cell):
-        raise TypeError(f"cell={cell!r} is no mindspore.nn.Cell; wrap functions in a cell")
+        raise ArgumentTypeError(f"cell={cell!r} is no mindspore.nn.Cell; wrap functions in a cell")
     if isinstance(cell, Saturating):
         return cell
     cell.check_names_and_refresh_name()

@@ -23,7 +23,7 @@ from mindspore.ops import Primitive
 from ascend_fixes import _mindspore
 from ascend_fixes.amp import _sites as sites
 from ascend_fixes.amp._autocast import Autocast, autocast
-from ascend_fixes.amp._policy import Policy, operators_of
+from ascend_fixes.amp._policy import ArgumentTypeError, Policy, operators_of
 from ascend_fixes.amp._saturation import Saturating
 from ascend_fixes.amp._scaler import FLOAT16_LIMIT
 
@@ -107,11 +107,11 @@ def trace_overflow(cell: nn.Cell, *inputs: Any, policy: Policy | None = None, sc
         scale: the loss scale; a run's own is ``step.scaler.value``.
 
     Raises:
-        TypeError: ``cell`` is no `mindspore.nn.Cell`.
+        ArgumentTypeError: ``cell`` is no `mindspore.nn.Cell`.
         PolicyError, UnknownTargetError: as `autocast`.
     """
     if not isinstance(cell, nn.Cell):
-        raise TypeError(f"cell={cell!r} is no mindspore.nn.Cell; pass the network together with its loss")
+        raise ArgumentTypeError(f"cell={cell!r} is no mindspore.nn.Cell; pass the network together with its loss")
     policy, net = _unwrapped(cell, policy)
     net.check_names_and_refresh_name()
     trace = _Trace()

@@ -14,8 +14,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, amp, mint, nn, ops
 
-from ascend_fixes.amp._levels import levels
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
+from ascend_fixes.defects._precision_levels import levels
 from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "Attend", "Inheriting", "MintSoftmax", "Supering", "probe"]

@@ -11,8 +11,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, amp, nn, ops
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp._levels import levels, precision_process
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
+from ascend_fixes.defects._precision_levels import levels, precision_process
 from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "Projection", "probe"]

@@ -12,8 +12,8 @@ import numpy as np
 from mindspore import Tensor, amp, nn, ops
 
 from ascend_fixes import _mindspore
-from ascend_fixes.amp._levels import levels, precision_process
 from ascend_fixes.defects import Defect, Finding, Patch
+from ascend_fixes.defects._precision_levels import levels, precision_process
 from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "AdditiveMask", "Exp", "MaskedScores", "Square", "Sum", "probe"]

@@ -10,8 +10,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, amp
 
-from ascend_fixes.amp._classic import adjust, in_place_of, scale_in_float32, unscale_in_float32
 from ascend_fixes.defects import Defect, Finding, Patch
+from ascend_fixes.defects._loss_scaling import adjust, in_place_of, scale_in_float32, unscale_in_float32
 from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "probe"]

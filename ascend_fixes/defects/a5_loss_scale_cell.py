@@ -10,9 +10,15 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, amp, nn
 
-from ascend_fixes.amp._classic import cpu_overflow_status, in_place_of, train_one_step, update_scale, with_slots
-from ascend_fixes.amp._levels import train_network
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
+from ascend_fixes.defects._loss_scaling import (
+    cpu_overflow_status,
+    in_place_of,
+    train_one_step,
+    update_scale,
+    with_slots,
+)
+from ascend_fixes.defects._precision_levels import train_network
 from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "Mean", "probe"]

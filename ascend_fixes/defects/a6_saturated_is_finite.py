@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from mindspore import Tensor, amp
 
-from ascend_fixes.amp._classic import limit_checked
 from ascend_fixes.defects import Defect, Finding, Patch
+from ascend_fixes.defects._loss_scaling import limit_checked
 from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "probe"]

@@ -8,8 +8,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, amp, nn, ops
 
-from ascend_fixes.amp._levels import custom
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
+from ascend_fixes.defects._precision_levels import custom
 from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "Block", "probe"]

@@ -1,15 +1,27 @@
-"""H1: ``nn.EmbeddingLookup(target="DEVICE")`` has no kernel on CPU."""
+"""H1: ``nn.EmbeddingLookup(target="DEVICE")`` has no kernel on CPU.
+
+The cell's two targets differ in where the rows are gathered, not in the result.
+On CPU both mean the same memory, so the look-up of target "CPU" takes over; its
+gradient is sparse, like that of target "DEVICE", so a lazy optimizer goes on
+updating the rows of the batch alone.
+"""
 
 from __future__ import annotations
+
+import functools
+from typing import Any, Callable
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ascend_fixes import _mindspore
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
-from ascend_fixes.host._lookup import lookup_replacements
+from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "Lookup", "probe"]
+
+_WITHOUT_KERNEL = ("CPU",)  # backends without SparseGatherV2
 
 
 class Lookup(nn.Cell):
@@ -48,6 +60,19 @@ def probe() -> Finding:
     return Finding(not off < 1e-6, f"runs; largest error of rows and gradient {off:.1g}")
 
 
+# --- the cure --------------------------------------------------------------------------------------
+
+
+def _gathered_on_host(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if self.sparse and self.target == "DEVICE" and _mindspore.backend() in _WITHOUT_KERNEL:
+            self.target = "CPU"
+
+    return __init__
+
+
 DEFECT = Defect(
     id="H1",
     family="host",
@@ -59,5 +84,8 @@ DEFECT = Defect(
     upstream="none found; MindSpore announces the removal of the cell after 2.9.0",
     removal="SparseGatherV2 gets a CPU kernel, or the cell is gone from every supported MindSpore",
     probe=probe,
-    patch=Patch(replacements=lookup_replacements(), backends=("CPU",)),
+    patch=Patch(
+        replacements=(Replacement("mindspore.nn:EmbeddingLookup.__init__", _gathered_on_host),),
+        backends=_WITHOUT_KERNEL,
+    ),
 )

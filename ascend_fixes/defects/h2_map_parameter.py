@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any, Callable
+
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 from mindspore.experimental import MapParameter
 
+from ascend_fixes import _mindspore
 from ascend_fixes.defects import Defect, Finding, Patch, Tool, first_line
-from ascend_fixes.host import Embedding, Table
-from ascend_fixes.host._mapping import map_replacements
+from ascend_fixes.host import Embedding, HostMap, Table
+from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "Lookup", "OnHost", "probe", "probe_host"]
+
+_WITHOUT_KERNEL = ("CPU",)  # backends without MapTensorGet, MapTensorPut and MapTensorErase
 
 
 class Lookup(nn.Cell):
@@ -59,6 +65,19 @@ def probe_host() -> Finding:
     return Finding(not right, f"runs; ids {ids.tolist()}, rows {rows.min():g} to {rows.max():g}, 1 asked for")
 
 
+# --- the cure --------------------------------------------------------------------------------------
+
+
+def _on_host(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def __new__(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if _mindspore.backend() in _WITHOUT_KERNEL:
+            return HostMap(*args, **kwargs)
+        return original(cls, *args, **kwargs)
+
+    return __new__
+
+
 DEFECT = Defect(
     id="H2",
     family="host",
@@ -70,6 +89,10 @@ DEFECT = Defect(
     upstream="none found",
     removal="MapTensorGet, MapTensorPut and MapTensorErase get CPU kernels",
     probe=probe,
-    patch=Patch(replacements=map_replacements(), since=(2, 8), backends=("CPU",)),
+    patch=Patch(
+        replacements=(Replacement("mindspore.experimental:MapParameter.__new__", _on_host),),
+        since=(2, 8),
+        backends=_WITHOUT_KERNEL,
+    ),
     tool=Tool("host.Table, host.Embedding", probe_host),
 )

@@ -7,6 +7,8 @@ why they do not sink, and feeds them from the host; this much runs on every back
 
 from __future__ import annotations
 
+import functools
+import inspect
 import warnings
 from collections.abc import Iterator
 from typing import Any, Callable
@@ -17,9 +19,16 @@ from mindspore import Tensor, dataset, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Patch, Tool, first_line, patience
 from ascend_fixes.host import feed
-from ascend_fixes.host._sinking import SinkingWarning, guard_replacements
+from ascend_fixes.host._sinking import SinkingWarning, unsinkable
+from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "Summed", "probe", "probe_feed"]
+
+_SWITCHES = {
+    "train": {"train_dataset": "dataset_sink_mode"},
+    "fit": {"train_dataset": "dataset_sink_mode", "valid_dataset": "valid_dataset_sink_mode"},
+    "eval": {"valid_dataset": "dataset_sink_mode"},
+}
 
 
 class Summed(nn.Cell):
@@ -80,6 +89,35 @@ def probe_feed() -> Finding:
     return Finding(sums != [2, 3, 5] or words != ["a", "b"], f"fed without sinking: sums {sums}, strings {words}")
 
 
+# --- the cure --------------------------------------------------------------------------------------
+
+
+def _guarded(original: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(original)
+    name = original.__name__
+
+    @functools.wraps(original)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        for data, switch in _SWITCHES[name].items():
+            given = call.arguments
+            reason = unsinkable(given[data]) if given[switch] is True and given[data] is not None else None
+            if reason:
+                ignored = ", and sink_size is not used" if given.get("sink_size", -1) != -1 else ""
+                warnings.warn(
+                    f"Model.{name}({switch}=True) would sink {data}, but {reason}; sinking such data times out or hangs "
+                    f"on a device, so it is fed from the host{ignored}. Bring the column to one shape and dtype, or pass "
+                    f"{switch}=False",
+                    SinkingWarning,
+                    stacklevel=2,
+                )
+                given[switch] = False
+        return original(*call.args, **call.kwargs)
+
+    return guarded
+
+
 DEFECT = Defect(
     id="H4",
     family="host",
@@ -93,7 +131,7 @@ DEFECT = Defect(
     "https://github.com/mindspore-lab/mindaudio/issues/163",
     removal="a run on a device shows that sinking such columns raises a clear error or works",
     probe=probe,
-    patch=Patch(replacements=guard_replacements()),
+    patch=Patch(replacements=tuple(Replacement(f"mindspore.train:Model.{name}", _guarded) for name in _SWITCHES)),
     tool=Tool("host.feed", probe_feed),
     needs_device=True,
 )

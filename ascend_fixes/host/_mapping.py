@@ -8,7 +8,6 @@ array holds the rows. It has no gradient; rows that are trained belong in `host.
 
 from __future__ import annotations
 
-import functools
 import numbers
 from typing import Any, Callable
 
@@ -17,15 +16,11 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
-from ascend_fixes import _mindspore
 from ascend_fixes.host._host_function import host_operator, numpy_dtype
 from ascend_fixes.host._keys import KeysError
 from ascend_fixes.host._table import Table
-from ascend_fixes.patching import Replacement
 
-__all__ = ["HostMap", "map_replacements"]
-
-_WITHOUT_KERNEL = ("CPU",)  # backends without MapTensorGet, MapTensorPut and MapTensorErase
+__all__ = ["HostMap"]
 
 
 class HostMap(nn.Cell):
@@ -164,18 +159,3 @@ class _Rows:
     def content(self) -> tuple[np.ndarray, np.ndarray]:
         live = np.flatnonzero(self._live)
         return self._table.keys(live) if len(live) else np.empty(0, np.int64), self._rows[live]
-
-
-def map_replacements() -> tuple[Replacement, ...]:
-    """`MapParameter` objects that are built from now on live on the host, where the backend has no kernel for them."""
-    return (Replacement("mindspore.experimental:MapParameter.__new__", _on_host),)
-
-
-def _on_host(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def __new__(cls: type, *args: Any, **kwargs: Any) -> Any:
-        if _mindspore.backend() in _WITHOUT_KERNEL:
-            return HostMap(*args, **kwargs)
-        return original(cls, *args, **kwargs)
-
-    return __new__

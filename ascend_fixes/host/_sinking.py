@@ -9,22 +9,11 @@ is ragged takes one pass over the data.
 
 from __future__ import annotations
 
-import functools
-import inspect
-import warnings
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
-from ascend_fixes.patching import Replacement
-
-__all__ = ["SinkingWarning", "guard_replacements", "unsinkable"]
-
-_SWITCHES = {
-    "train": {"train_dataset": "dataset_sink_mode"},
-    "fit": {"train_dataset": "dataset_sink_mode", "valid_dataset": "valid_dataset_sink_mode"},
-    "eval": {"valid_dataset": "dataset_sink_mode"},
-}
+__all__ = ["SinkingWarning", "unsinkable"]
 
 
 class SinkingWarning(UserWarning):
@@ -41,34 +30,3 @@ def unsinkable(dataset: Any) -> str | None:
         if any(size is None for size in shape):
             return f"column {name!r} is ragged: its batches have shapes {tuple(shape)}, where None differs"
     return None
-
-
-def guard_replacements() -> tuple[Replacement, ...]:
-    """`Model.train`, `fit` and `eval` that look before they sink."""
-    return tuple(Replacement(f"mindspore.train:Model.{name}", _guarded) for name in _SWITCHES)
-
-
-def _guarded(original: Callable[..., Any]) -> Callable[..., Any]:
-    signature = inspect.signature(original)
-    name = original.__name__
-
-    @functools.wraps(original)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        call = signature.bind(*args, **kwargs)
-        call.apply_defaults()
-        for data, switch in _SWITCHES[name].items():
-            given = call.arguments
-            reason = unsinkable(given[data]) if given[switch] is True and given[data] is not None else None
-            if reason:
-                ignored = ", and sink_size is not used" if given.get("sink_size", -1) != -1 else ""
-                warnings.warn(
-                    f"Model.{name}({switch}=True) would sink {data}, but {reason}; sinking such data times out or hangs "
-                    f"on a device, so it is fed from the host{ignored}. Bring the column to one shape and dtype, or pass "
-                    f"{switch}=False",
-                    SinkingWarning,
-                    stacklevel=2,
-                )
-                given[switch] = False
-        return original(*call.args, **call.kwargs)
-
-    return guarded

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore import Tensor, nn, ops
 
-from ascend_fixes.amp import Policy, PolicyError, UnknownTargetError, autocast
+from ascend_fixes.amp import ArgumentTypeError, Policy, PolicyError, UnknownTargetError, autocast
 
 X = Tensor(np.linspace(-1, 1, 8).reshape(2, 4).astype(np.float32))
 
@@ -115,7 +115,7 @@ def test_mistakes_are_named():
         autocast(Mixture(), Policy(fp32=["a"], fp16=[Inner]))
     with pytest.raises(PolicyError, match="CPU has no bfloat16"):
         autocast(Mixture(), Policy("compute=bfloat16"))
-    with pytest.raises(TypeError, match="no mindspore.nn.Cell"):
+    with pytest.raises(ArgumentTypeError, match="no mindspore.nn.Cell"):
         autocast(lambda x: x)
-    with pytest.raises(TypeError, match="is no Policy"):
+    with pytest.raises(ArgumentTypeError, match="is no Policy"):
         autocast(Mixture(), "compute=float16")

@@ -11,7 +11,7 @@ import pytest
 from amp_cells import Injected
 from mindspore import Tensor
 
-from ascend_fixes.amp import Policy, autocast, saturating, trace_overflow
+from ascend_fixes.amp import ArgumentTypeError, Policy, autocast, saturating, trace_overflow
 from benchmarks import amp_models
 
 SOURCE = Path(amp_models.__file__).read_text().splitlines()
@@ -104,5 +104,5 @@ def test_the_policy_may_be_that_of_autocast_and_saturation_is_seen_through():
     expected = str(trace_overflow(net, *batch, policy=Policy()))
     assert str(trace_overflow(autocast(net, Policy()), *batch)) == expected
     assert str(trace_overflow(saturating(net), *batch, policy=Policy())) == expected
-    with pytest.raises(TypeError, match="no mindspore.nn.Cell"):
+    with pytest.raises(ArgumentTypeError, match="no mindspore.nn.Cell"):
         trace_overflow(lambda x: x, *batch)

@@ -1,4 +1,4 @@
-"""The defects with and without their cures, each in a process of its own."""
+"""Guards, patches and the cache folder at work, each scenario in a process of its own."""
 
 from __future__ import annotations
 
@@ -10,21 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ascend_fixes.defects import catalogue
-
 _HERE = Path(__file__).parent
-_PROBE = """
-import json, sys
-import mindspore
-mindspore.set_device("CPU")
-from ascend_fixes import cures
-from ascend_fixes.defects import catalogue
-defect = catalogue()[sys.argv[1]]
-if sys.argv[2] == "cured":
-    cures.patch(defect.id)
-finding = defect.probe()
-print(json.dumps([finding.present, finding.evidence]))
-"""
 
 
 def run(arguments, folder, **environment):
@@ -90,16 +76,6 @@ def test_the_gradient_of_a_jit_function_in_pynative_mode(tmp_path):
     found = scenario("eager", tmp_path)
     assert found["fused"] > 0.1, "the defect"
     assert found["safe"] < 1e-5 and found["patched"] < 1e-5
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("id_", ["F1", "F2", "F3", "F4", "F5", "F6", "F7"])
-def test_defect_and_cure(id_, tmp_path):
-    assert catalogue()[id_].patch is not None
-    present, evidence = run(["-c", _PROBE, id_, "plain"], tmp_path)
-    assert present, evidence
-    cured, evidence = run(["-c", _PROBE, id_, "cured"], tmp_path)
-    assert cured is False, evidence
 
 
 def test_the_users_own_cache_folder_stands(tmp_path):

@@ -1,5 +1,4 @@
-"""Bodies for the methods of MindSpore's own loss scalers and training cell: what `ascend_fixes.patch("amp")` puts in
-place.
+"""The cures of A4, A5 and A6: bodies for the methods of MindSpore's own loss scalers and training cell.
 
 The classes stay MindSpore's, so ``isinstance``, subclasses and attributes (``scale_value``, ``counter``,
 ``scale_sense``) stay as they are; only arithmetic is replaced. Scales are multiplied and gradients divided in

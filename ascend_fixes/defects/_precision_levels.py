@@ -1,5 +1,4 @@
-"""MindSpore's own mixed-precision functions, done by `autocast`: what `ascend_fixes.patch("amp")` binds to their
-names.
+"""The cures of A1, A2, A3, A5 and A7: MindSpore's own mixed-precision functions, done by `amp.autocast`.
 
 `mindspore.amp.auto_mixed_precision` rewrites a network's source (O1) or sets flags on its cells (O2, O3). Both fail
 on ordinary cells, and flags change the caller's network. Here every level is the wrapper that `autocast` makes with
@@ -20,7 +19,7 @@ from mindspore.ops import Primitive
 from ascend_fixes import _mindspore
 from ascend_fixes.amp import _operators as operators
 from ascend_fixes.amp._autocast import Autocast, autocast
-from ascend_fixes.amp._policy import Policy, PolicyError
+from ascend_fixes.amp._policy import ArgumentTypeError, Policy, PolicyError
 
 __all__ = ["custom", "levels", "precision_process", "train_network"]
 
@@ -106,8 +105,8 @@ def custom(original: Callable) -> Callable:
 def _entries(argument: str, classes: Any, present: set) -> list[type]:
     """The primitives of a list of MindSpore's, and those of its cell classes that the network has."""
     if not isinstance(classes, list):
-        raise TypeError(f"{argument}={classes!r} is no list; write it as a list of cell classes and primitives")
+        raise ArgumentTypeError(f"{argument}={classes!r} is no list; write it as a list of cell classes and primitives")
     for entry in classes:
         if not isinstance(entry, type) or not issubclass(entry, (nn.Cell, Primitive)):
-            raise TypeError(f"{argument}: {entry!r} is no class of a cell or a primitive")
+            raise ArgumentTypeError(f"{argument}: {entry!r} is no class of a cell or a primitive")
     return [entry for entry in classes if issubclass(entry, Primitive) or entry in present]

@@ -1,0 +1,36 @@
+"""The whole catalogue through the doctor: a new defect is tested by existing."""
+
+from __future__ import annotations
+
+import pytest
+
+from ascend_fixes import doctor
+from ascend_fixes.defects import FAMILIES, catalogue
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("defect", catalogue().values(), ids=catalogue())
+def test_the_probe_shows_the_defect_and_the_cure_removes_it(defect):
+    (row,) = doctor.examine([defect], jobs=1, timeout=900)
+    if defect.needs_device:
+        assert row.answer == "needs a device" and row.evidence.startswith("needs a device"), row
+    elif row.answer == "not present" and defect.family == "environment":
+        # A sound installation: what the cure does about an unsound one can be seen all the same.
+        assert defect.tool is None or defect.tool.probe().present is False
+    else:
+        assert (row.answer, row.present, row.cured) == ("present", True, True), row.evidence
+
+
+@pytest.mark.parametrize("defect", catalogue().values(), ids=catalogue())
+def test_catalogue_entries_are_complete(defect):
+    assert defect.id[0] in {"shapes": "S", "host": "H", "fusion": "F", "amp": "A", "environment": "E"}[defect.family]
+    assert defect.probe.__module__.split(".")[-1].startswith(defect.id.lower() + "_")
+    for field in ("symptom", "cause", "seen", "upstream", "removal"):
+        assert getattr(defect, field).strip(), field
+    assert "\n" not in defect.symptom and len(defect.symptom) <= 120
+    assert defect.patch is None or defect.patch.since < defect.patch.before
+
+
+def test_the_catalogue_is_in_order():
+    families = "".join(name[0] for name in FAMILIES).upper()
+    assert list(catalogue()) == sorted(catalogue(), key=lambda id_: (families.index(id_[0]), int(id_[1:])))
