@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes import _mindspore
+from ascend_fixes._mindspore import context
 from ascend_fixes.amp import ArgumentTypeError, LossScaler, Policy, TrainStep, autocast, saturating
 from ascend_fixes.amp._saturation import Clipped, limit_of
 
@@ -124,9 +125,9 @@ def test_the_limit_is_that_of_the_computing_type():
 )
 def test_the_mode_comes_from_device_and_environment(monkeypatch, device, variable, saturates):
     """The device is played by the seam: no Ascend is at hand."""
-    monkeypatch.setattr(_mindspore, "backend", lambda: "Ascend")
-    monkeypatch.setattr(_mindspore, "_is_910a", lambda: device == "910a")
-    monkeypatch.setattr(_mindspore, "_is_910b", lambda: device == "910b")
+    monkeypatch.setattr(context, "backend", lambda: "Ascend")
+    monkeypatch.setattr(context, "_is_910a", lambda: device == "910a")
+    monkeypatch.setattr(context, "_is_910b", lambda: device == "910b")
     monkeypatch.setenv("MS_ASCEND_CHECK_OVERFLOW_MODE", variable)
     assert _mindspore.saturates() == saturates
     net = HalfSum()
