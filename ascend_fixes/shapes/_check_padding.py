@@ -22,6 +22,7 @@ from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.shapes._buckets import Buckets
 from ascend_fixes.shapes._graphs import argument_names
+from ascend_fixes.shapes._padding import pad_array
 from ascend_fixes.shapes._plan import Plan
 from ascend_fixes.shapes._valid import Lengths, difference, leaves, valid, valid_tensor
 
@@ -347,10 +348,10 @@ def _garbage(plan: Plan, args: Sequence[Any], sizes: Lengths, pad: Mapping[str, 
         for axis, name in argument.axes:
             shape[axis] = sizes[name]
         if argument.name in pad:
-            filled = np.full(shape, pad[argument.name], dtype=array.dtype)
+            filled = pad_array(array, shape, pad[argument.name])
         else:
             filled = _garbage_like(array, tuple(shape), random)
-        filled[tuple(slice(length) for length in array.shape)] = array
+            filled[tuple(slice(length) for length in array.shape)] = array
         padded[argument.index] = filled
     return _tensors(padded)
 

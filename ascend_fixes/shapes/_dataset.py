@@ -27,6 +27,7 @@ from ascend_fixes.shapes._epochs import (
     samples_of,
 )
 from ascend_fixes.shapes._grid import Grid
+from ascend_fixes.shapes._padding import fill_value, pad_array
 from ascend_fixes.shapes._plan import Plan
 
 __all__ = ["BucketDataset", "bucket_dataset"]
@@ -83,26 +84,46 @@ def bucket_dataset(
 
     Raises:
         LengthError: for an over-long sample, under overflow="error".
+        PadValueError: a column's dtype cannot hold its pad value.
         DatasetError: for anything else that does not fit together; when this is called, or with the sample's place
             when a sample turns out not to have the length that ``lengths`` gives it.
     """
-    return BucketDataset(
-        _Source(
-            *samples_of(dataset, columns),
-            lengths,
-            buckets,
-            batch_size,
-            tokens_per_batch,
-            shuffle_seed,
-            num_shards,
-            shard_id,
-            axes,
-            pad,
-            weight,
-            overflow,
-            carry,
-        )
-    )
+    samples, names = samples_of(dataset, columns)
+    batching = _Batching(batch_size, tokens_per_batch, shuffle_seed, num_shards, shard_id, overflow, carry)
+    if weight in names:
+        raise DatasetError(f"weight={weight!r} is a column of the samples already; choose another name")
+    ragged = Plan.make((names, False), axes or ragged_columns(samples, names, lengths), buckets, pad)
+    return BucketDataset(_Source(samples, names, lengths, ragged, batching, weight))
+
+
+@dataclass(frozen=True)
+class _Batching:
+    """How samples become batches; see `bucket_dataset`."""
+
+    batch_size: int | None
+    tokens_per_batch: int | None
+    seed: int | None
+    num_shards: int
+    shard_id: int
+    overflow: str
+    carry: bool
+
+    def __post_init__(self) -> None:
+        if (self.batch_size is None) == (self.tokens_per_batch is None):
+            raise DatasetError(
+                f"batch_size={self.batch_size} and tokens_per_batch={self.tokens_per_batch}: pass exactly one of them"
+            )
+        size = self.tokens_per_batch if self.batch_size is None else self.batch_size
+        if size is None or size < 1:
+            raise DatasetError(f"{size} rows or tokens make no batch; pass a positive number")
+        if not 0 <= self.shard_id < self.num_shards:
+            raise DatasetError(f"shard_id={self.shard_id} is not one of num_shards={self.num_shards} ranks")
+        if self.overflow not in OVERFLOWS:
+            raise DatasetError(f"overflow={self.overflow!r} is unknown; choose one of {', '.join(OVERFLOWS)}")
+
+    def rows(self, size: tuple[int, ...]) -> int:
+        """Rows of a batch of this size, on one rank."""
+        return self.batch_size or max(1, (self.tokens_per_batch or 0) // int(np.prod(size)))
 
 
 class BucketDataset(ResumableDataset):
@@ -126,46 +147,19 @@ class _Source(Epochs):
     """Plans and makes bucketed batches."""
 
     def __init__(
-        self,
-        samples: Any,
-        names: list[str],
-        lengths: Any,
-        buckets: Any,
-        batch_size: Any,
-        tokens_per_batch: Any,
-        shuffle_seed: Any,
-        num_shards: int,
-        shard_id: int,
-        axes: Mapping | None,
-        pad: Any,
-        weight: str,
-        overflow: str,
-        carry: bool,
-    ):
+        self, samples: Any, names: list[str], lengths: Any, ragged: Plan, batching: _Batching, weight: str
+    ) -> None:
         super().__init__()
-        if (batch_size is None) == (tokens_per_batch is None):
-            raise DatasetError(
-                f"batch_size={batch_size} and tokens_per_batch={tokens_per_batch}: pass exactly one of them"
-            )
-        size = tokens_per_batch if batch_size is None else batch_size
-        if size < 1:
-            raise DatasetError(f"{size} rows or tokens make no batch; pass a positive number")
-        if not 0 <= shard_id < num_shards:
-            raise DatasetError(f"shard_id={shard_id} is not one of num_shards={num_shards} ranks")
-        if overflow not in OVERFLOWS:
-            raise DatasetError(f"overflow={overflow!r} is unknown; choose one of {', '.join(OVERFLOWS)}")
-        if weight in names:
-            raise DatasetError(f"weight={weight!r} is a column of the samples already; choose another name")
-        self.ragged = Plan.make((names, False), axes or ragged_columns(samples, names, lengths), buckets, pad)
-        for argument in self.ragged.arguments:
+        for argument in ragged.arguments:
             if any(axis == 0 for axis, _ in argument.axes):
                 raise DatasetError(f"axes of {argument.name!r} contain 0, the batch; name axes of its samples, from 1")
+        self.ragged, self.batching = ragged, batching
         self.samples, self.columns, self.names = samples, names, [*names, weight]
-        self.lengths = checked_lengths(lengths, len(samples), len(self.ragged.sizers[0][0]))
-        self.batch_size, self.tokens_per_batch, self.seed = batch_size, tokens_per_batch, shuffle_seed
-        self.num_shards, self.shard_id, self.truncate = num_shards, shard_id, overflow == "truncate"
-        self.carry = carry
-        self.members, self.over_long = self._members(overflow)
+        self.lengths = checked_lengths(lengths, len(samples), len(ragged.sizers[0][0]))
+        self.members, self.over_long = self._members(batching.overflow)
+        first = self._sample(int(next(iter(self.members.values()))[0]))
+        for argument in ragged.arguments:
+            fill_value(np.asarray(first[argument.index]).dtype, argument.pad)
 
     # --- the plan --------------------------------------------------------------------------------
 
@@ -191,21 +185,17 @@ class _Source(Epochs):
             raise DatasetError("there is no sample to batch; pass samples that a bucket holds")
         return {size: np.asarray(found[size], dtype=np.int64) for size in sorted(found)}, over_long
 
-    def rows(self, size: tuple[int, ...]) -> int:
-        """Rows of a batch of this size, on one rank."""
-        return self.batch_size or max(1, self.tokens_per_batch // int(np.prod(size)))
-
     def plan(self, epoch: int) -> list[_Batch]:
         """All global batches of an epoch, in order."""
-        random = None if self.seed is None else np.random.default_rng([self.seed, epoch])
+        random = None if self.batching.seed is None else np.random.default_rng([self.batching.seed, epoch])
         batches, carried = [], {size: np.zeros(0, dtype=np.int64) for size in self.members}
         # By area, so that what is carried over is never too late.
         for size in sorted(self.members, key=lambda size: (int(np.prod(size)), size)):
             places = np.concatenate((self.members[size], carried[size]))
             order = np.sort(places) if random is None else random.permutation(places)
-            rows = self.rows(size) * self.num_shards
+            rows = self.batching.rows(size) * self.batching.num_shards
             left = len(order) % rows
-            target = self._worth_carrying(size, left) if self.carry and left else None
+            target = self._worth_carrying(size, left) if self.batching.carry and left else None
             if target is not None:
                 carried[target] = np.concatenate((carried[target], order[-left:]))
                 order = order[:-left]
@@ -219,7 +209,7 @@ class _Source(Epochs):
         area = int(np.prod(size))
         larger = [other for other in self.members if other != size and all(a >= b for a, b in zip(other, size))]
         target = min(larger, key=lambda other: (int(np.prod(other)), other), default=None)
-        if target is None or left * int(np.prod(target)) >= self.rows(size) * self.num_shards * area:
+        if target is None or left * int(np.prod(target)) >= self.batching.rows(size) * self.batching.num_shards * area:
             return None
         return target
 
@@ -232,8 +222,8 @@ class _Source(Epochs):
 
     def batch(self, batch: _Batch) -> tuple[np.ndarray, ...]:
         """This rank's rows of a global batch, and their weights."""
-        places = batch.places[self.shard_id :: self.num_shards]
-        rows = batch.rows // self.num_shards
+        places = batch.places[self.batching.shard_id :: self.batching.num_shards]
+        rows = batch.rows // self.batching.num_shards
         filled = [self._sample(int(place)) for place in places] or [self._sample(int(batch.places[0]))]
         filled += [filled[0]] * (rows - len(filled))
         ragged = {argument.index: argument for argument in self.ragged.arguments}
@@ -275,10 +265,7 @@ class _Source(Epochs):
         shape = list(value.shape)
         for axis, name in argument.axes:
             shape[axis - 1 if axis > 0 else axis] = sizes[name]
-        padded = np.full(shape, argument.pad, dtype=value.dtype)
-        kept = tuple(slice(min(old, new)) for old, new in zip(value.shape, shape))
-        padded[kept] = value[kept]
-        return padded
+        return pad_array(value, shape, argument.pad)
 
     # --- the position ----------------------------------------------------------------------------
 
@@ -287,16 +274,16 @@ class _Source(Epochs):
         return {
             "samples": hashlib.sha256(self.lengths.tobytes()).hexdigest(),
             "buckets": [list(map(int, size)) for size in sizes],
-            "seed": self.seed,
+            "seed": self.batching.seed,
             "over_long": self.over_long,
-            "truncate": self.truncate,
-            "carry": self.carry,
-            "global_rows": [self.rows(size) * self.num_shards for size in sizes],
+            "truncate": self.batching.overflow == "truncate",
+            "carry": self.batching.carry,
+            "global_rows": [self.batching.rows(size) * self.batching.num_shards for size in sizes],
         }
 
     def sharing(self) -> dict[str, Any]:
         return {
-            "per": "rows" if self.batch_size else "tokens",
-            "size": self.batch_size or self.tokens_per_batch,
-            "num_shards": self.num_shards,
+            "per": "rows" if self.batching.batch_size else "tokens",
+            "size": self.batching.batch_size or self.batching.tokens_per_batch,
+            "num_shards": self.batching.num_shards,
         }

@@ -15,6 +15,7 @@ from ascend_fixes.shapes import (
     DatasetError,
     Grid,
     LengthError,
+    PadValueError,
     PlanError,
     StateError,
     bucket_dataset,
@@ -291,3 +292,19 @@ def test_axes_that_cannot_be_found_are_asked_for():
         bucket_dataset(samples_of([3, 4]), [2, 5], Buckets([8]), 2)
     with pytest.raises(DatasetError, match="which says which column has which"):
         bucket_dataset(samples_of([3, 4]), [[3, 3], [4, 4]], Grid([(4, 4)]), 2)
+
+
+@pytest.mark.parametrize(
+    "dtype, pad", [(np.int32, 0.5), (np.uint8, -1), (np.float16, -1e9), (np.bool_, 2)], ids=["0.5", "-1", "-1e9", "2"]
+)
+def test_a_pad_value_that_the_column_cannot_hold_is_refused_as_bucketed_does(dtype, pad):
+    samples = [{"x": np.ones(n, dtype)} for n in (3, 5)]
+    with pytest.raises(PadValueError, match=f"pad value {pad} does not fit {np.dtype(dtype)}"):
+        bucket_dataset(samples, [3, 5], Buckets([8]), 2, axes={"x": 1}, pad=pad)
+
+
+def test_a_later_sample_of_another_dtype_is_refused_too():
+    samples = [{"x": np.ones(3, np.float32)}, {"x": np.ones(5, np.int32)}]
+    late = bucket_dataset(samples, [3, 5], Buckets([4, 8]), 1, axes={"x": 1}, pad=0.5)
+    with pytest.raises(PadValueError, match="0.5 does not fit int32"):
+        list(late.source)
