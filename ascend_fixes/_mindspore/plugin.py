@@ -150,15 +150,16 @@ def _replace_everywhere(function: Callable[..., Any], by: Callable[..., Any]) ->
                 setattr(module, name, replacement)
 
 
-def around_compilations(jit_level: str, hook: Callable[[Any, str, Callable[[], Any]], Any]) -> None:
+def around_compilations(jit_level: str, hook: Callable[[Any, str, Callable[[], Any]], Any]) -> dict[str, Any]:
     """Have ``hook(object, phase, compile)`` called for every real compilation, cells and jit functions, at ``jit_level``.
 
-    ``object`` is the cell or function, ``phase`` the name of the graph, ``compile()`` does it.
+    ``object`` is the cell or function, ``phase`` the name of the graph, ``compile()`` does it. What is to be replaced by
+    what, for the ledger: cures wrap the same methods.
     """
-    from mindspore import _c_expression
-
-    for owner in (_c_expression.GraphExecutor_, _c_expression.JitExecutor_):
-        setattr(owner, "compile", _hooked(owner.compile, jit_level, hook))  # noqa: B010
+    names = ("GraphExecutor_", "JitExecutor_")
+    return {
+        f"mindspore._c_expression:{name}.compile": lambda original: _hooked(original, jit_level, hook) for name in names
+    }
 
 
 def _hooked(original: Callable[..., Any], jit_level: str, hook: Callable[..., Any]) -> Callable[..., Any]:

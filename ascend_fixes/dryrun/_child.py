@@ -124,6 +124,7 @@ def _prepare(task: Task, announce: _Announcer) -> None:
 
     from ascend_fixes import _mindspore
     from ascend_fixes.dryrun._standins import name_chip
+    from ascend_fixes.patching import Replacement, ledger
 
     if task.standins:
         name_chip(_mindspore.SOCS[task.soc][1])
@@ -132,7 +133,9 @@ def _prepare(task: Task, announce: _Announcer) -> None:
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
     if task.ranks > 1 and task.factory:
         mindspore.communication.init()
-    _mindspore.around_compilations(task.jit_level, _Compilations(announce, task.graphs))
+    hooked = _mindspore.around_compilations(task.jit_level, _Compilations(announce, task.graphs))
+    # By the ledger, for cures of the user's program wrap the same methods.
+    ledger.hold("dry run", {"dry run": [Replacement(target, make) for target, make in hooked.items()]})
 
 
 def _cell(task: Task, announce: _Announcer) -> None:

@@ -19,6 +19,7 @@ import mindspore
 import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
+from ascend_fixes import _mindspore
 from ascend_fixes.fusion._functions import Sigmoid, Tanh
 from ascend_fixes.fusion._guarding import safe
 
@@ -243,11 +244,13 @@ class GRU(nn.GRU):
     """`mindspore.nn.GRU`, same arguments and parameters.
 
     ``construct(x, hx=None, seq_length=None)`` with ``seq_length`` (batch,) int32: past its end a row's state is
-    frozen and its output zero, in both directions.
+    frozen and its output zero, in both directions. On Ascend any hidden size will do, where MindSpore's own takes
+    multiples of 16 (H8).
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, input_size: int, hidden_size: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(input_size, _mindspore.free_gru_size(hidden_size), *args, **kwargs)
+        self.hidden_size = hidden_size
         self.rnn = _Recurrence(self.hidden_size)
         self.read_first = ParameterTuple(list(self.get_parameters()))
         safe(safe(self), keep_out=_CASTS)

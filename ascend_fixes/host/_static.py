@@ -6,10 +6,13 @@ gives the ``size`` of the output; what is not filled holds ``fill``, and the tru
 count is returned beside it. Usable in graph mode, eagerly and under a gradient; NumPy arrays and
 lists will do for Tensors.
 
-Method: the selected elements are numbered by a running sum of the mask and added
-into their places by `unsorted_segment_sum`, one element a place; all others fall
-into one place more, which is cut off. Its gradient is a gather. JAX gives its
-data-dependent functions a ``size`` and a ``fill_value`` in the same way.
+Method: the selected elements are numbered by a running sum of the mask and scattered to
+their places; all others fall into one place more, which is cut off. The gradient is
+a gather. JAX gives its data-dependent functions a ``size`` and a ``fill_value`` in the same way.
+
+Parts are chosen among those that Ascend has precompiled (S9): a scatter and not a segment sum,
+a view and not a strided slice. What is left of the other kind is the sorting of `unique` and
+`top_k`, as in MindSpore's own.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from typing import Any
 
 import mindspore
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, mint, ops
 
+from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.host._host_function import host_operator, numpy_dtype
 
@@ -73,15 +77,17 @@ def unique(x: Tensor, size: int, fill: Any = 0, check: bool = True) -> tuple[Ten
         return _full(size, fill, x), ops.zeros(x.shape, mindspore.int32), _full(size, 0, _none()), _none()
     flat = _summable(ops.reshape(x, (-1,)))
     order = _order(flat)
-    ordered = ops.gather(flat, order, 0)
-    before, after = ordered[:-1], ordered[1:]
+    ordered = mint.gather(flat, 0, order)
+    before, after = _part(ordered, 0, flat.shape[0] - 1), _part(ordered, 1, flat.shape[0] - 1)
     # NaN is the one value that differs from itself.
     fresh = ops.logical_and(before != after, ops.logical_or(before == before, after == after))
     fresh = ops.concat((ops.ones((1,), mindspore.int32), fresh.astype(mindspore.int32)))
-    rank = ops.cumsum(fresh, 0).astype(mindspore.int32) - 1
-    count = rank[-1] + 1
+    rank = _running_sum(fresh) - 1
+    count = _total(fresh)
     values = _place(ordered, fresh == 1, rank, size)
-    counts = ops.unsorted_segment_sum(ops.ones_like(rank), ops.minimum(rank, size), size + 1)[:size]
+    # A value's count is the distance from its first place in the order to that of the next.
+    starts = _place(_arange(flat.shape[0]) - flat.shape[0], fresh == 1, rank, size + 1)
+    counts = _part(starts, 1, size) - _part(starts, 0, size)
     inverse = _scatter(ops.minimum(rank, size - 1), order)
     values = ops.where(_arange(size) < count, values, _like(fill, values)).astype(x.dtype)
     if check:
@@ -113,8 +119,8 @@ def masked_select(x: Tensor, mask: Tensor, size: int, fill: Any = 0, check: bool
         return _full(size, fill, x), _none()
     flat = _summable(ops.reshape(ops.broadcast_to(x, shape), (-1,)))
     chosen = ops.reshape(ops.broadcast_to(mask, shape), (-1,))
-    rank = ops.cumsum(chosen.astype(mindspore.int32), 0).astype(mindspore.int32) - 1
-    count = rank[-1] + 1
+    numbered = chosen.astype(mindspore.int32)
+    rank, count = _running_sum(numbered) - 1, _total(numbered)
     values = _place(flat, chosen, rank, size)
     values = ops.where(_arange(size) < count, values, _like(fill, values)).astype(x.dtype)
     if check:
@@ -139,7 +145,7 @@ def nonzero(x: Tensor, size: int, fill: int = 0, check: bool = True) -> tuple[Te
     """
     x, size = _tensor(x), _checked_size(size)
     flat, count = _indices(x.astype(mindspore.bool_), size)
-    indices = ops.stack(_coordinates(flat, x.shape), 1)
+    indices = ops.concat([ops.expand_dims(coordinate, 1) for coordinate in _coordinates(flat, x.shape)], 1)
     valid = ops.expand_dims(_arange(size) < count, 1)
     indices = ops.where(valid, indices, _like(fill, indices))
     if check:
@@ -233,7 +239,26 @@ def _none() -> Tensor:
 def _place(flat: Tensor, chosen: Tensor, rank: Tensor, size: int) -> Tensor:
     """The chosen elements at their ranks; those beyond the size and all others go where they are cut off."""
     places = ops.where(chosen, ops.minimum(rank, size), _like(size, rank))
-    return ops.unsorted_segment_sum(flat, places, size + 1)[:size]
+    return _part(mint.scatter(ops.zeros((size + 1,), flat.dtype), 0, places, flat), 0, size)
+
+
+def _part(flat: Tensor, start: int, length: int) -> Tensor:
+    """Some of a vector; on Ascend a view, which MindSpore 2.7 cannot take on CPU, nor 2.10 of float64."""
+    if _on_ascend() and flat.dtype != mindspore.float64:
+        return mint.narrow(flat, 0, start, length)
+    return flat[start : start + length]
+
+
+def _running_sum(flat: Tensor) -> Tensor:
+    """Of int32. Ascend has a precompiled kernel of `mint.cumsum` alone, CPU of `ops.cumsum` alone."""
+    if _on_ascend():
+        return mint.cumsum(flat, 0, dtype=mindspore.int32)
+    return ops.cumsum(flat, 0).astype(mindspore.int32)
+
+
+def _total(flat: Tensor) -> Tensor:
+    """The sum of int32, shape ()."""
+    return flat.sum().astype(mindspore.int32)
 
 
 def _order(flat: Tensor) -> Tensor:
@@ -255,15 +280,14 @@ def _order_of_doubles(flat: Tensor) -> Tensor:
 
 def _late(nan: Tensor, order: Tensor) -> Tensor:
     """The order with what is NaN moved to its end."""
-    late = ops.gather(nan.astype(mindspore.int32), order, 0)
-    numbers = ops.cumsum(1 - late, 0).astype(mindspore.int32)
-    nans = ops.cumsum(late, 0).astype(mindspore.int32)
-    return _scatter(order, ops.where(late == 1, numbers[-1] + nans, numbers) - 1)
+    late = mint.gather(nan.astype(mindspore.int32), 0, order)
+    numbers, nans = _running_sum(1 - late), _running_sum(late)
+    return _scatter(order, ops.where(late == 1, _total(1 - late) + nans, numbers) - 1)
 
 
 def _scatter(values: Tensor, places: Tensor) -> Tensor:
     """The vector with ``values`` at ``places``, a permutation."""
-    return ops.tensor_scatter_update(ops.zeros_like(values), ops.expand_dims(places, 1), values)
+    return mint.scatter(ops.zeros_like(values), 0, places, values)
 
 
 def _indices(chosen: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -272,8 +296,8 @@ def _indices(chosen: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if 0 in chosen.shape:
         return _full(size, 0, _none()), _none()
     flat = ops.reshape(chosen, (-1,))
-    rank = ops.cumsum(flat.astype(mindspore.int32), 0).astype(mindspore.int32) - 1
-    return _place(_arange(flat.shape[0]), flat, rank, size), rank[-1] + 1
+    numbered = flat.astype(mindspore.int32)
+    return _place(_arange(flat.shape[0]), flat, _running_sum(numbered) - 1, size), _total(numbered)
 
 
 def _coordinates(flat: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -281,7 +305,7 @@ def _coordinates(flat: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
     found: tuple[Tensor, ...] = ()
     for axis in range(len(shape) - 1, -1, -1):
         length = max(shape[axis], 1)  # of an empty array's axis, whose indices are never read
-        found = (ops.floor_mod(flat, length), *found)
+        found = (mint.remainder(flat, length), *found)
         flat = ops.floor_div(flat, length)
     return found
 
@@ -309,6 +333,11 @@ def _like(number: Any, x: Tensor) -> Tensor:
 
 
 # These run in Python while a graph is compiled, where `raise` knows the builtin errors only.
+
+
+@ops.constexpr
+def _on_ascend() -> bool:
+    return _mindspore.backend() == "Ascend"
 
 
 @ops.constexpr
