@@ -1,12 +1,14 @@
-"""The command line: ``ascend-fixes doctor``, ``ascend-fixes bisect`` and ``ascend-fixes defects``."""
+"""The command line: ``ascend-fixes doctor | bisect | dryrun | explain | defects``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ascend_fixes import __version__
@@ -92,6 +94,17 @@ def _parser() -> argparse.ArgumentParser:
     bisect.set_defaults(run=_bisect)
 
     _add_dryrun(commands)
+
+    explain = commands.add_parser(
+        "explain",
+        help="find the defect behind an error's text, or those in a log",
+        description="Exit status: 0 when something known was found, 1 when nothing was, 2 for wrong usage.",
+    )
+    explain.add_argument(
+        "text", metavar="TEXT|FILE", help="an error's text, whole or in part; a log file; or - for standard input"
+    )
+    explain.add_argument("--json", action="store_true", help="print a list of objects")
+    explain.set_defaults(run=_explain)
 
     defects = commands.add_parser("defects", help="list the catalogue, or explain one defect")
     defects.add_argument("id", nargs="?", help="a defect's id, for example A1")
@@ -205,6 +218,20 @@ def _add_dryrun(commands: Any) -> None:
         return 0 if report.verdict == "compiled" else 1
 
     dryrun.set_defaults(run=run)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from ascend_fixes.explaining import explain, explain_lines, log_lines
+
+    if arguments.text == "-" or os.path.exists(arguments.text):
+        found = explain_lines(sys.stdin if arguments.text == "-" else log_lines(arguments.text))
+    else:
+        found = explain(arguments.text)
+    if arguments.json:
+        print(json.dumps([asdict(one) for one in found], indent=1, ensure_ascii=False))
+    else:
+        print("\n\n".join(map(str, found)) or "nothing known resembles it; ascend-fixes defects lists what is known")
+    return 0 if found else 1
 
 
 def _defects(arguments: argparse.Namespace) -> int:
