@@ -9,17 +9,21 @@ import ctypes
 import functools
 import importlib.util
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
+
+from ascend_fixes._mindspore.versions import version
 
 __all__ = [
     "SOCS",
     "around_compilations",
+    "around_runs",
     "ascend_libraries",
     "hold_ascend",
+    "placeholders",
     "planned_memory",
-    "run_target",
+    "plugin_environment",
+    "save_only_below",
     "set_soc",
     "wheel_libraries",
 ]
@@ -52,6 +56,14 @@ def ascend_libraries(folder: Path) -> list[Path]:
     )
     found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sorted(path for path in found if "aicpu" not in str(path) and "op_proto" not in str(path))
+
+
+def plugin_environment(cann: Path) -> dict[str, str]:
+    """Variables that the plugin wants set, beside the path of the libraries, for the vendor's software in ``cann``.
+
+    2.7 asks where the operators are, and that a folder "opp_kernel" lies beside "opp"; later versions do not.
+    """
+    return {} if version() >= (2, 8) else {"ASCEND_OPP_PATH": str(cann / "opp")}
 
 
 def set_soc(soc: str) -> None:
@@ -150,8 +162,33 @@ def _replace_everywhere(function: Callable[..., Any], by: Callable[..., Any]) ->
                 setattr(module, name, replacement)
 
 
-def around_compilations(jit_level: str, hook: Callable[[Any, str, Callable[[], Any]], Any]) -> dict[str, Any]:
-    """Have ``hook(object, phase, compile)`` called for every real compilation, cells and jit functions, at ``jit_level``.
+def save_only_below(folder: Path) -> None:
+    """From now on `mindspore.save_checkpoint` and `export` write below ``folder`` and nowhere else; the rest is skipped.
+
+    Weights after a dry run are placeholders: no file of the user's may be overwritten with them.
+    """
+    import mindspore
+
+    def save_checkpoint(
+        original: Callable[..., Any], save_obj: Any, ckpt_file_name: Any, *rest: Any, **options: Any
+    ) -> Any:
+        return original(save_obj, ckpt_file_name, *rest, **options) if allowed(ckpt_file_name) else None
+
+    def export(original: Callable[..., Any], net: Any, *inputs: Any, file_name: Any = "", **options: Any) -> Any:
+        return original(net, *inputs, file_name=file_name, **options) if allowed(file_name) else None
+
+    def allowed(name: Any) -> bool:
+        path = Path(str(name))
+        if path.is_symlink() and path.parent.resolve() == folder.resolve():
+            path.unlink()  # the link to the user's file, not the file
+        return folder.resolve() in path.resolve().parents
+
+    _replace_everywhere(mindspore.save_checkpoint, save_checkpoint)
+    _replace_everywhere(mindspore.export, export)
+
+
+def around_compilations(jit_level: str, hook: Callable[[Any, Any, str, Callable[[], Any]], Any]) -> dict[str, Any]:
+    """Have ``hook(object, arguments, phase, compile)`` called for every real compilation at ``jit_level``.
 
     ``object`` is the cell or function, ``phase`` the name of the graph, ``compile()`` does it. What is to be replaced by
     what, for the ledger: cures wrap the same methods.
@@ -165,14 +202,80 @@ def around_compilations(jit_level: str, hook: Callable[[Any, str, Callable[[], A
 def _hooked(original: Callable[..., Any], jit_level: str, hook: Callable[..., Any]) -> Callable[..., Any]:
     def compile(self: Any, obj: Any, args: Any, kwargs: Any, phase: str, jit_config: dict[str, Any]) -> Any:
         level = {**jit_config, "jit_level": jit_level}
-        return hook(obj, phase, lambda: original(self, obj, args, kwargs, phase, level))
+        return hook(obj, args, phase, lambda: original(self, obj, args, kwargs, phase, level))
 
     return compile
 
 
-def run_target() -> Iterator[str]:
-    """The methods that run a compiled graph, as ``"module:Class.attribute"``."""
-    yield from ("mindspore._c_expression:GraphExecutor_.__call__", "mindspore._c_expression:JitExecutor_.__call__")
+def around_runs(hook: Callable[[str, Callable[[], Any]], Any]) -> None:
+    """Have ``hook(phase, run)`` called for every run of a compiled graph; what it returns is the result."""
+    from mindspore import _c_expression
+
+    for owner in (_c_expression.GraphExecutor_, _c_expression.JitExecutor_):
+        setattr(owner, "__call__", _run_hooked(owner.__call__, hook))  # noqa: B010
+
+
+def _run_hooked(original: Callable[..., Any], hook: Callable[..., Any]) -> Callable[..., Any]:
+    def call(self: Any, args: Any, phase: str) -> Any:
+        return hook(phase, lambda: original(self, args, phase))
+
+    return call
+
+
+def placeholders(phase: str) -> Any:
+    """Zeros in the form of a compiled graph's outputs; text is empty.
+
+    A length known only when run is 1. What a loop or a branch returns as a tuple has no shapes in MindSpore's protocol:
+    its Tensors are scalars.
+
+    Raises:
+        TypeError: an output is none of Tensor, number, text, tuple and list.
+    """
+    from mindspore import _c_expression
+    from mindspore.train import anf_ir_pb2
+
+    model = anf_ir_pb2.ModelProto()
+    for owner in (_c_expression.GraphExecutor_, _c_expression.JitExecutor_):
+        if owner.get_instance().has_compiled(phase):
+            model.ParseFromString(owner.get_instance().get_func_graph_proto(phase, "anf_ir", False))
+            break
+    types = {parameter.name: parameter.type for parameter in model.graph.parameters}
+    nodes = {node.name: node for node in model.graph.node}
+
+    def zeros(name: str, kind: Any) -> Any:
+        node = nodes.get(name)
+        if node is not None and node.op_type in ("Depend", "Load"):
+            return zeros(node.input[0].name, kind)
+        if node is not None and node.op_type in ("MakeTuple", "MakeList"):
+            parts = kind.sequence_type.elem_types
+            made = [zeros(source.name, part) for source, part in zip(node.input, parts)]
+            return made if node.op_type == "MakeList" else tuple(made)
+        return _zeros(node.output_type if node is not None else types.get(name, kind), anf_ir_pb2)
+
+    return zeros(model.graph.outputs[0].name, model.graph.outputs[0].type)
+
+
+def _zeros(kind: Any, schema: Any) -> Any:
+    """Zeros of a type of the protocol."""
+    import mindspore
+    import numpy
+
+    name = schema.DataType.Name(kind.data_type)
+    if kind.data_type == schema.DT_TENSOR:
+        dtype = schema.DataType.Name(kind.tensor_type.elem_type)[len("DT_") :].lower()
+        shape = tuple(1 if dim.size < 0 else dim.size for dim in kind.tensor_type.shape.dim)
+        return mindspore.Tensor(numpy.zeros(shape, numpy.float32), getattr(mindspore, dtype.replace("bool", "bool_")))
+    if kind.data_type in (schema.DT_TUPLE, schema.DT_LIST):
+        parts = [_zeros(part, schema) for part in kind.sequence_type.elem_types]
+        return parts if kind.data_type == schema.DT_LIST else tuple(parts)
+    scalars = {"DT_BOOL": False, "DT_STRING": "", "DT_NONE": None}
+    if name in scalars:
+        return scalars[name]
+    if name.startswith(("DT_INT", "DT_UINT")):
+        return 0
+    if name.startswith("DT_FLOAT"):
+        return 0.0
+    raise TypeError(f"a graph's output of the kind {name} has no placeholder")
 
 
 def planned_memory() -> int:

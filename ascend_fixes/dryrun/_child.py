@@ -6,6 +6,7 @@ order, so that the log lines between the beginning and the end of a compilation 
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import runpy
@@ -13,6 +14,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -71,18 +73,46 @@ class _Compilations:
         self._announce, self._graphs = announce, Path(graphs)
         self._count = 0
         self._files: set[str] = set()
+        self._apart: set[str] = set()
+        self._arguments: dict[int, dict[str, str]] = {}
+        self._kept: list[Any] = []  # what was compiled lives on: no other object may get its id
 
-    def __call__(self, subject: Any, phase: str, compile: Callable[[], Any]) -> Any:
+    def __call__(self, subject: Any, arguments: Any, phase: str, compile: Callable[[], Any]) -> Any:
         number, self._count = self._count, self._count + 1
-        self._announce("compile", graph=number, name=_name(subject), phase=phase)
+        self._announce("compile", graph=number, name=_name(subject), because=self._because(subject, arguments))
         start = time.perf_counter()
         try:
             result = compile()
         except BaseException as error:
             self._announce("refused", graph=number, error=f"{type(error).__name__}: {error}", files=self._new_files())
             raise
-        self._announce("compiled", graph=number, seconds=time.perf_counter() - start, files=self._new_files())
+        seconds, files = time.perf_counter() - start, self._new_files()
+        if sum(Path(name).name.startswith("graph_build") for name in files) != 1:
+            self._apart.add(phase)
+        self._announce("compiled", graph=number, seconds=seconds, files=files)
         return result
+
+    def can_run_dry(self, phase: str) -> bool:
+        """Whether a call of this graph ends and computes nothing.
+
+        Graphs with loops are cut into several parts, and a loop is never left when nothing computes its condition;
+        those with a part on the host, which would really run, as well.
+        """
+        return phase not in self._apart
+
+    def _because(self, subject: Any, arguments: Any) -> str:
+        """What is new about these arguments, against those with which the same cell or function was compiled last."""
+        texts = {name: _text(value) for name, value in _named(subject, arguments)}
+        before, self._arguments[id(subject)] = self._arguments.get(id(subject)), texts
+        self._kept.append(subject)
+        if before is None:
+            return "the first graph of it"
+        changed = [
+            f"{name} changed from {before.get(name, 'absent')} to {text}"
+            for name, text in texts.items()
+            if before.get(name) != text
+        ]
+        return "; ".join(changed) or "a setting of it or its phase changed"
 
     def _new_files(self) -> list[str]:
         """The graphs saved since this was last asked, oldest first."""
@@ -91,9 +121,45 @@ class _Compilations:
         return sorted(new, key=lambda name: (name.rpartition("_")[2], name))
 
 
+class _Steps:
+    """Lets compiled graphs run dry, gives zeros instead where they cannot, and counts."""
+
+    def __init__(self, compilations: _Compilations, limit: int | None) -> None:
+        self._compilations, self._limit = compilations, limit
+        self._done = 0
+
+    def __call__(self, phase: str, run: Callable[[], Any]) -> Any:
+        from ascend_fixes import _mindspore
+
+        result = run() if self._compilations.can_run_dry(phase) else _mindspore.placeholders(phase)
+        self._done += 1
+        if self._done == self._limit:
+            raise _Stop
+        return result
+
+
 def _name(subject: Any) -> str:
     """The class of a cell, the name of a function."""
     return getattr(subject, "__qualname__", None) or type(subject).__qualname__
+
+
+def _named(subject: Any, arguments: Any) -> Iterator[tuple[str, Any]]:
+    """Arguments with their names, as far as the signature gives them."""
+    try:
+        names = list(inspect.signature(getattr(subject, "construct", subject)).parameters)
+    except (TypeError, ValueError):
+        names = []
+    for position, value in enumerate(arguments):
+        yield names[position] if position < len(names) else f"argument {position}", value
+
+
+def _text(value: Any) -> str:
+    """``Float32[4, 8]`` for a Tensor; of another value what it is."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, (tuple, list)):
+        return f"({', '.join(map(_text, value))})"
+    return repr(value)[:80]
 
 
 def main(path: str) -> None:
@@ -106,8 +172,11 @@ def main(path: str) -> None:
 
     announce("start", mindspore=_mindspore.version_text())
     try:
-        _prepare(task, announce)
-        _cell(task, announce) if task.factory else _script(task, announce)
+        compilations = _prepare(task, announce)
+        if task.factory:
+            _cell(task, announce, compilations)
+        else:
+            _script(task, announce)
     except _Stop:
         announce("stopped", steps=task.steps)
     except SystemExit as error:
@@ -119,7 +188,7 @@ def main(path: str) -> None:
     os._exit(0)  # the teardown of MindSpore can crash or hang; all has been said
 
 
-def _prepare(task: Task, announce: _Announcer) -> None:
+def _prepare(task: Task, announce: _Announcer) -> _Compilations:
     import mindspore
 
     from ascend_fixes import _mindspore
@@ -133,12 +202,15 @@ def _prepare(task: Task, announce: _Announcer) -> None:
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
     if task.ranks > 1 and task.factory:
         mindspore.communication.init()
-    hooked = _mindspore.around_compilations(task.jit_level, _Compilations(announce, task.graphs))
+    compilations = _Compilations(announce, task.graphs)
+    hooked = _mindspore.around_compilations(task.jit_level, compilations)
     # By the ledger, for cures of the user's program wrap the same methods.
     ledger.hold("dry run", {"dry run": [Replacement(target, make) for target, make in hooked.items()]})
+    _mindspore.around_runs(_Steps(compilations, task.steps))
+    return compilations
 
 
-def _cell(task: Task, announce: _Announcer) -> None:
+def _cell(task: Task, announce: _Announcer, compilations: _Compilations) -> None:
     import mindspore
 
     from ascend_fixes import _mindspore, factories
@@ -153,8 +225,8 @@ def _cell(task: Task, announce: _Announcer) -> None:
     cell, *inputs = factories.unpacked(task.factory, made)
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
     cell.compile(*inputs)
-    if len(list(Path(task.graphs).glob("graph_build_*.ir"))) != 1:
-        return  # loops are never left when nothing computes their condition; they, and parts on the host, are such graphs
+    if not compilations.can_run_dry(_mindspore.latest_phase(cell)):
+        return
     announce("memory")
     signal.alarm(_MEMORY_SECONDS)  # ends the process, wherever it is
     cell(*inputs)
@@ -163,9 +235,15 @@ def _cell(task: Task, announce: _Announcer) -> None:
 
 
 def _script(task: Task, announce: _Announcer) -> None:
+    from ascend_fixes import _mindspore
+
+    _mindspore.save_only_below(Path.cwd())
     sys.argv = [task.script, *task.arguments]
     sys.path.insert(0, os.path.dirname(task.script))
-    runpy.run_path(task.script, run_name="__main__")
+    try:
+        runpy.run_path(task.script, run_name="__main__")
+    finally:
+        announce("planned", bytes=_mindspore.planned_memory())
 
 
 def _told(error: BaseException) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 __all__ = ["Input", "Node", "SavedGraphs", "Value", "read_graphs"]
 
-_NODE = re.compile(r"^  (?:%(?P<id>\d+)(?:\([^)]*\))? = )?(?P<op>[\w.]+)\((?P<inputs>.*)$")
+_BEGIN = re.compile(r"  (?:%\d+(?:\([^)]*\))? = )?[\w.]+\(")
+_NODE = re.compile(r"  (?:%(?P<id>\d+)(?:\([^)]*\))? = )?(?P<op>[\w.]+)\((?P<rest>.*)", re.DOTALL)
 _TYPES = re.compile(r"^      : \((?P<inputs>.*)\) -> \((?P<outputs>.*)\)$")
 _KERNEL = re.compile(r"^      : \(.*<\w+x\w+\[const vector\]\{")
 _TENSOR = re.compile(r"<(?:Ref\[)?Tensor\[(?P<dtype>\w+)\]\]?, \((?P<shape>[^()]*)\)")
@@ -66,8 +67,7 @@ class Node:
     Attributes:
         operator: its operator, without the prefixes of MindSpore's classes.
         name: the path of its cell and its own name: ``Default/network-Block/MatMul-op0``.
-        source: the innermost line of the user's own code: ``model.py:23``; "" where none is given.
-        sources: all lines, outermost first.
+        sources: the lines it comes from, ``/path/model.py:23``, outermost first.
         inputs: where its arguments come from.
         takes, gives: its arguments and results that are Tensors; None in the place of others.
         inner: the name of the sub-graph of a fused kernel.
@@ -90,6 +90,12 @@ class Node:
     def cell(self) -> str:
         """The path of its cell."""
         return self.name.rpartition("/")[0]
+
+    @property
+    def source(self) -> str:
+        """The innermost line outside of MindSpore that it comes from, else the innermost; "" where none is given."""
+        own = [place for place in self.sources if "/mindspore/" not in place]
+        return ([*self.sources[-1:], *own] or [""])[-1]
 
 
 @dataclass(frozen=True)
@@ -137,32 +143,48 @@ _NO_KERNELS = frozenset(
 
 
 def _parts(text: str) -> dict[str, list[Node]]:
-    """The nodes of every graph in a file, by the graph's name."""
+    """The nodes of every graph in a file, by the graph's name.
+
+    A node is a statement, whose constants may be written over many lines, and lines below it that describe it.
+    """
     parts: dict[str, list[Node]] = {}
-    nodes: list[Node] = []
+    nodes: list[Node] | None = None
+    statement: list[str] = []
+
+    def close() -> None:
+        match = _NODE.match("\n".join(statement)) if statement else None
+        if match and nodes is not None:
+            nodes.append(_node(match))
+        statement.clear()
+
     for line in text.splitlines():
         graph = _GRAPH.match(line)
         if graph:
+            close()
             nodes = parts.setdefault(graph["name"], [])
-            continue
-        node = _NODE.match(line)
-        if node:
-            nodes.append(_node(node))
-        elif nodes:
-            _describe(nodes[-1], line)
+        elif _BEGIN.match(line) or line == "}":
+            close()
+            statement.extend([line] if line != "}" else [])
+        elif line.startswith(("      : ", "      # ")):
+            close()
+            if nodes:
+                _describe(nodes[-1], line)
+        elif statement:
+            statement.append(line)
+    close()
     return parts
 
 
 def _node(match: re.Match[str]) -> Node:
     operator = re.sub(r"^(PrimFunc_|Prim_|DoSignaturePrim_)", "", match["op"])
-    arguments = _split(match["inputs"])
-    inner = _FUSED.search(match["inputs"])
+    arguments = _split(match["rest"])
+    inner = _FUSED.search(match["rest"])
     return Node(
         operator,
         inputs=tuple(Input.read(argument) for argument in arguments),
         inner=inner.group(1) if inner else "",
         number=int(match["id"]) if match["id"] else -1,
-        on_host='primitive_target: "CPU"' in match["inputs"],
+        on_host='primitive_target: "CPU"' in match["rest"],
     )
 
 

@@ -35,7 +35,8 @@ class Compilation:
     """What was seen of one compilation.
 
     Attributes:
-        name, phase: of what was compiled.
+        name: of what was compiled.
+        because: why there is one graph more.
         kernels: operator and MindSpore's type of every kernel built, in order.
         host: names of the nodes that went to the host.
         seconds: what it took; None where it did not end.
@@ -44,7 +45,7 @@ class Compilation:
     """
 
     name: str
-    phase: str
+    because: str = ""
     kernels: list[tuple[str, str]] = field(default_factory=list)
     host: list[str] = field(default_factory=list)
     seconds: float | None = None
@@ -88,7 +89,7 @@ def read_log(output: str, word: str) -> Transcript:
 
 def _follow(facts: dict[str, Any], transcript: Transcript, open_: list[Compilation]) -> None:
     if facts["event"] == "compile":
-        compilation = Compilation(facts["name"], facts["phase"])
+        compilation = Compilation(facts["name"], facts.get("because", ""))
         transcript.compilations.append(compilation)
         open_.append(compilation)
     elif facts["event"] in ("compiled", "refused"):

@@ -62,8 +62,21 @@ def graph_of(compilation: Compilation, folder: Path, unfinished: str, because: s
         host_bytes=None if None in sizes else sum(sizes),
         kernel_graphs=len(saved.graphs),
         seconds=compilation.seconds,
-        unknown=unknown,
+        compiled_because=compilation.because,
+        unknown=unknown + _disagreements(compilation, nodes, fallbacks) * (verdict == "compiled"),
     )
+
+
+def _disagreements(compilation: Compilation, nodes: list[Node], fallbacks: list[dict[str, Any]]) -> list[str]:
+    """Where the log and the saved graphs do not tell of the same kernels."""
+    logged = Counter(name for name, _ in compilation.kernels)
+    logged.update(place["operator"] for place in fallbacks)
+    saved = Counter(node.operator for node in nodes if node.kernel and node.operator not in _NO_KERNELS)
+    return [
+        f"{name}: {logged[name]} kernels in the log, {saved[name]} in the saved graph"
+        for name in sorted({*logged, *saved})
+        if logged[name] != saved[name]
+    ]
 
 
 _NO_KERNELS = {"Return", "MakeTuple", "TupleGetItem", "Load", "UpdateState", "Depend", "Partial", "Switch", "call"}
@@ -104,11 +117,10 @@ def _fallbacks(compilation: Compilation, saved: SavedGraphs) -> list[dict[str, A
     for graph in saved.graphs.values():
         hosted = [node for node in graph if node.name in named or (node.on_host and node.kernel)]
         seen |= {node.name for node in hosted}
-        apart = all(node in hosted for node in graph if node.kernel)
+        apart = all(node.on_host and node.name not in named for node in graph if node.kernel)
         for node in hosted:
-            source = node.sources[-1] if node.sources else ""
             size = _crossing(node, graph, hosted, apart)
-            found.append({"operator": node.operator, "cell": node.cell, "source": source, "bytes": size})
+            found.append({"operator": node.operator, "cell": node.cell, "source": node.source, "bytes": size})
     for name in [] if compilation.error else compilation.host:  # where it was refused, that node may be the reason
         if name not in seen:
             cell, _, own = name.rpartition("/")

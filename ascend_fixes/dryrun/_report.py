@@ -66,6 +66,7 @@ class DryRunReport:
         libraries: "stand-ins", or where the vendor's own were found.
         mindspore: the version.
         graphs: in the order of their compilation.
+        peak_memory_bytes: device memory as planned for the whole program; None where it is not known.
         failure: why the program ended early, where no graph says it.
         ending: the verdict that follows from that: "refused" (MindSpore raised before anything was compiled), "crashed",
             "timed out", or "unknown"; "" where the program came to its end.
@@ -79,6 +80,7 @@ class DryRunReport:
     libraries: str
     mindspore: str
     graphs: tuple[DryRunGraph, ...]
+    peak_memory_bytes: int | None = None
     failure: str = ""
     ending: str = ""
     notes: tuple[str, ...] = ()
@@ -103,6 +105,8 @@ class DryRunReport:
         lines = [f"{head}: {self.verdict}", f"({STATEMENT}; MindSpore {self.mindspore}, {self.libraries})"]
         for number, graph in enumerate(self.graphs):
             lines += ["", *_graph_lines(number, graph)]
+        if len(self.graphs) > 1 and self.peak_memory_bytes is not None:
+            lines += ["", f"device memory as planned, all graphs: {self.peak_memory_bytes:,} bytes ({LACKS})"]
         lines += ["", f"ended early: {self.failure}"] if self.failure else []
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 

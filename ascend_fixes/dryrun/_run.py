@@ -18,7 +18,7 @@ from ascend_fixes.dryrun._child import Task
 from ascend_fixes.dryrun._log import Transcript, read_log
 from ascend_fixes.dryrun._reading import graph_of
 from ascend_fixes.dryrun._report import LACKS, DryRunGraph, DryRunReport
-from ascend_fixes.dryrun._standins import folder_of_standins
+from ascend_fixes.dryrun._standins import CANN, folder_of_standins
 from ascend_fixes.errors import AscendFixesError
 
 __all__ = ["DryRunError", "cell", "script"]
@@ -65,7 +65,7 @@ def cell(
     """
     factories.check(factory)
     task = _task(soc, jit_level, ranks, timeout, on_device, factory=factory)
-    return _dry_run(task, factory, timeout, keep, None, progress)
+    return _dry_run(task, factory, timeout, keep, progress)
 
 
 def script(
@@ -82,10 +82,14 @@ def script(
 ) -> DryRunReport:
     """Run a script whose graphs are compiled by MindSpore's Ascend back end, and never executed.
 
+    Calls of compiled graphs return placeholders: zeros of the right form. The script's own choice of a device, a jit level
+    and where to save graphs is passed over. It works in a folder of its own, in which what is in the current folder
+    appears as links; checkpoints outside of it are not written.
+
     Args:
         path: the script.
         arguments: its own arguments.
-        steps: stop the script after so many calls of compiled graphs; None for none.
+        steps: end the script as soon as so many calls of compiled graphs have returned; None to let it end by itself.
 
     The other arguments and errors are those of `cell`.
     """
@@ -103,7 +107,7 @@ def script(
         arguments=tuple(map(str, arguments)),
         steps=steps,
     )
-    return _dry_run(task, os.fspath(path), timeout, keep, os.getcwd(), progress)
+    return _dry_run(task, os.fspath(path), timeout, keep, progress)
 
 
 def _task(
@@ -147,7 +151,6 @@ def _dry_run(
     target: str,
     timeout: float,
     keep: str | os.PathLike[str] | None,
-    folder: str | None,
     progress: Callable[[str], None],
 ) -> DryRunReport:
     wheel = _mindspore.wheel_libraries()
@@ -164,7 +167,7 @@ def _dry_run(
         (own / "task.json").write_text(json.dumps(asdict(task)), encoding="utf-8")
         outcome = processes.run(
             [sys.executable, "-c", _START, str(own / "task.json")],
-            folder=folder,
+            folder=_work(own, linked=bool(task.script)),
             environment=_environment(standins, graphs, task.ranks),
             timeout=timeout,
         )
@@ -176,13 +179,23 @@ def _dry_run(
     return report
 
 
+def _work(own: Path, linked: bool) -> Path:
+    """The child's working directory. A script finds there, linked, what is in the current one."""
+    work = own / "work"
+    work.mkdir()
+    for path in Path.cwd().iterdir() if linked else ():
+        (work / path.name).symlink_to(path)
+    return work
+
+
 def _environment(standins: Path, graphs: Path, ranks: int) -> dict[str, str | None]:
     """What the child's environment has beside this process's."""
-    libraries = [str(standins / "cann" / "lib64"), os.environ.get("LD_LIBRARY_PATH", "")]
+    libraries = [str(standins / CANN / "lib64"), os.environ.get("LD_LIBRARY_PATH", "")]
     modules = [str(standins / "python"), *map(os.path.abspath, sys.path), os.getcwd()]
     return {
         "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
         "PYTHONPATH": os.pathsep.join(modules),
+        **_mindspore.plugin_environment(standins / CANN),
         "MS_SIMULATION_LEVEL": "1",
         "RANK_SIZE": str(ranks),
         "RANK_ID": "0",
@@ -218,7 +231,8 @@ def _report(
     if failed is not None and failed["kind"] == "FactoryError":
         raise factories.FactoryError(failed["error"].partition(": ")[2])
     planned = transcript.last("planned")
-    graphs = _with_memory(graphs, planned["bytes"] if planned else None)
+    memory = (planned["bytes"] or None) if planned else None
+    graphs = _with_memory(graphs, memory)
     failure = ending = ""
     if all(graph.verdict == "compiled" for graph in graphs):
         if failed is not None:
@@ -234,6 +248,7 @@ def _report(
         libraries=libraries,
         mindspore=start["mindspore"] if start else "",
         graphs=tuple(graphs),
+        peak_memory_bytes=memory,
         failure=failure,
         ending=ending,
     )
@@ -241,7 +256,7 @@ def _report(
 
 def _with_memory(graphs: list[DryRunGraph], planned: int | None) -> list[DryRunGraph]:
     """The memory of the whole program belongs to a graph only where there is one."""
-    note = LACKS if planned else "not known: the graph was not run dry"
-    return [
-        replace(graph, peak_memory_bytes=planned if len(graphs) == 1 else None, memory_note=note) for graph in graphs
-    ]
+    if len(graphs) != 1 or planned is None:
+        note = "planned for the whole program" if planned else "not planned: no graph ran dry to its end"
+        return [replace(graph, memory_note=note) for graph in graphs]
+    return [replace(graphs[0], peak_memory_bytes=planned, memory_note=LACKS)]

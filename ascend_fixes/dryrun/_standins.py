@@ -26,9 +26,20 @@ from ascend_fixes import _mindspore
 from ascend_fixes.dryrun._elf import AARCH64, X86_64, ElfError, Library, pack, read
 from ascend_fixes.errors import AscendFixesError
 
-__all__ = ["StandInError", "cache_folder", "folder_of_standins", "is_vendor_name", "make", "name_chip", "open_names"]
+__all__ = [
+    "CANN",
+    "StandInError",
+    "cache_folder",
+    "folder_of_standins",
+    "is_vendor_name",
+    "make",
+    "name_chip",
+    "open_names",
+]
 
-FORMAT = 1  # of what is written: a new number makes every wheel's stand-ins anew
+# The vendor's folder: 2.7 looks for "latest" in the libraries' path, later ones for a name that begins with "cann".
+CANN = "cann-latest"
+FORMAT = 4  # of what is written: a new number makes every wheel's stand-ins anew
 
 
 class StandInError(AscendFixesError, RuntimeError):
@@ -62,7 +73,7 @@ _C_NAME = re.compile(
 )
 _CXX_NAME = re.compile(
     r"_ZT[VIS]N(2ge|3ops|2fe|8optiling|3atb|4gert|13error_message)"
-    r"|_ZNK?(2ge|3ops|2fe|8optiling|3atb|4gert|9aclTensor|13error_message)\d|_ZN2ge|_Z\d+(Dlog|CheckLogLevel|Nnopbase)"
+    r"|_ZNK?(2ge|3ops|2fe|8optiling|3atb|9atb_speed|4gert|9aclTensor|13error_message|12ErrorManager|3Adx)\d|_ZN2ge|_Z\d+(Dlog|CheckLogLevel|Nnopbase)"
 )
 # Names in the constant data of the plugin that may be handed to dlsym.
 _PREFIXES = (b"acl", b"Hccl", b"hccl", b"rt", b"hal", b"Msprof", b"msprof", b"profApi", b"Prof", b"Atb", b"atb")
@@ -106,7 +117,8 @@ def open_names(folder: Path, progress: Callable[[int, int], None] = lambda done,
         if libraries and library.machine != libraries[0].machine:
             continue
         libraries.append(library)
-        looked_up |= {name for name in _texts(path) if is_vendor_name(name)}
+        if "dlsym" in library.undefined:  # others, with hundreds of MB of kernels among them, look nothing up
+            looked_up |= {name for name in _texts(path) if is_vendor_name(name)}
     progress(len(paths), len(paths))
     if not libraries:
         raise StandInError(
@@ -192,10 +204,9 @@ def _code(name: str, machine: int) -> bytes:
 
 
 def make(names: OpenNames, folder: Path) -> None:
-    """Write the stand-ins into ``folder``: ``cann/lib64`` with the libraries, ``python`` with the module hccl.
+    """Write the stand-ins into ``folder``: the libraries, and ``python`` with the module hccl.
 
-    MindSpore looks for a folder whose name begins with "cann" in the path of the libraries, and asks the
-    collective library's Python package for its version.
+    MindSpore asks the collective library's Python package for its version.
 
     Raises:
         ElfError: they cannot be written for this machine.
@@ -203,7 +214,7 @@ def make(names: OpenNames, folder: Path) -> None:
     asked = dict.fromkeys([*names.functions, *names.looked_up, *_ALWAYS])
     asked.update(dict.fromkeys(name.replace("GetWorkspaceSize", "") for name in [*asked]))
     functions = {name: _code(name, names.machine) for name in asked} if names.machine in _ZERO else {}
-    libraries = folder / "cann" / "lib64"
+    libraries = folder / CANN / "lib64"
     (libraries / "driver").mkdir(parents=True)
     whole = pack(
         names.machine, "libascendcl.so", functions, addresses=_ADDRESSES, data=bytes(_DATA_SIZE), pointers=_POINTERS
@@ -212,6 +223,8 @@ def make(names: OpenNames, folder: Path) -> None:
     for name in dict.fromkeys([*names.libraries, *_OPENED]):
         if name != "libascendcl.so":
             (libraries / name).write_bytes(pack(names.machine, os.path.basename(name), needed=["libascendcl.so"]))
+    for name in ("opp", "opp_kernel"):
+        (folder / CANN / name).mkdir()
     module = folder / "python" / "hccl"
     module.mkdir(parents=True)
     (module / "__init__.py").write_text('"""A stand-in for the vendor\'s package, for dry runs."""\n', encoding="utf-8")
