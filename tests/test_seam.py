@@ -461,6 +461,10 @@ def planned_memory():
 # --- training -------------------------------------------------------------------------------------
 
 
+def data_parallel():
+    assert seam.data_parallel() == (1, False)
+
+
 def pipeline_iterators():
     data = mindspore.dataset.NumpySlicesDataset([1, 2])
     iterators = (data.create_dict_iterator(), data.create_tuple_iterator())

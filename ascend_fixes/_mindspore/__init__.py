@@ -84,6 +84,7 @@ from ascend_fixes._mindspore.precision import (
 )
 from ascend_fixes._mindspore.processes import fork, fusion_compiler_runs
 from ascend_fixes._mindspore.training import (
+    data_parallel,
     model_eval_network,
     model_loss,
     model_network,
@@ -114,6 +115,7 @@ __all__ = [
     "compiled_phases",
     "compiling_targets",
     "copy_with_children",
+    "data_parallel",
     "documented_platforms",
     "dynamic_inputs",
     "eager_gradient_target",

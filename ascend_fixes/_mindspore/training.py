@@ -1,4 +1,4 @@
-"""`mindspore.Model` and the iterators of `mindspore.dataset`."""
+"""`mindspore.Model`, the iterators of `mindspore.dataset`, and the ranks that share a step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import mindspore
 
 __all__ = [
+    "data_parallel",
     "model_eval_network",
     "model_loss",
     "model_network",
@@ -15,6 +16,14 @@ __all__ = [
     "pipeline_iterators",
     "set_model_eval_network",
 ]
+
+
+def data_parallel() -> tuple[int, bool]:
+    """How many ranks share a step, and whether their gradients are averaged and not summed."""
+    modes = (mindspore.ParallelMode.DATA_PARALLEL, mindspore.ParallelMode.HYBRID_PARALLEL)
+    if mindspore.get_auto_parallel_context("parallel_mode") not in modes:
+        return 1, False
+    return mindspore.communication.get_group_size(), bool(mindspore.get_auto_parallel_context("gradients_mean"))
 
 
 def pipeline_iterators() -> tuple[type, ...]:

@@ -22,6 +22,7 @@ from mindspore.common.initializer import Uniform, initializer
 
 from ascend_fixes.fusion._guarding import safe
 from ascend_fixes.fusion._layers import LayerError, LogSumExp
+from ascend_fixes.host import viterbi
 
 __all__ = ["CRF"]
 
@@ -87,24 +88,19 @@ class CRF(nn.Cell):
         return found(emissions.astype(mindspore.float32), lengths)
 
     def decode(self, emissions: Tensor, lengths: Tensor | None = None) -> np.ndarray:
-        """The best tags, (batch, length) int32, -1 past the end; found on the host (Viterbi, IEEE IT-13, 1967)."""
+        """The best tags, (batch, length) int32, -1 past the end; found on the host, by `host.viterbi`.
+
+        Raises:
+            DecodingError: a score that counts is NaN, or a length is out of range.
+        """
         scores = emissions.asnumpy().astype(np.float64)
-        transitions = self.transitions.asnumpy().astype(np.float64)
-        batch, length, _ = scores.shape
-        ends = np.full(batch, length) if lengths is None else lengths.asnumpy()
-        best = scores[:, 0] + self.start.asnumpy()
-        origins = np.zeros(scores.shape, np.int32)
-        for step in range(1, length):
-            options = best[:, :, None] + transitions
-            origins[:, step] = options.argmax(1)
-            best = np.where((step < ends)[:, None], options.max(1) + scores[:, step], best)
-        tags = np.full((batch, length), -1, np.int32)
-        current = (best + self.end.asnumpy()).argmax(1).astype(np.int32)
-        for step in range(length - 1, -1, -1):
-            inside = step < ends
-            tags[inside, step] = current[inside]
-            current = np.where(inside, origins[np.arange(batch), step, current], current)
-        return tags
+        ends = None if lengths is None else lengths.asnumpy()
+        if ends is not None:  # what stands past the end may be anything
+            scores[np.arange(scores.shape[1]) >= ends[:, None]] = 0.0
+        transitions, start, end = (
+            parameter.asnumpy().astype(np.float64) for parameter in (self.transitions, self.start, self.end)
+        )
+        return viterbi(scores, transitions, ends, start, end, fill=-1)[0]
 
     def _score(self, full: Tensor, tags: Tensor, going: Tensor) -> Tensor:
         """`score` of float32 emissions that are zero past the end."""

@@ -29,9 +29,9 @@ from typing import Any, Callable
 import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
-from mindspore.communication import get_group_size
 from mindspore.train import Callback as TrainCallback
 
+from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.files import FileError, PathLike, read_arrays, write_arrays
 from ascend_fixes.host._host_function import host_operator
@@ -92,7 +92,7 @@ class Embedding(nn.Cell):
         self._store: Any = Memory(*sizes) if path is None else Folder(path, *sizes)
         self._count, self.dim = num_embeddings, dim
         self._most = num_embeddings if distinct is None else min(distinct, num_embeddings)
-        self._ranks, self._mean = _data_parallel()
+        self._ranks, self._mean = _mindspore.data_parallel()
         self._pending: list[tuple[np.ndarray, np.ndarray]] = []
         self.anchor = Parameter(Tensor(np.zeros(1, np.float32)), name="anchor")
         most = self._most
@@ -306,14 +306,6 @@ class _Updater(TrainCallback):
                 self._embedding.update(float(scale))
         else:
             self._embedding.update(self._scale)
-
-
-def _data_parallel() -> tuple[int, bool]:
-    """How many ranks share a step, and whether their gradients are averaged and not summed."""
-    modes = (mindspore.ParallelMode.DATA_PARALLEL, mindspore.ParallelMode.HYBRID_PARALLEL)
-    if mindspore.get_auto_parallel_context("parallel_mode") not in modes:
-        return 1, False
-    return get_group_size(), bool(mindspore.get_auto_parallel_context("gradients_mean"))
 
 
 def _backward(take: Callable, ranks: int) -> Callable:
