@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+
 import pytest
 
 from ascend_fixes import doctor
@@ -29,6 +32,12 @@ def test_catalogue_entries_are_complete(defect):
         assert getattr(defect, field).strip(), field
     assert "\n" not in defect.symptom and len(defect.symptom) <= 120
     assert defect.patch is None or defect.patch.since < defect.patch.before
+
+
+def test_the_template_is_a_defect_that_is_not_in_the_catalogue():
+    template = importlib.import_module("ascend_fixes.defects._template").DEFECT
+    test_catalogue_entries_are_complete(dataclasses.replace(template, probe=catalogue()["F1"].probe, id="F1"))
+    assert template.id not in catalogue() and template.probe().present is False
 
 
 def test_the_catalogue_is_in_order():
