@@ -88,11 +88,9 @@ def autocast(cell: nn.Cell, policy: Policy | None = None) -> Autocast:
     ``cell``. A cell that is already the result of `autocast` is unwrapped first, so policies do not nest.
 
     Two limits of MindSpore's graph mode: the branches of an ``if`` by a tensor's value must end in the same types
-    (write
-    ``x = product(x).astype(x.dtype)`` where only one of them multiplies), and a cell that one graph calls both inside
-    and
-    outside of autocast runs in the precision of the first call. Where the policy names cells, the cells above them are
-    copies: call ``set_train`` on the result, not on ``cell``.
+    (write ``x = product(x).astype(x.dtype)`` where only one of them multiplies), and a cell that one graph calls both
+    inside and outside of autocast runs in the precision of the first call. Where the policy names cells, the cells
+    above them are copies: call ``set_train`` on the result, not on ``cell``.
 
     Args:
         cell: the network, or network and loss together; its parameters are float32.

@@ -65,14 +65,12 @@ class Policy:
 
     Attributes:
         spec: ``"params=float32,compute=float16,output=float32"``. Keys left out take these values. ``params`` is
-        float32: float16 weights would lose every
-            update below 2**-11 of their size. ``compute`` is the type of matrix products and convolutions: float16,
-            bfloat16 or
-            float32 (no mixed precision). ``output`` is the type that float outputs are cast to.
+            float32: float16 weights would lose every update below 2**-11 of their size. ``compute`` is the type of
+            matrix products and convolutions: float16, bfloat16 or float32 (no mixed precision). ``output`` is the type
+            that float outputs are cast to.
         fp32: what must compute in float32, added to the default lists of `operators`: an operator (``"MatMul"``,
-        ``ops.MatMul``), a function
-            (``ops.softmax``: every operator it calls), a cell class (``nn.Dense``, ``"CRF"``) or a cell path
-            (``"encoder.3"``).
+            ``ops.MatMul``), a function (``ops.softmax``: every operator it calls), a cell class (``nn.Dense``,
+            ``"CRF"``) or a cell path (``"encoder.3"``).
         fp16: what must compute in ``compute``'s type, in the same forms.
 
     Cells inside cells: the innermost entry wins. A name that is an operator's is taken for the operator.
@@ -260,8 +258,7 @@ def _called(function: Any, seen: set) -> Iterator[str]:
     """The operators a function of MindSpore's calls, found by the names in its code and in those it calls.
 
     MindSpore's functions reach an operator as an instance of its class (``matmul_ext_op``), as the class itself or as
-    a compiled
-    function ``softmax_impl``.
+    a compiled function ``softmax_impl``.
     """
     code = getattr(function, "__code__", None)
     if code is None or code in seen:

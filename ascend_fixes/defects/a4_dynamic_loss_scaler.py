@@ -32,9 +32,8 @@ def probe() -> Finding:
     present = grown > 2.0**32 or shrunk >= 1 or not np.isfinite(scaled) or unscaled == 0
     return Finding(
         present,
-        f"scale {grown:.3g} after 130 finite steps, {shrunk:.3g} after 150 overflows; float16 0.5 x 2**17 = "
-        f"{scaled:g}; "
-        f"float16 32768 / 2**25 = {unscaled:.3g}",
+        f"scale {grown:.3g} after 130 finite steps, {shrunk:.3g} after 150 overflows; "
+        f"float16 0.5 x 2**17 = {scaled:g}; float16 32768 / 2**25 = {unscaled:.3g}",
     )
 
 
@@ -46,8 +45,7 @@ DEFECT = Defect(
     symptom="DynamicLossScaler grows to 1.7e38, cannot go below 1, and float16 losses times the scale are inf",
     error="",
     cause="no maximum; a minimum of 1; the scale is cast to the loss's type (2**17 is inf in float16) and its "
-    "reciprocal to the "
-    "gradient's (2**-25 is 0)",
+    "reciprocal to the gradient's (2**-25 is 0)",
     seen="MindSpore 2.7.0, 2.8.0 and 2.10.0, CPU, PyPI wheel",
     upstream="https://github.com/mindspore-lab/mindyolo/issues/440 (reported: overflow, then NaN)",
     removal="the probe finds bounds and finite products on every supported MindSpore",

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.files import replacing
 
 __all__ = ["SwitchNameError", "write_switch_file"]
 
@@ -45,13 +46,14 @@ def write_switch_file(
 
     Raises:
         SwitchNameError: nothing is named, a name is no identifier, or one string was given for several names.
-        OSError: the file cannot be written.
+        FileError: the file cannot be written; an existing one is as it was.
     """
     switches = {"GraphFusion": _states(graph, "graph"), "UBFusion": _states(ub, "ub")}
     named = {kind: states for kind, states in switches.items() if states}
     if not named:
         raise SwitchNameError("graph and ub name no fusion; name some, or 'ALL'")
-    Path(path).write_text(json.dumps({"Switch": named}, indent=4) + "\n", encoding="utf-8")
+    with replacing(path) as file:
+        file.write((json.dumps({"Switch": named}, indent=4) + "\n").encode())
     return {"global": {"ge.fusionSwitchFile": str(Path(path).resolve())}}
 
 
