@@ -9,7 +9,8 @@
 
 A failure shrinks to the smallest batch that shows it, and names the sub-cell where the
 padding gets in. `assert_fusion_equivalent(cell, *inputs)` and `assert_finite_in_float16(cell, *inputs)` compile and
-run the cell in the test's own process. Needs hypothesis (the extra ``test``).
+run the cell in the test's own process; `assert_compiles_for_ascend("module:factory")` compiles it with MindSpore's Ascend
+back end in another, without a device. Needs hypothesis (the extra ``test``).
 """
 
 from __future__ import annotations
@@ -24,13 +25,22 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from mindspore import nn
 
+from ascend_fixes import dryrun
 from ascend_fixes.amp import Policy, autocast
+from ascend_fixes.dryrun._report import KINDS
+from ascend_fixes.errors import UnknownNameError, nearest
 from ascend_fixes.fusion._comparison import REPETITIONS, evaluate, tolerance, worst
 from ascend_fixes.fusion._compiler import require_compiler
 from ascend_fixes.fusion._workspace import tidily
 from ascend_fixes.shapes import PaddingReport, check_padding
 
-__all__ = ["assert_finite_in_float16", "assert_fusion_equivalent", "assert_padding_equivalent", "ragged_batches"]
+__all__ = [
+    "assert_compiles_for_ascend",
+    "assert_finite_in_float16",
+    "assert_fusion_equivalent",
+    "assert_padding_equivalent",
+    "ragged_batches",
+]
 
 
 @st.composite
@@ -191,6 +201,35 @@ def assert_finite_in_float16(
             f"{'fused, ' if fused else ''}in float16, {type(cell).__name__} gives infinity or NaN in: "
             f"{', '.join(lost.values())}; amp.Policy(fp32=[...]) keeps operators and cells in float32"
         )
+
+
+# --- Ascend ------------------------------------------------------------------------------------
+
+
+def assert_compiles_for_ascend(factory: str, kinds: Mapping[str, int] | None = None, **options: Any) -> None:
+    """Fail if MindSpore's Ascend back end does not compile a cell, or with more kernels of a kind than allowed.
+
+    A dry run, see `ascend_fixes.dryrun.cell`: nothing is executed.
+
+    Args:
+        factory: ``"package.module:function"``; the function returns the cell and its inputs.
+        kinds: the most kernels allowed, by kind (aclnn, aclop, internal, host, hccl, fused), all graphs together.
+        options: of `ascend_fixes.dryrun.cell`: soc, jit_level, ranks, timeout.
+
+    Raises:
+        AssertionError: it does not, with the report.
+        UnknownNameError: there is no such kind.
+    """
+    for kind in kinds or {}:
+        if kind not in KINDS:
+            raise UnknownNameError(f"kinds has {kind!r}, which is none of {', '.join(KINDS)}{nearest(kind, KINDS)}")
+    report = dryrun.cell(factory, **options)
+    if report.verdict != "compiled":
+        raise AssertionError(report.show())
+    for kind, most in (kinds or {}).items():
+        found = sum(graph.kernels[kind] for graph in report.graphs)
+        if found > most:
+            raise AssertionError(f"{found} kernels are {kind}, where at most {most} are allowed\n{report.show()}")
 
 
 @contextlib.contextmanager

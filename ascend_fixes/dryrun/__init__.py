@@ -10,8 +10,9 @@ Compiled for Ascend is what such a report can say; nothing is executed, and it n
 
 from __future__ import annotations
 
+from ascend_fixes.dryrun._environment import DryRunError
 from ascend_fixes.dryrun._report import DryRunGraph, DryRunReport
-from ascend_fixes.dryrun._run import DryRunError, cell, script
+from ascend_fixes.dryrun._run import cell, script
 from ascend_fixes.dryrun._standins import StandInError
 
 __all__ = ["DryRunError", "DryRunGraph", "DryRunReport", "StandInError", "cell", "script"]

@@ -21,5 +21,6 @@ def explain(error: str) -> tuple[str, str]:
     if node and node.group(1) not in message:
         reason.append(f"node: {node.group(1)}")
     if source:
-        reason.append(f"source: {source[-1]}")
+        own = [place for place in source if "/mindspore/" not in place]
+        reason.append(f"source: {(own or source)[-1]}")
     return verdict, "\n".join(reason)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
-import platform
 import secrets
 import shutil
 import sys
@@ -15,13 +13,13 @@ from typing import Callable
 
 from ascend_fixes import _mindspore, factories, processes
 from ascend_fixes.dryrun._child import Task
+from ascend_fixes.dryrun._environment import DryRunError, Libraries, check_machine, environment, libraries_for
 from ascend_fixes.dryrun._log import Transcript, read_log
 from ascend_fixes.dryrun._reading import graph_of
 from ascend_fixes.dryrun._report import LACKS, DryRunGraph, DryRunReport
-from ascend_fixes.dryrun._standins import CANN, folder_of_standins
-from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.dryrun._selfcheck import KNOWN, unread, without_belief
 
-__all__ = ["DryRunError", "cell", "script"]
+__all__ = ["cell", "script"]
 
 _LEVELS = {
     "O0": "",
@@ -29,11 +27,8 @@ _LEVELS = {
     "O2": "jit level O2 hands the graph to GE, the vendor's own engine, which is not in MindSpore's wheel",
 }
 _LAST_LINES = 12
+_KNOWN_SECONDS = 120.0
 _START = "import sys; from ascend_fixes.dryrun._child import main; main(sys.argv.pop(1))"
-
-
-class DryRunError(AscendFixesError, ValueError):
-    """A dry run was asked for that cannot be made: a wrong argument, or an unsuitable machine."""
 
 
 def cell(
@@ -132,17 +127,7 @@ def _task(
         raise DryRunError(f"ranks={ranks!r} must be a positive number of devices")
     if not timeout > 0:
         raise DryRunError(f"timeout={timeout!r} must be a positive number of seconds")
-    if platform.system() != "Linux" or platform.machine() not in ("x86_64", "aarch64"):
-        raise DryRunError(
-            f"dry runs need Linux on x86-64 or aarch64, not {platform.system()} on {platform.machine()}: "
-            "only those wheels of MindSpore carry the Ascend back end"
-        )
-    devices = sorted(glob.glob("/dev/davinci[0-9]*"))
-    if devices and not on_device:
-        raise DryRunError(
-            f"an Ascend device is present ({devices[0]}), and the process might use it: "
-            "compile on it for real, or pass on_device=True (--on-device)"
-        )
+    check_machine(on_device)
     return Task("", factory, script, arguments, soc, jit_level, ranks, steps, standins=True, graphs="")
 
 
@@ -155,11 +140,24 @@ def _dry_run(
 ) -> DryRunReport:
     wheel = _mindspore.wheel_libraries()
     if wheel is None:
-        raise DryRunError("MindSpore is not installed: pip install mindspore")
-    standins = folder_of_standins(
-        wheel, lambda done, of: progress(f"reading MindSpore's Ascend plugin: {done} of {of}")
+        raise DryRunError("MindSpore is not installed: pip install 'mindspore>=2.7'")
+    libraries = libraries_for(wheel, progress)
+    unreadable = unread(
+        wheel, libraries, lambda: _known(replace(task, standins=libraries.standins), libraries, progress)
     )
-    libraries = "stand-ins for the vendor's libraries"
+    report = _in_child(replace(task, standins=libraries.standins), target, libraries, timeout, keep)
+    return without_belief(report, unreadable) if unreadable else report
+
+
+def _known(task: Task, libraries: Libraries, progress: Callable[[str], None]) -> DryRunReport:
+    progress("a dry run of a known cell, to see whether this MindSpore's log can be read")
+    plain = replace(task, factory=KNOWN, script="", arguments=(), steps=None, ranks=1, jit_level="O1", soc="Ascend910B")
+    return _in_child(plain, KNOWN, libraries, _KNOWN_SECONDS, None)
+
+
+def _in_child(
+    task: Task, target: str, libraries: Libraries, timeout: float, keep: str | os.PathLike[str] | None
+) -> DryRunReport:
     with processes.scratch() as own:
         graphs = own / "graphs"
         graphs.mkdir()
@@ -168,11 +166,10 @@ def _dry_run(
         outcome = processes.run(
             [sys.executable, "-c", _START, str(own / "task.json")],
             folder=_work(own, linked=bool(task.script)),
-            environment=_environment(standins, graphs, task.ranks),
+            environment=environment(libraries, graphs, task.ranks),
             timeout=timeout,
         )
-        transcript = read_log(outcome.output, task.word)
-        report = _report(task, target, libraries, transcript, outcome, graphs)
+        report = _report(task, target, libraries.label, read_log(outcome.output, task.word), outcome, graphs)
         if keep is not None:
             shutil.copytree(graphs, keep, dirs_exist_ok=True)
             Path(keep, "log.txt").write_text(outcome.output, encoding="utf-8")
@@ -186,37 +183,6 @@ def _work(own: Path, linked: bool) -> Path:
     for path in Path.cwd().iterdir() if linked else ():
         (work / path.name).symlink_to(path)
     return work
-
-
-def _environment(standins: Path, graphs: Path, ranks: int) -> dict[str, str | None]:
-    """What the child's environment has beside this process's."""
-    libraries = [str(standins / CANN / "lib64"), os.environ.get("LD_LIBRARY_PATH", "")]
-    modules = [str(standins / "python"), *map(os.path.abspath, sys.path), os.getcwd()]
-    return {
-        "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
-        "PYTHONPATH": os.pathsep.join(modules),
-        **_mindspore.plugin_environment(standins / CANN),
-        "MS_SIMULATION_LEVEL": "1",
-        "RANK_SIZE": str(ranks),
-        "RANK_ID": "0",
-        "DEVICE_ID": "0",
-        # What is read afterwards: the log lines of the plugin, and the graphs as they were built.
-        "GLOG_v": "3",
-        "GLOG_logtostderr": "1",
-        "GLOG_log_dir": None,
-        "MS_SUBMODULE_LOG_v": "{DEVICE:1}",
-        "MS_DEV_SAVE_GRAPHS": "2",
-        "MS_DEV_SAVE_GRAPHS_PATH": str(graphs),
-        "MS_DEV_DUMP_IR_PASSES": "graph_build,deal_with_side_effect",
-        # A kept graph would not be compiled, and a server's address would be waited for.
-        "MS_COMPILER_CACHE_ENABLE": None,
-        "MS_ROLE": None,
-        "MS_SCHED_HOST": None,
-        "MS_SCHED_PORT": None,
-        "MS_WORKER_NUM": None,
-        "MS_JIT": None,
-        "RANK_TABLE_FILE": None,
-    }
 
 
 def _report(

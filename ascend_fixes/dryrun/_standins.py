@@ -32,6 +32,7 @@ __all__ = [
     "cache_folder",
     "folder_of_standins",
     "is_vendor_name",
+    "key_of_wheel",
     "make",
     "name_chip",
     "open_names",
@@ -231,6 +232,11 @@ def make(names: OpenNames, folder: Path) -> None:
     (module / "sys_version.py").write_text('__sys_version__ = "0"\n', encoding="utf-8")
 
 
+def is_standin(library: Path) -> bool:
+    """Whether a library was written here."""
+    return (library.resolve().parents[2] / "sums").is_file()
+
+
 def name_chip(name: str) -> None:
     """Make the stand-ins loaded into this process give this name to whoever asks which chip there is."""
     library = ctypes.CDLL("libascendcl.so")
@@ -260,7 +266,7 @@ def folder_of_standins(wheel: Path, progress: Callable[[int, int], None] = lambd
         ElfError: they cannot be written for this machine.
     """
     base = cache_folder() / "standins"
-    kept = base / _key(wheel)
+    kept = base / key_of_wheel(wheel)
     try:
         base.mkdir(parents=True, exist_ok=True, mode=0o700)
         _own(base)
@@ -279,7 +285,7 @@ def folder_of_standins(wheel: Path, progress: Callable[[int, int], None] = lambd
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def _key(wheel: Path) -> str:
+def key_of_wheel(wheel: Path) -> str:
     """A name for what the stand-ins depend on: the wheel's files and the form of what is written here."""
     facts = [str(FORMAT), str(wheel)]
     for path in _mindspore.ascend_libraries(wheel):

@@ -67,6 +67,12 @@ def looked():
     return Looked(), Tensor(np.ones((3, 4)), mindspore.int32)
 
 
+def parallel_step():
+    mindspore.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
+    net = nn.Dense(16, 1)
+    return nn.TrainOneStepCell(net, nn.SGD(net.trainable_params())), Tensor(np.ones((4, 16)), mindspore.float32)
+
+
 def killed():
     os.kill(os.getpid(), signal.SIGSEGV)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import sys
@@ -11,7 +12,9 @@ import pytest
 
 from ascend_fixes import dryrun
 from ascend_fixes.__main__ import main
+from ascend_fixes.errors import UnknownNameError
 from ascend_fixes.factories import FactoryError
+from ascend_fixes.testing import assert_compiles_for_ascend
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,10 +49,60 @@ def test_a_cell_compiles_with_its_kernels_by_kind(fused):
     assert dryrun._report.STATEMENT in fused.show()
 
 
-def test_nothing_is_fused_at_o0(fused):
-    report = dryrun.cell("dryrun_cells:block", jit_level="O0")
-    assert report.graphs[0].kernels["fused"] == 0
-    assert "fused:" in report.compare(fused)
+def test_nothing_is_fused_at_o0_nor_on_a_910a(fused):
+    """The chip is told to MindSpore through the seam: the fuser DVM does not know a 910A."""
+    for options in ({"jit_level": "O0"}, {"soc": "Ascend910A"}):
+        report = dryrun.cell("dryrun_cells:block", **options)
+        assert report.graphs[0].kernels["fused"] == 0
+        assert "fused:" in report.compare(fused)
+
+
+def test_the_first_of_several_devices_has_collectives():
+    (graph,) = dryrun.cell("dryrun_cells:parallel_step", ranks=4).graphs
+    assert graph.operators["hccl"] == {"AllReduce": 2}, "one for each parameter"
+
+
+def test_a_script_keeps_its_arguments_and_folder_but_not_its_device_and_its_results(tmp_path, monkeypatch):
+    (tmp_path / "data.txt").write_text("7")
+    (tmp_path / "kept.ckpt").write_text("precious")
+    script = Path(__file__).parent / "dryrun_script.py"
+    monkeypatch.chdir(tmp_path)
+    report = dryrun.script(script, "--lengths", "3,5,3", "--loop")
+    assert report.failure == "" and report.verdict == "compiled"
+    names = [(graph.name, graph.compiled_because) for graph in report.graphs]
+    assert [name for name, _ in names] == ["Net", "Net", "Loop", "double"]
+    assert names[0][1] == "the first graph of it"
+    assert "changed from Float32[3, 8] to Float32[5, 8]" in names[1][1]
+    assert report.graphs[0].kernels["fused"] > 0, "the script asks for O0 and a CPU"
+    assert report.peak_memory_bytes > 8 * 8 * 4
+    assert (tmp_path / "kept.ckpt").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.txt", "kept.ckpt"]
+
+
+def test_a_script_ends_after_the_steps_asked_for():
+    script = Path(__file__).parent / "dryrun_script.py"
+    report = dryrun.script(script, "--lengths", "3,5,3", steps=1)
+    assert [graph.name for graph in report.graphs] == ["Net"]
+    assert report.failure == ""
+
+
+def test_the_self_check_knows_a_log_that_it_cannot_read(fused):
+    silent = dataclasses.replace(fused.graphs[0], fused=[], fallbacks=[])
+    lacking = dryrun._selfcheck.missed(dataclasses.replace(fused, graphs=(silent,)))
+    assert "fused kernels and their members" in lacking and "operators on the host" in lacking
+    doubted = dryrun._selfcheck.without_belief(fused, lacking)
+    assert doubted.verdict == "unknown" and "may be too small" in doubted.show()
+    assert dryrun._selfcheck.missed(dryrun.cell(dryrun._selfcheck.KNOWN)) == []
+
+
+def test_a_users_own_test_holds_the_line():
+    assert_compiles_for_ascend("dryrun_cells:looked", kinds={"host": 1, "aclop": 0})
+    with pytest.raises(AssertionError, match="1 kernels are host, where at most 0"):
+        assert_compiles_for_ascend("dryrun_cells:looked", kinds={"host": 0})
+    with pytest.raises(AssertionError, match="value-dependent"):
+        assert_compiles_for_ascend("dryrun_cells:nonzero")
+    with pytest.raises(UnknownNameError, match="did you mean 'host'"):
+        assert_compiles_for_ascend("dryrun_cells:looked", kinds={"hots": 0})
 
 
 @pytest.mark.parametrize(
