@@ -439,19 +439,55 @@ def around_compilations():
     def compile_hooked():
         seen = []
 
-        def hook(obj, phase, compile):
-            seen.append((obj, phase))
+        def hook(obj, arguments, phase, compile):
+            seen.append((obj, arguments, phase))
             return compile()
 
-        seam.around_compilations("O0", hook)
+        for target, make in seam.around_compilations("O0", hook).items():
+            owner = resolved(target.rpartition(".")[0])
+            owner.compile = make(owner.compile)
         net = Tiny()
-        assert net(X).shape == (2, 4) and [obj for obj, _ in seen] == [net] and seen[0][1]
+        assert net(X).shape == (2, 4)
+        assert seen[0][0] is net and seen[0][1][0].shape == (2, 4) and seen[0][2]
 
     assert in_fork(compile_hooked)
 
 
-def run_target():
-    assert all(callable(resolved(target)) for target in seam.run_target())
+def around_runs():
+    def run_hooked():
+        seen = []
+
+        def hook(phase, run):
+            seen.append(phase)
+            return run() * 0
+
+        net = Tiny()
+        seam.around_runs(hook)
+        assert net(X).asnumpy().max() == 0 and seen == [seam.latest_phase(net)]
+
+    assert in_fork(run_hooked)
+
+
+def placeholders(cell):
+    zeros = seam.placeholders(seam.latest_phase(cell))
+    assert zeros.shape == (2, 4) and zeros.dtype == mindspore.float32 and not zeros.asnumpy().any()
+
+
+def plugin_environment():
+    assert set(seam.plugin_environment(Path("cann"))) <= {"ASCEND_OPP_PATH"}
+
+
+def save_only_below(cell, tmp_path):
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+
+    def save():
+        seam.save_only_below(inside)
+        mindspore.save_checkpoint(cell, str(inside / "a.ckpt"))
+        mindspore.save_checkpoint(cell, str(outside) + ".ckpt")
+
+    assert in_fork(save)
+    assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["a.ckpt"]
 
 
 def planned_memory():
