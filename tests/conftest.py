@@ -13,6 +13,10 @@ settings.register_profile("ascend_fixes", deadline=None, database=None)
 settings.load_profile("ascend_fixes")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fuzz", type=int, default=1, metavar="N", help="run N times as many random cases of tests/fuzz")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def working_directory(tmp_path_factory):
     """MindSpore writes folders into the working directory, so the session works in one of its own."""

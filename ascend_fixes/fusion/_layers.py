@@ -218,19 +218,19 @@ class _TanhGELU(nn.Cell):
 
 
 class _ExactGELU(nn.Cell):
-    """``x / 2 * (1 + erf(x / sqrt(2)))``, float32."""
+    """``x / 2 * erfc(-x / sqrt(2))``, float32: ``1 + erf`` would lose its places below 0."""
 
     def __init__(self) -> None:
         super().__init__()
         self.exp = Exp()
 
     def construct(self, x: Tensor) -> Tensor:
-        return 0.5 * x * (1.0 + ops.erf(x * math.sqrt(0.5)))
+        return 0.5 * x * ops.erfc(x * -math.sqrt(0.5))
 
     def bprop(self, x: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor]:
         near = _bounded(x)
         density = self.exp(-0.5 * near * near) / math.sqrt(2.0 * math.pi)
-        return (dout * (0.5 * (1.0 + ops.erf(x * math.sqrt(0.5))) + near * density),)
+        return (dout * (0.5 * ops.erfc(x * -math.sqrt(0.5)) + near * density),)
 
 
 def _bounded(x: Tensor) -> Tensor:

@@ -133,8 +133,8 @@ def _read(path: Path) -> tuple[Sentence, ...]:
 
 def _columns(line: str, where: str) -> tuple[str, str]:
     columns = line.split("\t") if "\t" in line else line.split()
-    word, tag = columns[0].strip(), columns[-1].strip()
-    if len(columns) < 2 or not word:
+    word, tag = ("", "") if len(columns) < 2 else (columns[0].strip(), columns[-1].strip())
+    if not word:
         raise DataError(f"{where}: expected a word and its tag, got {line.strip()[:40]!r}")
     if tag == "O" or re.fullmatch(r"[BI]-\S+", tag):
         return word, tag

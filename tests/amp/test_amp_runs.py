@@ -32,7 +32,7 @@ def start(folder: Path, kind: str, *rest) -> subprocess.Popen:
 
 
 def answer(run: subprocess.Popen, word: str) -> str:
-    output, _ = run.communicate(timeout=120)
+    output, _ = run.communicate(timeout=1200)
     return re.findall(rf"^{word} (.*)$", output, re.MULTILINE)[-1]
 
 
@@ -82,7 +82,7 @@ def test_two_ranks_skip_together_and_stay_equal(tmp_path):
         *(f"--master_port={port}", "--log_dir=ranks", "--join=True", SCRIPT, "rank", str(tmp_path)),
     ]
     run = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=1200, check=False
     )
     logs = [file.read_text(errors="replace") for file in sorted((tmp_path / "ranks").glob("worker_*.log"))]
     answers = [found[-1] for found in (re.findall(r"^ANSWER (.*)$", log, re.MULTILINE) for log in logs) if found]

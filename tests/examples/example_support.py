@@ -25,7 +25,7 @@ def start(folder: Path, module: str, *arguments: Any) -> subprocess.Popen:
     )
 
 
-def run(folder: Path, module: str, *arguments: Any, timeout: float = 300) -> subprocess.CompletedProcess:
+def run(folder: Path, module: str, *arguments: Any, timeout: float = 1200) -> subprocess.CompletedProcess:
     """Run it to its end."""
     process = start(folder, module, *arguments)
     try:

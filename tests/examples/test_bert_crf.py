@@ -165,12 +165,12 @@ def test_a_killed_run_goes_on_with_the_same_losses(tmp_path, corpus, bert):
     whole = run(tmp_path, MODULE, *arguments, "--output", "whole")
     assert whole.returncode == 0, whole.stderr
     interrupted = start(tmp_path, MODULE, *arguments, "--output", "killed")
-    path, deadline = tmp_path / "killed" / "host+amp-float32" / "checkpoint.npz", time.monotonic() + 120
+    path, deadline = tmp_path / "killed" / "host+amp-float32" / "checkpoint.npz", time.monotonic() + 1200
     while not (path.exists() and len(checkpoint.load(path).description["epochs"]) >= 2):
         assert time.monotonic() < deadline and interrupted.poll() is None, interrupted.communicate()[1]
         time.sleep(0.02)
     interrupted.send_signal(signal.SIGINT)
-    interrupted.communicate(timeout=60)
+    interrupted.communicate(timeout=1200)
     assert interrupted.returncode == 130
     resumed = run(tmp_path, MODULE, "--resume", "killed")
     assert resumed.returncode == 0, resumed.stderr

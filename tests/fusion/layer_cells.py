@@ -11,7 +11,11 @@ from mindspore import Tensor, nn, ops
 from ascend_fixes.fusion._layers import GELU, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
 
 LOWEST = -3.0e38
-BOUND = 4.0  # units in the last place of the largest value
+
+
+def bound(name):
+    """Units in the last place of the largest value, above what `benchmarks.fusion_accuracy` finds."""
+    return 10.0 if name.startswith("Softmax") else 4.0  # a softmax of 16 equal terms that all err alike: 8
 
 
 class Weighted(nn.Cell):
@@ -162,8 +166,10 @@ def errors_of(result, name, x, mask):
     (output, slope), lowest = result, max(-limit, LOWEST) if name.startswith("LogSumExp") else -limit
     assert output.dtype == x.dtype and np.isfinite(output).all() and np.isfinite(slope).all()
     weights = _weights(name, x).astype(np.float64)
+    # Below 0 a GELU is far smaller than its argument, whose rounding within it then shows.
+    size = float(np.abs(exact).max(initial=0)) if name.startswith("GELU") else 0.0
     return (
-        ulps(output, np.clip(wanted, lowest, limit), x.dtype.type),
+        ulps(output, np.clip(wanted, lowest, limit), x.dtype.type, floor=size),
         # Gradients may cancel to nothing; what is rounded are terms of the size of the weights, which are up to 1.
         ulps(slope, gradient(exact, mask, weights), x.dtype.type, floor=1.0),
     )

@@ -20,7 +20,7 @@ def test_patched_training_follows_the_unfused_run(model, tmp_path):
     options = ["--only", "train", "--models", model, "--steps", "12", "--rounds", "1", "--json", str(path)]
     env = {**os.environ, "PYTHONPATH": str(_ROOT)}
     command = [sys.executable, "-m", "benchmarks.fusion", *options]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
     runs = json.loads(path.read_text())["train"][model]
     if model == "attention":

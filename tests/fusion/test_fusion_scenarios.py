@@ -22,7 +22,7 @@ def run(arguments, folder, **environment):
         env=env,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=1200,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads([line for line in done.stdout.splitlines() if line[:1] in "[{"][-1])

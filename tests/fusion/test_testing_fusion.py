@@ -18,7 +18,7 @@ def test_assertions(tmp_path):
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     work = tmp_path / "work"
     work.mkdir()
-    done = subprocess.run([sys.executable, script], cwd=work, env=env, capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, script], cwd=work, env=env, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["attention"].startswith("fused, gradient of") and "fusion.bisect" in found["attention"]
