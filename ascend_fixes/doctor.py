@@ -178,10 +178,16 @@ def _unanswered(outcome: Outcome) -> str:
 
 def _probe(module: str, how: str, answer: str) -> None:
     """The child's part: run the probe and write what it found, whole or not at all."""
+    from ascend_fixes import _mindspore
     from ascend_fixes.cures import apply
+    from ascend_fixes.defects._compiled import compile_for_ascend
 
     defect = importlib.import_module(module).DEFECT
     probe, obstacle = defect.probe, ""
+    on_ascend = defect.patch is not None and defect.patch.backends == ("Ascend",) and _mindspore.backend() != "Ascend"
+    if how != "plain" and on_ascend:  # where the probe compiles, the patch is applied
+        finding = defect.ascend.judge(compile_for_ascend(module, "cured"))
+        return _write(finding, answer)
     if how != "plain" and defect.patch is not None:
         obstacle = apply(defect, any_version=how == "any version")
     elif how != "plain":
@@ -189,6 +195,10 @@ def _probe(module: str, how: str, answer: str) -> None:
     finding = probe()
     if obstacle:
         finding = Finding(finding.present, f"not applied, {obstacle}; {finding.evidence}")
+    _write(finding, answer)
+
+
+def _write(finding: Finding, answer: str) -> None:
     partial = Path(answer + ".part")
     partial.write_text(json.dumps(asdict(finding)), encoding="utf-8")
     partial.rename(answer)

@@ -13,9 +13,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ascend_fixes import fusion, host, shapes
+import ascend_fixes
+from ascend_fixes import amp, fusion, host, shapes
 
-__all__ = ["ROWS", "Row"]
+__all__ = ["AMP_ROWS", "ROWS", "Row"]
 
 Made = tuple[Any, ...]
 BATCH, LENGTH, WIDTH, TAGS = 4, 12, 32, 5
@@ -492,6 +493,132 @@ def plain_masked_max() -> Made:
     return _made(PlainMaskedMax(), _random(BATCH, LENGTH, WIDTH), _mask(BATCH, LENGTH))
 
 
+# --- amp -------------------------------------------------------------------------------------------
+
+
+class Layers(nn.Cell):
+    """Two layers and a normalisation to a loss: float32 (batch, width) to ()."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Dense(WIDTH, WIDTH), nn.LayerNorm((WIDTH,)), nn.Dense(WIDTH, TAGS)
+
+    def construct(self, x):
+        return (self.second(ops.tanh(self.norm(self.first(x)))) ** 2).sum()
+
+
+_HALF = "params=float32,compute=float16,output=float32"
+
+
+def _train_step(**options: Any) -> Made:
+    loss = Layers()
+    return amp.TrainStep(loss, nn.Adam(loss.trainable_params()), **options), _random(BATCH, WIDTH)
+
+
+def amp_step() -> Made:
+    return _train_step(scaler=amp.LossScaler.off())
+
+
+def amp_step_scaled() -> Made:
+    return _train_step(scaler=amp.LossScaler())
+
+
+def amp_step_half() -> Made:
+    return _train_step(scaler=amp.LossScaler(), policy=amp.Policy(_HALF))
+
+
+def amp_step_clipped() -> Made:
+    return _train_step(scaler=amp.LossScaler(), policy=amp.Policy(_HALF), clip_norm=1.0)
+
+
+def amp_step_accumulating() -> Made:
+    return _train_step(scaler=amp.LossScaler(), policy=amp.Policy(_HALF), accumulate=2)
+
+
+def plain_step() -> Made:
+    loss = Layers()
+    return nn.TrainOneStepCell(loss, nn.Adam(loss.trainable_params())), _random(BATCH, WIDTH)
+
+
+def plain_step_scaled() -> Made:
+    loss = Layers()
+    update = nn.DynamicLossScaleUpdateCell(2**16, 2, 1000)
+    step = nn.TrainOneStepWithLossScaleCell(loss, nn.Adam(loss.trainable_params()), update)
+    return step, _random(BATCH, WIDTH)
+
+
+def plain_step_half() -> Made:
+    step, x = plain_step_scaled()
+    step.network.to_float(ms.float16)
+    return step, x
+
+
+def amp_autocast() -> Made:
+    return Gradients(amp.autocast(Layers(), amp.Policy(_HALF))), _random(BATCH, WIDTH)
+
+
+def amp_saturating() -> Made:
+    return Gradients(amp.saturating(amp.autocast(Layers(), amp.Policy(_HALF)))), _random(BATCH, WIDTH)
+
+
+def plain_layers() -> Made:
+    return Gradients(Layers()), _random(BATCH, WIDTH)
+
+
+def _level(level: str) -> Made:
+    return Gradients(ms.amp.auto_mixed_precision(Layers(), level)), _random(BATCH, WIDTH)
+
+
+def _patched_level(level: str) -> Made:
+    ascend_fixes.patch("amp")
+    return _level(level)
+
+
+def plain_level_1() -> Made:
+    return _level("O1")
+
+
+def plain_level_2() -> Made:
+    return _level("O2")
+
+
+def plain_level_3() -> Made:
+    return _level("O3")
+
+
+def plain_level_auto() -> Made:
+    return _level("auto")
+
+
+def amp_level_1() -> Made:
+    return _patched_level("O1")
+
+
+def amp_level_2() -> Made:
+    return _patched_level("O2")
+
+
+def amp_level_3() -> Made:
+    return _patched_level("O3")
+
+
+def amp_level_auto() -> Made:
+    return _patched_level("auto")
+
+
+AMP_ROWS = (
+    Row("amp", "TrainStep, no scaling", "amp_step", "plain_step"),
+    Row("amp", "TrainStep, scaled", "amp_step_scaled", "plain_step_scaled"),
+    Row("amp", "TrainStep, float16", "amp_step_half", "plain_step_half"),
+    Row("amp", "TrainStep, float16, clip_norm", "amp_step_clipped", "plain_step_half"),
+    Row("amp", "TrainStep, float16, accumulate", "amp_step_accumulating", "plain_step_half"),
+    Row("amp", "autocast", "amp_autocast", "plain_layers"),
+    Row("amp", "saturating", "amp_saturating", "plain_layers"),
+    Row("amp", "level O1, patched", "amp_level_1", "plain_level_1"),
+    Row("amp", "level O2, patched", "amp_level_2", "plain_level_2"),
+    Row("amp", "level O3, patched", "amp_level_3", "plain_level_3"),
+    Row("amp", "level auto, patched", "amp_level_auto", "plain_level_auto"),
+)
 ROWS = (
     Row("shapes", "a cell, forward", "bucketed", "tagger"),
     Row("shapes", "a training step", "bucketed_step", "tagger_step"),
@@ -528,4 +655,5 @@ ROWS = (
     Row("fusion", "GatedGraph", "fusion_gated_graph"),
     Row("fusion", "MaskedMean", "fusion_masked_mean", "plain_masked_mean"),
     Row("fusion", "MaskedMax", "fusion_masked_max", "plain_masked_max"),
+    *AMP_ROWS,
 )

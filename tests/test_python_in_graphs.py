@@ -1,4 +1,4 @@
-"""No graph of the library enters Python at every step."""
+"""No graph of shapes, host and fusion enters Python at every step; those of amp are compiled in its own tests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ascend_cells import ROWS
+from benchmarks.ascend_cells import AMP_ROWS, ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,7 +29,7 @@ def test_no_graph_of_the_library_calls_python(tmp_path):
     command = [sys.executable, str(Path(__file__).with_name("python_in_graphs.py")), str(graphs)]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('["')]
-    assert len(found) == len(ROWS) + 1, done.stderr[-2000:]
+    assert len(found) == len(ROWS) - len(AMP_ROWS) + 1, done.stderr[-2000:]
     (_, _, control), *rows = found
     assert control > 0, "the search no longer sees the call that None across a branch makes"
     assert all(saved for _, saved, _ in rows), "a graph was not saved"

@@ -295,6 +295,11 @@ def copy_with_children(cell):
     assert cell.dense is seam.child_cells(cell)["dense"] and len(cell.compile_cache) == 1
 
 
+def free_gru_size():
+    size = seam.free_gru_size(20)
+    assert size == 20 and size % 16 == 0 and size % 3 == 2 and seam.free_gru_size("20") == "20"
+
+
 def on_gradient():
     got = []
     with seam.mode_set(mindspore.PYNATIVE_MODE):

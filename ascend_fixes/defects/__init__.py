@@ -19,12 +19,12 @@ import os
 import pkgutil
 import re
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 from ascend_fixes.errors import first_line
 from ascend_fixes.patching import Replacement
 
-__all__ = ["FAMILIES", "Defect", "Finding", "Patch", "Tool", "catalogue", "first_line", "patience"]
+__all__ = ["FAMILIES", "Defect", "Finding", "OnAscend", "Patch", "Tool", "catalogue", "first_line", "patience"]
 
 FAMILIES = ("shapes", "host", "fusion", "amp", "environment")
 _FILE_NAME = re.compile(r"[a-z]\d+_\w+")
@@ -77,6 +77,21 @@ class Tool:
 
 
 @dataclass(frozen=True)
+class OnAscend:
+    """What of a defect MindSpore's Ascend back end shows when it compiles, without executing anything.
+
+    Attributes:
+        make: the scenario: a cell and its inputs, ``(cell, *inputs)``.
+        judge: what a report of `ascend_fixes.dryrun` says of it.
+        tool: the scenario written with the tool; None where the cure is a patch.
+    """
+
+    make: Callable[[], tuple[Any, ...]]
+    judge: Callable[[Any], Finding]
+    tool: Callable[[], tuple[Any, ...]] | None = None
+
+
+@dataclass(frozen=True)
 class Defect:
     """One row of the catalogue.
 
@@ -93,6 +108,8 @@ class Defect:
             process-wide state: `doctor` calls it in a process and a working directory of its own.
         patch, tool: the cure, in either form; both None means "not cured yet".
         needs_device: only an Ascend device shows it; the probe then runs what can be run here.
+        ascend: the scenario as the Ascend back end compiles it, for ``doctor --ascend``; None where the defect shows in
+            values or in the host's own doing.
     """
 
     id: str
@@ -107,6 +124,7 @@ class Defect:
     patch: Patch | None = None
     tool: Tool | None = None
     needs_device: bool = False
+    ascend: OnAscend | None = None
 
     @property
     def cure(self) -> str:

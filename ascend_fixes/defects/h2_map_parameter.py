@@ -1,4 +1,4 @@
-"""H2: ``MapParameter``, MindSpore's hash table as a parameter, has no kernel on CPU."""
+"""H2: ``MapParameter``, MindSpore's hash table as a parameter, has no kernel on CPU, and on Ascend none that is selected."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from mindspore import Tensor, nn
 from mindspore.experimental import MapParameter
 
 from ascend_fixes import _mindspore
-from ascend_fixes.defects import Defect, Finding, Patch, Tool, first_line
+from ascend_fixes.defects import Defect, Finding, OnAscend, Patch, Tool, first_line
+from ascend_fixes.defects._compiled import not_refused
 from ascend_fixes.host import Embedding, HostMap, Table
 from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "Lookup", "OnHost", "probe", "probe_host"]
 
-_WITHOUT_KERNEL = ("CPU",)  # backends without MapTensorGet, MapTensorPut and MapTensorErase
+_WITHOUT_KERNEL = ("CPU", "Ascend")  # backends without MapTensorGet, MapTensorPut and MapTensorErase
 
 
 class Lookup(nn.Cell):
@@ -30,6 +31,11 @@ class Lookup(nn.Cell):
     def construct(self, keys: Tensor) -> Tensor:
         """The rows of the keys."""
         return self.table[keys]
+
+
+def lookup() -> tuple[nn.Cell, Tensor]:
+    """The look-up and keys."""
+    return Lookup(), Tensor(np.array([3, 1, 3, 0]), ms.int32)
 
 
 def probe() -> Finding:
@@ -81,11 +87,12 @@ def _on_host(original: Callable[..., Any]) -> Callable[..., Any]:
 DEFECT = Defect(
     id="H2",
     family="host",
-    symptom="MapParameter, a hash table as a parameter, does not run on CPU: no kernel for MapTensorGet",
+    symptom="MapParameter, a hash table as a parameter, does not run on CPU or compile for Ascend: no kernel for MapTensorGet",
     error="RuntimeError: Unsupported op [MapTensorGet] on CPU, Please confirm whether the device target setting is "
     "correct",
-    cause="the operators of MapTensor have no CPU kernel",
-    seen="MindSpore 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel; 2.7.0 runs it",
+    cause="the operators of MapTensor have no CPU kernel; on Ascend the selection of kernels finds none",
+    seen="MindSpore 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel; 2.7.0 runs it. Compiled for Ascend (dry run), 2.10.0: 'Ascend "
+    "operator selection failed'; under the patch it compiles",
     upstream="none found",
     removal="MapTensorGet, MapTensorPut and MapTensorErase get CPU kernels",
     probe=probe,
@@ -95,4 +102,5 @@ DEFECT = Defect(
         backends=_WITHOUT_KERNEL,
     ),
     tool=Tool("host.Table, host.Embedding", probe_host),
+    ascend=OnAscend(lookup, not_refused),
 )
