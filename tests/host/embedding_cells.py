@@ -1,4 +1,4 @@
-"""What the tests of `host.Embedding` share: first rows, and a network over them with a weight of its own."""
+"""What the tests of `host.Embedding` share: first rows, a network over them with a weight of its own, updates."""
 
 from __future__ import annotations
 
@@ -16,3 +16,12 @@ class WithWeight(nn.Cell):
         super().__init__()
         self.embedding = embedding
         self.weight = Parameter(Tensor(WEIGHTS), name="weight")
+
+
+def stepped(embedding, seed, times=1):
+    """Updates as a graph would bring them, without one."""
+    random = np.random.default_rng(seed)
+    for _ in range(times):
+        embedding._take_gradient(random.integers(0, 10, 6), random.normal(size=(6, 4)).astype(np.float32))
+        embedding.update()
+    return embedding
