@@ -11,25 +11,19 @@ the other, each on the whole machine.
 from __future__ import annotations
 
 import argparse
-import html
 import importlib
-import io
-import math
 import os
 import queue
-import statistics
 import sys
-import textwrap
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from examples.common import command_line, comparison, variants
+from examples.common import command_line, comparison, pages
 from examples.common.errors import ExampleError, UsageError
-from examples.common.files import write_atomically
+from examples.common.judging import Row, judge, outcome
 
 __all__ = [
     "CELLS",
@@ -40,12 +34,8 @@ __all__ = [
     "arguments",
     "cells",
     "main",
-    "seconds_to",
-    "sooner",
-    "verdicts",
 ]
 
-Row = dict[str, Any]
 _Work = tuple[comparison.Example, comparison.Options, "Cell"]
 MOST_JOBS = 4  # a cell may take a gigabyte or two
 
@@ -105,8 +95,6 @@ CELLS = (
     Cell("all", command_line.FIXES),
     Cell("all, float16, fused", command_line.FIXES, "float16", True, against="all"),
 )
-_SAME = 0.01  # relative difference of two final losses that counts as none
-_DRIFT = 1e-3  # relative difference of two runs' losses that counts as drift; rounding stays well below
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     judge(rows)
-    _write(rows, options)
+    pages.write(rows, options)
     return 0 if all(row["status"] == "finished" for row in rows if row["fixes"]) else 1
 
 
@@ -241,243 +229,6 @@ def arguments(model: Model, options: argparse.Namespace) -> list[str]:
 
 def _slug(name: str) -> str:
     return name.replace(", ", "-").replace(" ", "-")
-
-
-# --- judging -------------------------------------------------------------------------------------
-
-
-def judge(rows: Sequence[Row]) -> None:
-    """Add to each row what comparing it with others tells: ``outcome``, ``to_plain_loss`` and ``drift``.
-
-    A run is at plain's final validation loss when it is within `_SAME` of it.
-    """
-    cells = {(row["model"], row["cell"]): row for row in rows}
-    for row in rows:
-        plain = cells.get((row["model"], "plain"), {})
-        row["outcome"] = outcome(row)
-        target = plain["history"][-1]["validation_loss"] if plain.get("history") else None
-        row["to_plain_loss"] = None if target is None else seconds_to(row, target * (1 + _SAME))
-        row["drift"] = drift(row, plain) if row["cell"] != "plain" else None
-
-
-def outcome(row: Mapping[str, Any]) -> str:
-    """finished, NaN at step n, or how it crashed."""
-    if row["status"] != "finished":
-        return textwrap.shorten(str(row["status"]), 60, placeholder=" ...")
-    lost = [loss is None or not math.isfinite(loss) for loss in row["losses"]]
-    if lost and lost[-1]:  # a single overflow that a loss scaler skipped is none: what counts is whether it stays so
-        last_good = max((step for step, bad in enumerate(lost, 1) if not bad), default=0)
-        return f"NaN from step {last_good + 1}"
-    return "finished"
-
-
-def seconds_to(row: Mapping[str, Any], target: float) -> float | None:
-    """Wall seconds, compilation included, until the validation loss was at ``target``, or None if it never was.
-
-    Between the ends of two epochs the loss is taken to fall along a straight line.
-    """
-    before, since = math.inf, 0.0
-    for epoch in row.get("history") or ():
-        loss, elapsed = epoch["validation_loss"], epoch["elapsed"]
-        if loss is not None and loss <= target:
-            share = (before - target) / (before - loss) if math.isfinite(before) and before > loss else 1.0
-            return since + share * (elapsed - since)
-        before, since = math.inf if loss is None else loss, elapsed
-    return None
-
-
-def drift(row: Mapping[str, Any], reference: Mapping[str, Any]) -> float | None:
-    """The largest relative difference of the losses of two runs over the same batches, or None where they differ."""
-    mine, other = row.get("losses") or [], reference.get("losses") or []
-    if not mine or len(mine) != len(other) or row.get("sizes") != reference.get("sizes"):
-        return None
-    differences = [abs(a - b) / abs(b) for a, b in zip(mine, other) if a is not None and b]
-    return max(differences) if len(differences) == len(mine) else math.inf
-
-
-def verdicts(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
-    """family -> model -> whether its defect hits the model, and what the fix changes."""
-    cells = {(row["model"], row["cell"]): row for row in rows}
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    judges = {
-        "shapes": ("shapes", "plain", _shapes),
-        "host": ("host", "plain", _host),
-        "fusion": ("fusion, fused", "plain, fused", _fusion),
-        "amp": ("amp, float16", "plain, float16", _amp),
-    }
-    found: dict[str, dict[str, str]] = {}
-    for family, (fixed, plain, judge_) in judges.items():
-        for model in models:
-            both = cells.get((model, plain)), cells.get((model, fixed))
-            if all(both):
-                found.setdefault(family, {})[model] = _crash(*both) or judge_(*both)
-    return found
-
-
-def sooner(rows: Sequence[Row]) -> dict[str, float]:
-    """model -> how many times as soon the run with all fixes is at plain's final validation loss, in float32.
-
-    0 where it never is; a model whose plain run did not finish has no entry.
-    """
-    cells = {(row["model"], row["cell"]): row for row in rows}
-    found = {}
-    for (model, name), plain in cells.items():
-        fixed = cells.get((model, "all"))
-        if name == "plain" and fixed and plain["to_plain_loss"]:
-            found[model] = plain["to_plain_loss"] / fixed["to_plain_loss"] if fixed["to_plain_loss"] else 0.0
-    return found
-
-
-def _crash(plain: Row, fixed: Row) -> str | None:
-    if plain["outcome"] == fixed["outcome"] == "finished":
-        return None
-    if fixed["outcome"] == "finished":
-        return f"hit ({plain['outcome']}); cured"
-    return f"not cured: {fixed['outcome']}"
-
-
-def _shapes(plain: Row, fixed: Row) -> str:
-    padding = f"padding {plain['padded_share']:.0%} -> {fixed['padded_share']:.0%}"
-    if fixed["to_plain_loss"] is None:
-        return f"{padding}; plain's loss is not reached"
-    return f"{padding}; plain's loss {plain['to_plain_loss'] / fixed['to_plain_loss']:.2f} times as soon"
-
-
-def _host(plain: Row, fixed: Row) -> str:
-    key = plain["metric"]
-    if plain[key] == fixed[key]:
-        return "no difference"
-    return f"{key.removeprefix('test_')} {plain[key]:.2%} -> {fixed[key]:.2%}"
-
-
-def _fusion(plain: Row, fixed: Row) -> str:
-    before, after = plain["drift"], fixed["drift"]
-    if before is None or after is None:
-        return "other batches than unfused: not comparable"
-    told = f"losses off by {before:.0e} -> {after:.0e}"
-    if before < _DRIFT:
-        return f"not hit ({told})"
-    return f"hit ({told}); {'cured' if after < _DRIFT else 'not cured'}"
-
-
-def _amp(plain: Row, fixed: Row) -> str:
-    key = plain["metric"]
-    skipped = f"{fixed['overflowed']} steps skipped"
-    return f"not hit ({key.removeprefix('test_')} {plain[key]:.2%} -> {fixed[key]:.2%}, {skipped})"
-
-
-# --- table, page ---------------------------------------------------------------------------------
-
-_COLUMNS = (
-    ("model", "model", str),
-    ("cell", "cell", str),
-    ("outcome", "outcome", str),
-    ("graphs", "graphs", str),
-    ("s to plain's loss", "to_plain_loss", "{:.1f}".format),
-    ("s in all", "wall_seconds", "{:.1f}".format),
-    ("padded", "padded_share", "{:.0%}".format),
-    ("overflowed", "overflowed", str),
-    ("metric", None, "{:.2%}".format),
-    ("peak GB", "peak_memory_gb", "{:.2f}".format),
-)
-
-
-def _table(rows: Iterable[Row]) -> list[list[str]]:
-    lines = [[heading for heading, _, _ in _COLUMNS]]
-    for row in rows:
-        values = [(row.get(key or row.get("metric", "")), show) for _, key, show in _COLUMNS]
-        lines.append(["-" if value is None else show(value) for value, show in values])
-    return lines
-
-
-def _matrix(rows: Sequence[Row]) -> list[list[str]]:
-    found = verdicts(rows)
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    return [["family", *models], *([family, *(of.get(model, "-") for model in models)] for family, of in found.items())]
-
-
-def _sooner(rows: Sequence[Row]) -> str:
-    """`sooner` in words; empty without runs to compare."""
-    found = sooner(rows)
-    if not found:
-        return ""
-    each = ", ".join(f"{model} {times:.2f}" if times else f"{model} not reached" for model, times in found.items())
-    median = f"; median {statistics.median(found.values()):.2f}" if len(found) > 1 else ""
-    return (
-        f"With all fixes, float32, plain's final validation loss, to 1 %, comes so many times as soon: {each}{median}."
-    )
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    head, *body = lines
-    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body)) + "\n"
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
-
-
-def _write(rows: Sequence[Row], options: argparse.Namespace) -> None:
-    table, matrix = _table(rows), _matrix(rows)
-    results = {"rows": comparison.finite(rows), "matrix": verdicts(rows), "sooner": sooner(rows)}
-    for path in filter(None, (options.output / "results.json", options.json)):
-        variants.write_json(path, results)
-    text = f"{_markdown(table)}\nWhich defect hits which model:\n\n{_markdown(matrix)}\n{_sooner(rows)}\n"
-    write_atomically(options.output / "table.md", lambda file: file.write(text.encode()))
-    page = _page(rows, table, matrix)
-    write_atomically(options.output / "index.html", lambda file: file.write(page.encode()))
-    print(f"\n{_aligned(table)}\n\nWhich defect hits which model:\n{_aligned(matrix)}\n\n{_sooner(rows)}")
-    print(f"page: {options.output}/index.html")
-
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0; font-size: 14px } td, th { padding: .25rem .7rem; text-align: left }
-tr { border-bottom: 1px solid #ddd } th { border-bottom: 2px solid #888 } svg { max-width: 100%; height: auto }
-.scroll { overflow-x: auto }
-"""
-
-
-def _page(rows: Sequence[Row], table: Sequence[Sequence[str]], matrix: Sequence[Sequence[str]]) -> str:
-    """One HTML file with tables and figures, which needs nothing else."""
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    figures = "".join(f"<h2>{model}</h2>{_figure([r for r in rows if r['model'] == model])}" for model in models)
-    summary = f"<h2>Which defect hits which model</h2>{_html(matrix)}<p>{_sooner(rows)}</p>"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>ascend_fixes: the comparison</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        "<h1>Four models, plainly and with each family of fixes</h1>"
-        f"{summary}{figures}<h2>All cells</h2>{_html(table)}</body></html>"
-    )
-
-
-def _html(lines: Sequence[Sequence[str]]) -> str:
-    head, *body = ([html.escape(cell) for cell in line] for line in lines)
-    rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in line)}</tr>" for line in body)
-    return f'<div class="scroll"><table><tr>{"".join(f"<th>{cell}</th>" for cell in head)}</tr>{rows}</table></div>'
-
-
-def _figure(rows: Sequence[Row]) -> str:
-    """Training and validation loss over wall time, as SVG."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    drawing = Figure(figsize=(11, 3.8), layout="constrained")
-    training, validation = drawing.subplots(1, 2)
-    for number, row in enumerate(row for row in rows if row.get("history")):
-        seconds = [epoch["elapsed"] for epoch in row["history"]]
-        for axes, key in ((training, "loss"), (validation, "validation_loss")):
-            values = [math.nan if epoch[key] is None else epoch[key] for epoch in row["history"]]
-            axes.plot(seconds, values, color=f"C{number}", marker="o", markersize=3, label=row["cell"])
-    for axes, label in ((training, "training loss"), (validation, "validation loss")):
-        axes.set(xlabel="wall time with compilation, s", ylabel=label, xlim=(0, None))
-        axes.grid(alpha=0.3)
-    if training.lines:
-        training.legend(frameon=False, fontsize=8)
-    file = io.StringIO()
-    FigureCanvasSVG(drawing).print_svg(file, metadata={"Date": None})
-    return file.getvalue()[file.getvalue().index("<svg") :]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from example_support import run, start
 
 from examples import compare
+from examples.common import judging
 
 MODULE = "examples.compare"
 
@@ -39,8 +40,8 @@ def row(cell, losses=(2.0, 1.0), **changes):
 
 
 def judged(*rows):
-    compare.judge(rows)
-    return compare.verdicts(rows)
+    judging.judge(rows)
+    return judging.verdicts(rows)
 
 
 NAN = float("nan")
@@ -51,21 +52,21 @@ NAN = float("nan")
     [((1.0, NAN), "NaN from step 2"), ((NAN, NAN), "NaN from step 1"), ((NAN, 1.0), "finished"), ((), "finished")],
 )
 def test_a_run_is_lost_where_its_losses_stay_lost(losses, expected):
-    assert compare.outcome(row("plain", losses)) == expected
+    assert judging.outcome(row("plain", losses)) == expected
 
 
 def test_a_crash_is_told_as_it_was():
-    assert compare.outcome({"status": "crashed: TypeError: no kernel"}) == "crashed: TypeError: no kernel"
+    assert judging.outcome({"status": "crashed: TypeError: no kernel"}) == "crashed: TypeError: no kernel"
 
 
 @pytest.mark.parametrize("target, seconds", [(2.0, 10.0), (1.5, 15.0), (1.0, 20.0), (0.5, None), (3.0, 10.0)])
 def test_time_to_a_loss_is_read_between_epochs(target, seconds):
-    assert compare.seconds_to(row("plain"), target) == seconds
+    assert judging.seconds_to(row("plain"), target) == seconds
 
 
 def test_a_run_without_losses_reaches_none():
-    assert compare.seconds_to({"status": "crashed"}, 1.0) is None
-    assert compare.seconds_to(row("plain", (NAN, NAN)), 1.0) is None
+    assert judging.seconds_to({"status": "crashed"}, 1.0) is None
+    assert judging.seconds_to(row("plain", (NAN, NAN)), 1.0) is None
 
 
 def test_verdicts_tell_hits_cures_and_fixes_that_do_not_help():
@@ -111,13 +112,13 @@ def test_how_much_sooner_all_fixes_are_there():
         row("plain", model="d"),
         row("all", (2.0, 1.005), model="d"),
     ]
-    compare.judge(rows)
-    assert compare.sooner(rows) == pytest.approx({"a": 1.99, "b": 0.0, "d": 19.9 / (10 + 10 * 0.99 / 0.995)})
+    judging.judge(rows)
+    assert judging.sooner(rows) == pytest.approx({"a": 1.99, "b": 0.0, "d": 19.9 / (10 + 10 * 0.99 / 0.995)})
 
 
 def test_losses_over_other_batches_are_not_compared():
-    assert compare.drift(row("all", sizes=[4]), row("plain")) is None
-    assert compare.drift(row("all", (2.0, 1.0, 1.0)), row("plain")) is None
+    assert judging.drift(row("all", sizes=[4]), row("plain")) is None
+    assert judging.drift(row("all", (2.0, 1.0, 1.0)), row("plain")) is None
 
 
 @pytest.mark.parametrize(
