@@ -14,6 +14,7 @@ a traceback. Each is also of the built-in type that fits, so that code which kno
             MissingFileError (FileNotFoundError)
         ScratchError (OSError)                  no folder for what a child process writes
         StoppedError (RuntimeError)             a child process was to be started after its block had ended
+        FactoryError (ValueError)               ``module:factory`` names nothing that gives a cell and its inputs
         shapes: LengthError, SizesError, PadValueError, PlanError, DatasetError, StateError, PaddingCheckError,
                 PackingError, PackingCheckError (ValueError)
                 CellTypeError (TypeError)       GraphLimitError, CompileCacheError (RuntimeError)
@@ -25,6 +26,7 @@ a traceback. Each is also of the built-in type that fits, so that code which kno
                 FusionUnsupportedError, BisectError (RuntimeError)
         amp:    PolicyError, ScalerError, ScalerStateError (ValueError)             StuckScaleError (RuntimeError)
                 ArgumentTypeError (TypeError)
+        dryrun: DryRunError, ElfError (ValueError)                                  StandInError (RuntimeError)
 
 Warnings (`UncheckedVersionWarning`, `RecompilationWarning`, `LateGuardWarning`, `SinkingWarning`) are UserWarning. An
 error stands beside the code that raises it; `tests/test_errors.py` holds this tree to what is there.
