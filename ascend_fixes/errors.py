@@ -24,8 +24,8 @@ a traceback. Each is also of the built-in type that fits, so that code which kno
         fusion: FlagConflictError, FlagFileError, LayerError, LearnError, SwitchNameError (ValueError)
                 GuardTypeError (TypeError)      MissingCompilerError (ImportError)
                 FusionUnsupportedError, BisectError (RuntimeError)
-        amp:    PolicyError, ScalerError, ScalerStateError (ValueError)             StuckScaleError (RuntimeError)
-                ArgumentTypeError (TypeError)
+        amp:    PolicyError, ScalerError, ScalerStateError, StepError, WrittenError, UndeclaredWriteError (ValueError)
+                ArgumentTypeError (TypeError)   StuckScaleError (RuntimeError)
         dryrun: DryRunError, ElfError (ValueError)                                  StandInError (RuntimeError)
 
 Warnings (`UncheckedVersionWarning`, `RecompilationWarning`, `LateGuardWarning`, `SinkingWarning`) are UserWarning. An

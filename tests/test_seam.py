@@ -171,6 +171,14 @@ def graph_transfers(cell):
     assert seam.graph_transfers(cell) == []
 
 
+def graph_writes(cell):
+    assert seam.graph_writes(cell) == (set(), set())
+
+
+def whole_graph_operators(cell):
+    assert {"MatMul", "Exp"} <= set(seam.whole_graph_operators(cell))
+
+
 # --- compile_cache --------------------------------------------------------------------------------
 
 

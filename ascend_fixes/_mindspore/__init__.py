@@ -57,7 +57,15 @@ from ascend_fixes._mindspore.executors import (
     taking_gradients,
     would_compile,
 )
-from ascend_fixes._mindspore.graph_ir import graph_inputs, graph_nodes, graph_operators, graph_scopes, graph_transfers
+from ascend_fixes._mindspore.graph_ir import (
+    graph_inputs,
+    graph_nodes,
+    graph_operators,
+    graph_scopes,
+    graph_transfers,
+    graph_writes,
+    whole_graph_operators,
+)
 from ascend_fixes._mindspore.operators import aicpu_operators, documented_platforms, operator_names, tagged_for_host
 from ascend_fixes._mindspore.plugin import (
     SOCS,
@@ -128,6 +136,7 @@ __all__ = [
     "graph_operators",
     "graph_scopes",
     "graph_transfers",
+    "graph_writes",
     "has_bfloat16",
     "has_compiled_anything",
     "has_fusion_compiler",
@@ -170,5 +179,6 @@ __all__ = [
     "version_text",
     "wanted_compile_cache",
     "wheel_libraries",
+    "whole_graph_operators",
     "would_compile",
 ]

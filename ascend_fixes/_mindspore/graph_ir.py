@@ -9,7 +9,15 @@ import mindspore
 
 from ascend_fixes._mindspore.executors import _executor, compiled_phases
 
-__all__ = ["graph_inputs", "graph_nodes", "graph_operators", "graph_scopes", "graph_transfers"]
+__all__ = [
+    "graph_inputs",
+    "graph_nodes",
+    "graph_operators",
+    "graph_scopes",
+    "graph_transfers",
+    "graph_writes",
+    "whole_graph_operators",
+]
 
 
 def graph_inputs(cell: mindspore.nn.Cell, phase: str) -> dict[str, str]:
@@ -111,3 +119,50 @@ def _proto_bytes(kind: Any) -> int:
             count *= max(0, dim.size)
         total += count * (int(bits.group()) // 8 if bits else 1)
     return total
+
+
+def _whole_graph(cell: mindspore.nn.Cell) -> Any:
+    """The latest graph of a cell with those of its branches and loops, which `anf_ir` leaves out."""
+    from mindspore.train import mind_ir_pb2  # slow to import, and seldom wanted
+
+    model = mind_ir_pb2.ModelProto()
+    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(compiled_phases(cell)[-1], "mind_ir", False))
+    return model
+
+
+def whole_graph_operators(cell: mindspore.nn.Cell) -> list[str]:
+    """The operators of a cell's latest graph, branches and loops included; calls of these are left out."""
+    model = _whole_graph(cell)
+    names = [_operator(node) for graph in (model.graph, *model.functions) for node in graph.node]
+    return [name for name in names if name]
+
+
+def graph_writes(cell: mindspore.nn.Cell) -> tuple[set[str], set[str]]:
+    """The Parameters that a cell's latest graph writes, by name: outside its branches and loops, and inside them."""
+    model = _whole_graph(cell)
+    inside = [name for graph in model.functions for name in _writes(graph)]
+    return set(_writes(model.graph)), set(inside)
+
+
+_WRITERS = ("Assign", "Scatter", "Inplace", "Apply", "Momentum", "Adam", "SparseApply", "FusedSparse")
+_RUNNING_STATISTICS = {"BatchNorm": (3, 4), "SyncBatchNorm": (3, 4), "BatchNormExt": (3, 4), "InstanceNorm": (3, 4)}
+
+
+def _writes(graph: Any) -> Any:
+    """Names of what operators write. A Parameter that is only read comes through a Load, and has another name then."""
+    for node in graph.node:
+        operator = _operator(node)
+        if operator.startswith(_WRITERS):
+            positions: tuple[int, ...] = (0,)
+        else:
+            positions = _RUNNING_STATISTICS.get(operator, ())
+        for position in positions:
+            if position < len(node.input):
+                # Differentiation marks what a function takes: "graph:▸table".
+                yield node.input[position].rpartition(":")[2].lstrip("▸◂")
+
+
+def _operator(node: Any) -> str:
+    """``"Add"`` of ``"REF::Add:69"``; "" for a constant and for the call of a graph, which has more than a number behind it."""
+    name, _, number = node.op_type[len("REF::") :].partition(":")
+    return name if number.isdigit() else ""

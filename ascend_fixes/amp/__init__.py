@@ -5,12 +5,15 @@ for batch in batches:
     result = step(*batch)               # an overflowed step changes nothing but the scale
 """
 
+from ascend_fixes.amp._arguments import StepError
 from ascend_fixes.amp._autocast import Autocast, autocast
 from ascend_fixes.amp._policy import ArgumentTypeError, Policy, PolicyError, UnknownTargetError
+from ascend_fixes.amp._result import StepResult
 from ascend_fixes.amp._saturation import saturating
 from ascend_fixes.amp._scaler import LossScaler, ScalerError, ScalerStateError, StuckScaleError
-from ascend_fixes.amp._step import StepResult, TrainStep
+from ascend_fixes.amp._step import TrainStep
 from ascend_fixes.amp._trace import OverflowReport, trace_overflow
+from ascend_fixes.amp._writes import UndeclaredWriteError, WrittenError
 
 __all__ = [
     "ArgumentTypeError",
@@ -21,10 +24,13 @@ __all__ = [
     "PolicyError",
     "ScalerError",
     "ScalerStateError",
+    "StepError",
     "StepResult",
     "StuckScaleError",
     "TrainStep",
+    "UndeclaredWriteError",
     "UnknownTargetError",
+    "WrittenError",
     "autocast",
     "saturating",
     "trace_overflow",

@@ -124,7 +124,7 @@ FULL = (
             *("Stack", "StackExt", "Concat", "ScatterNd", "ScatterNdUpdate", "ScatterNdAdd", "TensorScatterUpdate"),
             *("TensorScatterAdd", "TensorScatterSub", "TensorScatterMax", "TensorScatterMin", "TensorScatterElements"),
             *("Scatter", "ScatterValue", "ScatterAdd", "ScatterAddExt", "ScatterUpdate", "IndexAdd", "IndexAddExt"),
-            *("LSTM", "DynamicRNN", "DynamicGRUV2", "GridSampler2D", "GridSampler3D"),
+            *("LSTM", "GridSampler2D", "GridSampler3D"),
         ),
     ),
 )

@@ -29,6 +29,7 @@ FLOAT16_LIMIT = 65504.0  # the largest float16: on a device that saturates, ever
 
 _SETTINGS = ("initial", "minimum", "maximum", "growth", "backoff", "growth_interval", "hysteresis")
 _COUNTERS = ("good_steps", "bad_steps", "stuck_steps")
+_MOST = 2**31  # counters are int32
 
 
 class ScalerError(AscendFixesError, ValueError):
@@ -72,10 +73,12 @@ class LossScaler:
         growth_interval: int = 2000,
         hysteresis: int = 1,
     ) -> None:
+        # In float32, as the scale is: a scale at a bound of 0.1 is within bounds, and its state is accepted again.
+        initial, minimum, maximum = map(_in_float32, (initial, minimum, maximum))
         _check(initial, minimum, maximum, growth, backoff, growth_interval, hysteresis)
-        self.initial = float(initial)
-        self.minimum = float(minimum)
-        self.maximum = float(maximum)
+        self.initial = initial
+        self.minimum = minimum
+        self.maximum = maximum
         self.growth = float(growth)
         self.backoff = float(backoff)
         self.growth_interval = int(growth_interval)
@@ -135,22 +138,45 @@ class LossScaler:
         """
         if not isinstance(finite, Tensor):
             finite = Tensor(bool(finite))
-        scale = self.loss_scale.value()
-        good = self.good_steps + 1
-        bad = ops.select(finite, ops.zeros_like(self.bad_steps), self.bad_steps + 1)
-        grows = ops.logical_and(finite, good >= self.growth_interval)
+        state = ()
+        for good, bad in zip(self.after_finite(), self.after_overflow(Tensor(True))):
+            state = state + (ops.select(finite, good, bad),)
+        return self.take(state)
+
+    def after_finite(self) -> Any:
+        """Scale, good, bad and stuck steps after a finite step. Changes nothing: `take` does."""
+        good, zero = self.good_steps + 1, ops.zeros_like(self.good_steps)
+        grows = good >= self.growth_interval
+        grown = ops.clamp(self.loss_scale * self.growth, self.minimum, self.maximum)
+        return ops.select(grows, grown, self.loss_scale.value()), ops.select(grows, zero, good), zero, zero
+
+    def after_overflow(self, scaling_helps: Any) -> Any:
+        """The same after a step that was not finite. A loss that is not finite by itself is no matter of the scale.
+
+        Args:
+            scaling_helps: scalar bool Tensor; False for such a loss: the scale and what it follows stay as they are.
+        """
+        bad, zero = self.bad_steps + 1, ops.zeros_like(self.bad_steps)
         backs_off = bad >= self.hysteresis
-        grown = ops.clamp(scale * self.growth, self.minimum, self.maximum)
-        backed_off = ops.clamp(scale * self.backoff, self.minimum, self.maximum)
-        new = ops.select(grows, grown, ops.select(backs_off, backed_off, scale))
-        refused = ops.logical_and(backs_off, backed_off >= scale)
-        stuck = ops.select(finite, ops.zeros_like(self.stuck_steps), self.stuck_steps + refused.astype(mindspore.int32))
-        zero = ops.zeros_like(good)
-        ops.assign(self.good_steps, ops.select(ops.logical_or(grows, ops.logical_not(finite)), zero, good))
-        ops.assign(self.bad_steps, ops.select(backs_off, zero, bad))
-        ops.assign(self.stuck_steps, stuck)
-        ops.assign(self.loss_scale, new)
-        return new
+        lower = ops.clamp(self.loss_scale * self.backoff, self.minimum, self.maximum)
+        scale = self.loss_scale.value()
+        at_end = ops.logical_and(backs_off, lower >= scale)
+        stuck = ops.logical_or(at_end, ops.logical_not(scaling_helps))
+        backs_off_now = ops.logical_and(backs_off, scaling_helps)
+        return (
+            ops.select(backs_off_now, lower, scale),
+            ops.select(scaling_helps, zero, self.good_steps.value()),
+            ops.select(scaling_helps, ops.select(backs_off, zero, bad), self.bad_steps.value()),
+            self.stuck_steps + stuck.astype(mindspore.int32),
+        )
+
+    def take(self, state: Any) -> Any:
+        """Make a state the scaler's, and return its scale."""
+        ops.assign(self.loss_scale, state[0])
+        ops.assign(self.good_steps, state[1])
+        ops.assign(self.bad_steps, state[2])
+        ops.assign(self.stuck_steps, state[3])
+        return state[0]
 
     def parameters(self) -> list[Parameter]:
         """The state as MindSpore Parameters, which a checkpoint of `TrainStep` contains."""
@@ -170,40 +196,41 @@ class LossScaler:
             ScalerStateError: a field is missing or unknown, a number is out of range, or a setting differs from this
                 scaler's and a `TrainStep` has been made with it, which has compiled the settings. Nothing is changed.
         """
+        if not isinstance(state, Mapping):
+            raise ScalerStateError(f"state={state!r} is no dictionary; pass what state_dict() returned")
         missing = sorted({"scale", *_COUNTERS} - set(state))
-        unknown = sorted(set(state) - {"scale", *_COUNTERS, *_SETTINGS})
+        unknown = sorted(map(str, set(state) - {"scale", *_COUNTERS, *_SETTINGS}))
         if missing or unknown:
             raise ScalerStateError(
                 f"state: {', '.join(missing or unknown)} {'missing' if missing else 'unknown'}; pass what "
                 f"state_dict() returned"
             )
-        settings = {name: state.get(name, getattr(self, name)) for name in _SETTINGS}
-        for name, value in settings.items():
-            if self.settings_are_final and value != getattr(self, name):
-                raise ScalerStateError(
-                    f"state: saved with {name}={value!r}, but this scaler has {name}={getattr(self, name)!r}, and a "
-                    "TrainStep holds it; load the state before, or use LossScaler.from_state_dict(state)"
-                )
         try:
-            _check(**settings)
+            taken = LossScaler(**{name: state.get(name, getattr(self, name)) for name in _SETTINGS})
         except ScalerError as error:
             raise ScalerStateError(f"state: {error}") from None
-        scale, minimum, maximum = state["scale"], settings["minimum"], settings["maximum"]
-        if not _is_number(scale) or not minimum <= scale <= maximum:
-            raise ScalerStateError(f"state: scale={scale!r} is not within {minimum:g} to {maximum:g}")
+        for name in _SETTINGS:
+            if self.settings_are_final and getattr(taken, name) != getattr(self, name):
+                raise ScalerStateError(
+                    f"state: saved with {name}={state[name]!r}, but this scaler has {name}={getattr(self, name)!r}, and a "
+                    "TrainStep holds it; load the state before, or use LossScaler.from_state_dict(state)"
+                )
+        scale = state["scale"]
+        if not _is_number(scale) or not taken.minimum <= np.float32(scale) <= taken.maximum:
+            raise ScalerStateError(f"state: scale={scale!r} is not within {taken.minimum:g} to {taken.maximum:g}")
         for name in _COUNTERS:
-            if isinstance(state[name], bool) or not isinstance(state[name], (int, np.integer)) or state[name] < 0:
+            if not _is_count(state[name], 0):
                 raise ScalerStateError(f"state: {name}={state[name]!r} is no count; pass what state_dict() returned")
-        for name, value in settings.items():
-            setattr(self, name, type(getattr(self, name))(value))
-        self.loss_scale.set_data(Tensor(scale, mindspore.float32))
+        for name in _SETTINGS:
+            setattr(self, name, getattr(taken, name))
+        self.loss_scale.set_data(Tensor(float(scale), mindspore.float32))
         for name in _COUNTERS:
             getattr(self, name).set_data(Tensor(int(state[name]), mindspore.int32))
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> LossScaler:
         """A scaler with the settings and the state of `state_dict`. Raises as `load_state_dict` and the constructor do."""
-        missing = sorted(set(_SETTINGS) - set(state))
+        missing = sorted(set(_SETTINGS) - set(state)) if isinstance(state, Mapping) else ["all"]
         if missing:
             raise ScalerStateError(f"state: {', '.join(missing)} missing; pass what state_dict() returned")
         scaler = cls(**{name: state[name] for name in _SETTINGS})
@@ -216,7 +243,22 @@ def _parameter(name: str, value: float, dtype: Any) -> Parameter:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether ``value`` is a finite number; integers may be beyond what floats hold, and are not numbers then."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return False
+    try:
+        return bool(math.isfinite(value))
+    except OverflowError:
+        return False
+
+
+def _in_float32(value: Any) -> Any:
+    """The float32 nearest to a number in its range; anything else as it is, for `_check` to refuse."""
+    return float(np.float32(value)) if _is_number(value) and abs(value) <= np.finfo(np.float32).max else value
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(least <= value < _MOST)
 
 
 def _check(
@@ -247,5 +289,5 @@ def _check(
             f"backoff={backoff!r} would not shrink the scale; use a number above 0 and at most 1 (0.5 halves it)"
         )
     for name, value in {"growth_interval": growth_interval, "hysteresis": hysteresis}.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 1 <= value < 2**31:
+        if not _is_count(value, 1):
             raise ScalerError(f"{name}={value!r} is no count of steps; use an integer of at least 1")

@@ -190,3 +190,72 @@ class SparseTable(nn.Cell):
     def construct(self, ids, factors):
         x = self.fault(self.table(ids), factors)
         return (x * x).mean()
+
+
+class Writing(nn.Cell):
+    """Batch statistics, a moving average, a counter written in a branch, and a trained weight that is held in range."""
+
+    def __init__(self, clamps=False):
+        super().__init__()
+        self.dense = nn.Dense(4, 4, weight_init="ones")
+        self.norm = nn.BatchNorm1d(4, momentum=0.5)
+        self.average = Parameter(np.zeros(4, np.float32), name="average", requires_grad=False)
+        self.count = Parameter(np.zeros((), np.float32), name="count", requires_grad=False)
+        self.table = Parameter(np.ones((70, 1000), np.float32), name="table", requires_grad=False)
+        self.clamps = clamps
+
+    def construct(self, x):
+        y = self.norm(self.dense(x))
+        ops.assign(self.average, self.average * 0.5 + x.mean(0))
+        if x.sum() != 0:  # NaN as well
+            ops.assign(self.count, self.count + 1)
+        if self.clamps:
+            ops.assign(self.table, ops.clamp(self.table, 0.0, 1.0))
+        return (y * y * y).mean() + (self.average * 0).sum() + self.table[0, 0] * 0
+
+
+class MeanOver(nn.Cell):
+    """The mean loss over rows that are labelled, and how many these are: ``labels`` of -1 are ignored."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Dense(3, 1, weight_init="ones", bias_init="zeros")
+
+    def construct(self, x, labels):
+        known = (labels >= 0).astype(ms.float32)
+        count = known.sum()
+        return (ops.square(self.dense(x)[:, 0] - labels) * known).sum() / count, count
+
+
+class Named(nn.Cell):
+    """Called by position or by name, one input with a default."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Dense(3, 2, weight_init="ones", bias_init="zeros")
+
+    def construct(self, x, y=2.0):
+        return (self.dense(x) * y).sum()
+
+
+class Dropping(nn.Cell):
+    """Dropout in front of a layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.drop, self.dense = nn.Dropout(p=0.5), nn.Dense(16, 4, weight_init="ones")
+
+    def construct(self, x):
+        return self.dense(self.drop(x)).mean()
+
+
+class InsideAnother(nn.Cell):
+    """A training step within another graph."""
+
+    def __init__(self, step):
+        super().__init__(auto_prefix=False)
+        self.step = step
+
+    def construct(self, x):
+        loss, finite, _, norm, _, updated = self.step(x)
+        return loss, finite, norm, updated

@@ -203,3 +203,72 @@ def test_two_fields_without_settings_are_enough_for_neither_but_named():
 def test_settings_that_cannot_work_are_refused_by_name(wrong):
     with pytest.raises(ScalerError, match=next(iter(wrong))):
         LossScaler(**wrong)
+
+
+NUMBERS = st.floats(2.0**-126, 3.4e38, allow_nan=False)
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(NUMBERS, min_size=3, max_size=3),
+    st.floats(1, 1e6),
+    st.floats(1e-6, 1),
+    st.integers(1, 2**31 - 1),
+    st.integers(1, 2**31 - 1),
+    st.booleans(),
+)
+def test_accepts_its_own_state_whatever_its_settings(numbers, growth, backoff, interval, hysteresis, final):
+    """Bounds of float64 beside a scale of float32 refused one in six, LossScaler.static(0.1) among them."""
+    low, start, high = sorted(numbers)
+    scaler = LossScaler(start, low, high, growth, backoff, interval, hysteresis)
+    scaler.settings_are_final = final
+    state = scaler.state_dict()
+    scaler.load_state_dict(state)
+    assert scaler.state_dict() == state == LossScaler.from_state_dict(state).state_dict()
+
+
+def test_a_static_scale_that_float32_rounds_round_trips():
+    scaler = LossScaler.static(0.1)
+    scaler.settings_are_final = True
+    scaler.load_state_dict(scaler.state_dict())
+    scaler.load_state_dict({**scaler.state_dict(), "minimum": 0.1, "maximum": 0.1})  # as older versions saved it
+    assert scaler.value == scaler.minimum == float(np.float32(0.1))
+
+
+WRONG = st.sampled_from(
+    [
+        2**31,
+        2**40,
+        2**70,
+        -1,
+        1.5,
+        "1",
+        None,
+        True,
+        float("nan"),
+        float("inf"),
+        -(2**70),
+        10**400,
+        [1],
+        np.float64("nan"),
+    ]
+)
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(sorted(LossScaler().state_dict())), WRONG)
+def test_a_state_that_is_wrong_anywhere_changes_nothing(name, value):
+    scaler = LossScaler(256.0, minimum=2.0, maximum=512.0)
+    before = scaler.state_dict()
+    if name in ("growth", "initial", "minimum", "maximum", "scale") and value in (1.5, 2**31, 2**40, 2**70):
+        return  # numbers these may have, or that are refused only beside others
+    with pytest.raises(ScalerStateError, match=name):
+        scaler.load_state_dict({**before, name: value})
+    assert scaler.state_dict() == before
+
+
+@pytest.mark.parametrize("state", [None, 3, [("scale", 1.0)]])
+def test_what_is_no_state_is_refused(state):
+    for load in (LossScaler().load_state_dict, LossScaler.from_state_dict):
+        with pytest.raises(ScalerStateError, match="state"):
+            load(state)
