@@ -1,13 +1,13 @@
 """The patch ledger: attributes replaced, and taken back, as one.
 
-Which fixes are in force is a set; what stands at each patched attribute follows
+Which cures are in force is a set; what stands at each patched attribute follows
 from that set alone. A change of the set is carried out in two steps: first every
 new value is built and every place checked, then the values are written, and a
 failure on the way takes back what was written. So a failed change changes
-nothing, fixes may come and go in any order, and several fixes may wrap one
+nothing, cures may come and go in any order, and several cures may wrap one
 attribute: the ledger rebuilds the chain from the original.
 
-The mechanism knows nothing of the catalogue; `ascend_fixes.cures` chooses the fixes. The process has one ledger for
+The mechanism knows nothing of the catalogue; `ascend_fixes.cures` chooses the cures. The process has one ledger for
 MindSpore, `ledger`.
 
 Method: targets as strings and the owner found along the MRO, as in wrapt
@@ -49,8 +49,8 @@ class Replacement:
             ``"mindspore.amp:DynamicLossScaler.adjust"``. A module's function or class is replaced in
             every module of the platform that re-exports it; a class's attribute in that class alone.
             A class that inherits the attribute is given one of its own, built from the inherited
-            original whatever fixes that has.
-        make: builds the replacement from the original. Several fixes may replace the same
+            original whatever cures that has.
+        make: builds the replacement from the original. Several cures may replace the same
             attribute: each wraps what the one before it made. For a static or class method it
             gets, and returns, the plain function.
     """
@@ -97,7 +97,7 @@ class _Slot:
 
 
 class Ledger:
-    """The fixes in force on one platform package, and the way back.
+    """The cures in force on one platform package, and the way back.
 
     Args:
         platform: the package whose attributes may be replaced, for example ``"mindspore"``.
@@ -107,57 +107,57 @@ class Ledger:
         self._platform = platform
         self._lock = threading.RLock()
         self._slots: dict[str, _Slot] = {}
-        self._fixes: dict[str, tuple[Replacement, ...]] = {}
+        self._cures: dict[str, tuple[Replacement, ...]] = {}
         self._holds: dict[object, frozenset[str]] = {}
 
     @property
     def applied(self) -> tuple[str, ...]:
-        """The ids of the fixes in force, sorted."""
+        """The ids of the cures in force, sorted."""
         with self._lock:
-            return tuple(sorted(self._fixes))
+            return tuple(sorted(self._cures))
 
     @property
     def tokens(self) -> tuple[object, ...]:
-        """Everybody who holds fixes."""
+        """Everybody who holds cures."""
         with self._lock:
             return tuple(self._holds)
 
-    def hold(self, token: object, fixes: Mapping[str, Sequence[Replacement]]) -> None:
-        """Put fixes in force until the token is released; a second hold of one token adds to the first.
+    def hold(self, token: object, cures: Mapping[str, Sequence[Replacement]]) -> None:
+        """Put cures in force until the token is released; a second hold of one token adds to the first.
 
         Raises:
             MissingSymbolError, ConflictError, PatchError: nothing was changed.
         """
         with self._lock:
-            held = self._holds.get(token, frozenset()) | frozenset(fixes)
-            wanted = {**{fix: tuple(parts) for fix, parts in fixes.items()}, **self._fixes}
+            held = self._holds.get(token, frozenset()) | frozenset(cures)
+            wanted = {**{cure: tuple(parts) for cure, parts in cures.items()}, **self._cures}
             self._reconcile(wanted)
             self._holds[token] = held
 
     def release(self, *tokens: object) -> None:
-        """Take back the fixes that only these tokens held. A token that is not held is no error.
+        """Take back the cures that only these tokens held. A token that is not held is no error.
 
         Raises:
             ConflictError: somebody patched on top; nothing was changed.
         """
         with self._lock:
-            rest = {other: fixes for other, fixes in self._holds.items() if other not in tokens}
+            rest = {other: cures for other, cures in self._holds.items() if other not in tokens}
             kept = frozenset().union(*rest.values())
-            self._reconcile({fix: parts for fix, parts in self._fixes.items() if fix in kept})
+            self._reconcile({cure: parts for cure, parts in self._cures.items() if cure in kept})
             self._holds = rest
 
     # --- carrying out a change ---------------------------------------------------------------
 
     def _reconcile(self, wanted: dict[str, tuple[Replacement, ...]]) -> None:
-        """Make the places follow from the set of fixes ``wanted``, or change nothing and raise."""
+        """Make the places follow from the set of cures ``wanted``, or change nothing and raise."""
         chains: dict[str, list[tuple[str, Replacement]]] = {}
-        for fix in sorted(wanted):
-            for replacement in wanted[fix]:
-                chains.setdefault(replacement.target, []).append((fix, replacement))
+        for cure in sorted(wanted):
+            for replacement in wanted[cure]:
+                chains.setdefault(replacement.target, []).append((cure, replacement))
         changes = []
         for target in sorted({*self._slots, *chains}):
             slot = self._slots.get(target) or self._find(target)
-            layers = tuple(fix for fix, _ in chains.get(target, []))
+            layers = tuple(cure for cure, _ in chains.get(target, []))
             if layers != slot.layers:
                 value = _build(slot, [part for _, part in chains.get(target, [])], layers)
                 changes.append((target, slot, layers, value, self._sites(slot)))
@@ -178,7 +178,7 @@ class Ledger:
             self._slots[target] = slot
             if not layers:
                 del self._slots[target]
-        self._fixes = wanted
+        self._cures = wanted
 
     def _find(self, target: str) -> _Slot:
         """Resolve a target that is not patched yet."""
@@ -201,7 +201,7 @@ class Ledger:
         if _origin(original).partition(".")[0] not in (self._platform, "builtins"):
             raise ConflictError(
                 f"{home} has already been replaced by {_describe(original)}; take that patch back first, "
-                "or leave this fix out with skip=. Nothing was changed"
+                "or leave this cure out with skip=. Nothing was changed"
             )
         stored = home.read()
         return _Slot(home, stored, original, installed=stored)

@@ -2,7 +2,7 @@
 
 A file ``<id>_<name>.py`` of this folder describes a single platform defect: what
 a user sees, why, where it was seen, when it can go; a probe that shows it on the
-machine at hand; and its cure. Adding a workaround is adding a file with a
+machine at hand; and its cure. Adding a cure is adding a file with a
 module-level ``DEFECT``.
 
 A cure has one of two forms. A `Patch` is bound to MindSpore's own names by
