@@ -239,11 +239,23 @@ def _script(task: Task, announce: _Announcer) -> None:
 
     _mindspore.save_only_below(Path.cwd())
     sys.argv = [task.script, *task.arguments]
-    sys.path.insert(0, os.path.dirname(task.script))
     try:
-        runpy.run_path(task.script, run_name="__main__")
+        _run_script(Path(task.script))
     finally:
         announce("planned", bytes=_mindspore.planned_memory())
+
+
+def _run_script(path: Path) -> None:
+    """As ``python path`` does, and for a file of a package as ``python -m`` does."""
+    root, parts = path.parent, [path.stem]
+    while (root / "__init__.py").is_file():
+        parts.insert(0, root.name)
+        root = root.parent
+    sys.path.insert(0, str(root))
+    if len(parts) == 1:
+        runpy.run_path(str(path), run_name="__main__")
+    else:
+        runpy.run_module(".".join(parts), run_name="__main__", alter_sys=True)
 
 
 def _told(error: BaseException) -> str:

@@ -11,6 +11,7 @@ __all__ = ["KINDS", "STATEMENT", "DryRunGraph", "DryRunReport"]
 
 STATEMENT = "compiled by MindSpore's Ascend back end, nothing was executed"
 KINDS = ("aclnn", "aclop", "internal", "host", "hccl", "fused")
+WHOLE = "planned for the whole program"
 LACKS = "workspaces of the kernels are not in it: a lower bound"
 
 
@@ -103,7 +104,13 @@ class DryRunReport:
         head = f"{self.target} for {self.soc}, jit level {self.jit_level}"
         head += f", rank 0 of {self.ranks}" if self.ranks > 1 else ""
         lines = [f"{head}: {self.verdict}", f"({STATEMENT}; MindSpore {self.mindspore}, {self.libraries})"]
+        latest: dict[str, tuple[int, DryRunGraph]] = {}  # by name: long programs compile the same kernels again
         for number, graph in enumerate(self.graphs):
+            before = latest.setdefault(graph.name, (number, graph))
+            if before[1] is not graph and _kernels(before[1]) == _kernels(graph):
+                lines.append(f"graph {number}: {_head(graph)}; as graph {before[0]}, but {graph.compiled_because}")
+                continue
+            latest[graph.name] = (number, graph)
             lines += ["", *_graph_lines(number, graph)]
         if len(self.graphs) > 1 and self.peak_memory_bytes is not None:
             lines += ["", f"device memory as planned, all graphs: {self.peak_memory_bytes:,} bytes ({LACKS})"]
@@ -152,10 +159,19 @@ def _text(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
 
 
-def _graph_lines(number: int, graph: DryRunGraph) -> list[str]:
+def _kernels(graph: DryRunGraph) -> tuple[Any, ...]:
+    """What makes two graphs alike for a reader."""
+    return graph.verdict, graph.reason, graph.operators, graph.fused, graph.casts, graph.unknown
+
+
+def _head(graph: DryRunGraph) -> str:
     took = f", {graph.seconds:.1f} s to compile" if graph.seconds is not None else ""
     parts = f", {graph.kernel_graphs} kernel graphs" if graph.kernel_graphs > 1 else ""
-    lines = [f"graph {number}: {graph.name}: {graph.verdict}{parts}{took}"]
+    return f"{graph.name}: {graph.verdict}{parts}{took}"
+
+
+def _graph_lines(number: int, graph: DryRunGraph) -> list[str]:
+    lines = [f"graph {number}: {_head(graph)}"]
     if graph.compiled_because:
         lines.append(f"  because: {graph.compiled_because}")
     lines += [f"  {line}" for line in graph.reason.splitlines()]
@@ -179,5 +195,6 @@ def _graph_lines(number: int, graph: DryRunGraph) -> list[str]:
         )
     if graph.verdict == "compiled":
         lines.append(f"  casts {_text(graph.casts)}, bytes to and from the host {_text(graph.host_bytes)}")
-        lines.append(f"  device memory as planned: {_text(graph.peak_memory_bytes)} bytes ({graph.memory_note})")
+        if graph.memory_note != WHOLE:
+            lines.append(f"  device memory as planned: {_text(graph.peak_memory_bytes)} bytes ({graph.memory_note})")
     return [*lines, *(f"  unknown: {text}" for text in graph.unknown)]

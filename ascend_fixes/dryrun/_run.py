@@ -16,7 +16,7 @@ from ascend_fixes.dryrun._child import Task
 from ascend_fixes.dryrun._environment import DryRunError, Libraries, check_machine, environment, libraries_for
 from ascend_fixes.dryrun._log import Transcript, read_log
 from ascend_fixes.dryrun._reading import graph_of
-from ascend_fixes.dryrun._report import LACKS, DryRunGraph, DryRunReport
+from ascend_fixes.dryrun._report import LACKS, WHOLE, DryRunGraph, DryRunReport
 from ascend_fixes.dryrun._selfcheck import KNOWN, unread, without_belief
 
 __all__ = ["cell", "script"]
@@ -223,6 +223,6 @@ def _report(
 def _with_memory(graphs: list[DryRunGraph], planned: int | None) -> list[DryRunGraph]:
     """The memory of the whole program belongs to a graph only where there is one."""
     if len(graphs) != 1 or planned is None:
-        note = "planned for the whole program" if planned else "not planned: no graph ran dry to its end"
+        note = WHOLE if planned else "not planned: no graph ran dry to its end"
         return [replace(graph, memory_note=note) for graph in graphs]
     return [replace(graphs[0], peak_memory_bytes=planned, memory_note=LACKS)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -230,6 +231,13 @@ def test_a_comparison_names_what_changed_and_nothing_else():
     assert "aclnn: 3 -> 2 (Add 2 -> 1)" in text
     assert "LayerNorm" not in text and "Mul" not in text
     assert "no difference" in before.compare(before)
+
+
+def test_a_graph_with_the_kernels_of_an_earlier_one_takes_one_line():
+    first, again, other = one(aclnn={"Add": 1}), one(aclnn={"Add": 1}), one(aclnn={"Add": 2})
+    lines = report(first, dataclasses.replace(again, compiled_because="x changed"), other).show().splitlines()
+    assert "graph 1: Net: compiled; as graph 0, but x changed" in lines
+    assert sum("aclnn: Add" in line for line in lines) == 2
 
 
 def test_json_has_the_statement_and_every_graph():
