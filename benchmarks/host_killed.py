@@ -28,13 +28,19 @@ KEYS, ROWS, DIM = 3000, 500, 8
 
 
 def killed(work: Callable[[], None], processes: int, longest: float) -> None:
-    """Run ``work`` over and over in processes of their own, and kill them after a random time."""
+    """Run ``work`` over and over in processes of their own, and kill them a random time after each has done it once."""
     children = []
     for _ in range(processes):
+        done, begun = os.pipe()
         child = os.fork()
         if not child:
+            work()
+            os.write(begun, b".")
             while True:
                 work()
+        os.close(begun)
+        os.read(done, 1)
+        os.close(done)
         children.append(child)
     time.sleep(random.random() * longest)
     for child in children:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import textwrap
@@ -65,16 +64,17 @@ def test_import_and_the_toolboxes_change_nothing_in_mindspore(tmp_path):
     assert found == [0, [], True]
 
 
-@pytest.mark.slow
-def test_import_adds_at_most_60_ms_to_mindspore(tmp_path):
+def test_import_adds_few_modules_to_mindspore(tmp_path):
+    """What it costs, without a clock."""
     code = """
-        import json, time
+        import json, sys
         import mindspore
-        start = time.perf_counter()
+        before = set(sys.modules)
         import ascend_fixes
-        print(json.dumps(time.perf_counter() - start))
+        print(json.dumps(sorted(set(sys.modules) - before)))
     """
-    assert statistics.median(run(code, tmp_path) for _ in range(5)) < 0.060
+    added = run(code, tmp_path)
+    assert len(added) < 10 and all(name.startswith("ascend_fixes") for name in added), added
 
 
 def test_numpy_2_is_refused_with_the_remedy(tmp_path):

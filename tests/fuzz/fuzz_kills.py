@@ -87,12 +87,18 @@ def run(writer: Writer, folder: Path, kills: int, seed: int) -> dict[str, int]:
     writer.write(path, 1)
     found = {"kills": kills, "amid a write": 0}
     for _ in range(kills):
+        done, begun = os.pipe()
         child = os.fork()
         if not child:
-            number = 0
+            number = 1
+            writer.write(path, number)
+            os.write(begun, b".")
             while True:
                 number = number % 9 + 1
                 writer.write(path, number)
+        os.close(begun)
+        os.read(done, 1)
+        os.close(done)
         time.sleep(chance.random() * 0.03)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

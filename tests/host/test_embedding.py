@@ -240,13 +240,8 @@ def killed(rounds):
     assert found["kills"] == rounds and found["updates kept"] > 0
 
 
-def test_killed_at_any_moment_it_resumes_from_the_last_flush():
-    killed(25)
-
-
-@pytest.mark.slow
-def test_killed_at_a_thousand_moments():
-    killed(1000)
+def test_killed_at_any_moment_it_resumes_from_the_last_flush(request):
+    killed(25 * request.config.getoption("--fuzz"))
 
 
 KILLED_IN_A_FLUSH = """

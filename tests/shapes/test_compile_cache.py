@@ -117,7 +117,7 @@ def test_two_processes_share_a_folder(tmp_path):
     found = [finish(process) for process in both]
     assert found[0]["results"]["6"] == pytest.approx(found[1]["results"]["6"], rel=1e-5)
     assert run(tmp_path / "store", [5, 6], cwd=tmp_path)["counts"]["hits"] == 2 * PER_LENGTH
-    assert not list((tmp_path / "store").glob("*.tmp"))
+    assert not list((tmp_path / "store").glob(".*.part"))
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_a_crash_in_the_middle_leaves_nothing_that_misleads(cold, tmp_path):
     process.communicate()
     held = [entry for entry in (tmp_path / "store").glob("*.graph") if entry.stat().st_size > 85]  # not a marker
     # As if it had died while it wrote, an hour ago and just now.
-    old, new = tmp_path / "store" / "old.tmp", tmp_path / "store" / "new.tmp"
+    old, new = tmp_path / "store" / ".old.part", tmp_path / "store" / ".new.part"
     old.write_bytes(b"half"), new.write_bytes(b"half")
     os.utime(old, (time.time() - 7200,) * 2)
     found = run(tmp_path / "store", [5, 6, 7], cwd=tmp_path)

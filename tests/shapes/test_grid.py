@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -54,11 +53,9 @@ def corpus(n=20_000):
 
 
 @pytest.mark.parametrize("k", [1, 4, 8, 16])
-def test_a_corpus_of_pairs_is_fitted_in_seconds_and_better_than_its_rivals(k):
+def test_a_corpus_of_pairs_is_fitted_better_than_by_its_rivals(k):
     pairs = corpus()
-    start = time.perf_counter()
     grid = Grid.fit(pairs, k)
-    assert time.perf_counter() - start < 10
     best = grid.waste(pairs)
     for rows in (r for r in (1, 2, 4, 8, 16) if r <= k):
         firsts, seconds = Buckets.fit(pairs[:, 0], rows), Buckets.fit(pairs[:, 1], k // rows)
