@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", action="store_true", help="write the page from the records and end")
     parser.add_argument("--list", action="store_true", help="what would be compiled")
     chosen = parser.parse_args(arguments)
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results = _recorded()
     words = [word.strip() for word in chosen.only.split(",") if word.strip()]
     wanted = [work for work in works() if not words or any(word in work.key for word in words)]
     wanted = [work for work in wanted if chosen.again or work.key not in results]
@@ -219,14 +219,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(work.key for work in wanted))
         return 0
     for number, work in enumerate([] if chosen.page else wanted, 1):
-        results[work.key] = record(work)
-        one = results[work.key]
+        one = record(work)
         print(f"{number} of {len(wanted)}: {work.key}: {one['verdict']} {one['reason'][:100]}", flush=True)
+        results = {**_recorded(), work.key: one}  # another process may be at another part
         known = {work.key: results[work.key] for work in works() if work.key in results}
         _write(RESULTS, json.dumps(known, indent=1) + "\n")
-    known = {work.key: results[work.key] for work in works() if work.key in results}
-    _write(PAGE, page(known))
+    _write(PAGE, page(_recorded()))
     return 0
+
+
+def _recorded() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
 
 
 def _write(path: Path, text: str) -> None:

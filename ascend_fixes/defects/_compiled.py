@@ -28,10 +28,10 @@ def compile_for_ascend(module: str, how: str, timeout: float = 300) -> DryRunRep
 
 
 def not_refused(report: DryRunReport) -> Finding:
-    """Present where the back end does not take the graph."""
+    """Present where the back end does not take the graph; nothing is known where it came to no end."""
     if report.verdict == "compiled":
         return Finding(False, f"compiled for Ascend: {_counts(report)}")
-    return Finding(True, f"{report.verdict} for Ascend: {_reason(report)}")
+    return Finding(True if report.verdict == "refused" else None, f"{report.verdict} for Ascend: {_reason(report)}")
 
 
 def lacks_kernels_built_per_shape(names: tuple[str, ...]) -> Callable[[DryRunReport], Finding]:
@@ -39,7 +39,7 @@ def lacks_kernels_built_per_shape(names: tuple[str, ...]) -> Callable[[DryRunRep
 
     def judge(report: DryRunReport) -> Finding:
         if report.verdict != "compiled":
-            return Finding(True, f"{report.verdict} for Ascend: {_reason(report)}")
+            return not_refused(report)
         found = sorted(set(names) & set(operators(report, "aclop")))
         what = f"built for every shape: {', '.join(found)}" if found else "none of them built for every shape"
         return Finding(bool(found), f"compiled for Ascend: {what} ({_counts(report)})")

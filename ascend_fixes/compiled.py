@@ -1,0 +1,69 @@
+"""``ascend-fixes doctor --ascend``: each row of the catalogue, plain and cured, as MindSpore's Ascend back end sees it.
+
+A row with a scenario for Ascend is judged by what it becomes there. Of every other row the probe itself is compiled: the
+defect shows in values or on the host, so nothing is said of it, only what the back end made of its graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ascend_fixes.defects import Defect, Finding
+from ascend_fixes.defects._compiled import compile_for_ascend, not_refused
+from ascend_fixes.doctor import Row
+
+__all__ = ["examine"]
+
+
+def examine(
+    defects: Sequence[Defect], timeout: float = 300.0, report: Callable[[Row], None] = lambda row: None
+) -> list[Row]:
+    """Compile the rows for Ascend, one after the other; nothing is executed.
+
+    Args:
+        defects: what to compile.
+        timeout: seconds that one compilation may take.
+        report: called with each row as it is found.
+
+    Returns:
+        A row a defect, in the order given. `Row.answer` is "needs a device" where compiling cannot show the defect.
+
+    Raises:
+        DryRunError, StandInError: this machine cannot make dry runs.
+    """
+    rows = []
+    for defect in defects:
+        row = _judged(defect, timeout) if defect.ascend is not None else _looked_at(defect, timeout)
+        rows.append(row)
+        report(row)
+    return rows
+
+
+def _judged(defect: Defect, timeout: float) -> Row:
+    """By the row's own scenario."""
+    assert defect.ascend is not None
+    module = defect.probe.__module__
+    plain: Finding = defect.ascend.judge(compile_for_ascend(module, "plain", timeout))
+    if not plain.present:
+        return _row(
+            defect, plain.present, None, plain.evidence, "no answer" if plain.present is None else "not present"
+        )
+    cured: Finding = defect.ascend.judge(compile_for_ascend(module, "cured", timeout))
+    evidence = f"{plain.evidence}\nwith the cure: {cured.evidence}"
+    return _row(defect, True, cured.present is False, evidence, "present")
+
+
+def _looked_at(defect: Defect, timeout: float) -> Row:
+    """By its probe, whose finding means nothing where nothing is executed."""
+    module = defect.probe.__module__
+    plain = not_refused(compile_for_ascend(module, "probe", timeout)).evidence
+    told = f"compiling cannot show it. Its probe: {plain}"
+    if defect.patch is None or "Ascend" in defect.patch.backends:
+        told += f"\nwith the cure: {not_refused(compile_for_ascend(module, 'probe cured', timeout)).evidence}"
+    else:
+        told += f"\nthe cure is for {', '.join(defect.patch.backends)} alone"
+    return _row(defect, None, None, told, "needs a device")
+
+
+def _row(defect: Defect, present: bool | None, cured: bool | None, evidence: str, answer: str) -> Row:
+    return Row(defect.id, defect.family, defect.symptom, present, cured, evidence, defect.cure, answer)
