@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ascend_fixes import _mindspore
+from ascend_fixes import _mindspore, compiling
 from ascend_fixes.defects import FAMILIES, Defect, Patch, catalogue
 from ascend_fixes.errors import UnknownNameError, nearest
 from ascend_fixes.patching import MissingSymbolError, ledger
@@ -117,7 +117,7 @@ def unpatch() -> None:
     Raises:
         ConflictError: somebody patched on top; the message names them and nothing is changed.
     """
-    ledger.release(*(token for token in ledger.tokens if isinstance(token, _Hold)))
+    compiling.release(*(token for token in ledger.tokens if isinstance(token, _Hold)))
 
 
 def apply(defect: Defect, any_version: bool = False) -> str:
@@ -151,7 +151,7 @@ def patched(*names: str, skip: Sequence[str] = ()) -> Iterator[PatchReport]:
     try:
         yield report
     finally:
-        ledger.release(token)
+        compiling.release(token)
 
 
 def status() -> list[CureStatus]:
@@ -200,11 +200,13 @@ def _hold(token: object, names: Sequence[str], skip: Sequence[str], stacklevel: 
 
 def _put(token: object, defects: Sequence[Defect]) -> None:
     """Hold the patches of these defects, all or none."""
-    wanted = {defect.id: defect.patch.replacements for defect in defects if defect.patch is not None}
+    wanted = {defect.id: defect.patch.parts for defect in defects if defect.patch is not None}
     try:
-        ledger.hold(token, wanted)
+        compiling.hold(token, wanted)
     except MissingSymbolError as error:
-        guilty = [id_ for id_, parts in wanted.items() if any(f"no {part.target}" in str(error) for part in parts)]
+        guilty = [
+            id_ for id_, parts in wanted.items() if any(f"no {t}" in str(error) for t in compiling.targets(parts))
+        ]
         ranges = {defect.id: _range(defect.patch) for defect in defects}
         checked = ", ".join(f"{id_} on {ranges[id_]}" for id_ in guilty)
         raise MissingSymbolError(
@@ -215,10 +217,16 @@ def _put(token: object, defects: Sequence[Defect]) -> None:
 
 def _status(defect: Defect, by_id: bool) -> CureStatus:
     if defect.patch is not None and defect.id in ledger.applied:
-        targets = ", ".join(sorted(part.target for part in defect.patch.replacements))
-        return CureStatus(defect.id, defect.family, "applied", f"replaces {targets}")
+        return CureStatus(defect.id, defect.family, "applied", _effect(defect.patch))
     state, reason = _obstacle(defect, by_id) or ("available", f"patch({defect.id!r}) applies it")
     return CureStatus(defect.id, defect.family, state, reason)
+
+
+def _effect(cure: Patch) -> str:
+    """What a cure in force does: the names it replaces, and what its hooks do at every compilation."""
+    targets = ", ".join(sorted(part.target for part in cure.replacements))
+    hooks = "; ".join(hook.does for hook in cure.hooks)
+    return "; ".join(filter(None, (targets and f"replaces {targets}", hooks and f"when MindSpore compiles: {hooks}")))
 
 
 def _obstacle(defect: Defect, by_id: bool, any_version: bool = False) -> tuple[str, str] | None:

@@ -35,10 +35,14 @@ error stands beside the code that raises it; `tests/test_errors.py` holds this t
 from __future__ import annotations
 
 import difflib
+import sys
 import textwrap
+import warnings
 from collections.abc import Iterable
 
-__all__ = ["AscendFixesError", "UnknownNameError", "first_line", "nearest"]
+__all__ = ["AscendFixesError", "UnknownNameError", "first_line", "nearest", "warn"]
+
+_OURS = ("ascend_fixes", "mindspore", "contextlib")  # what may stand between a user's line and a warning about it
 
 
 class AscendFixesError(Exception):
@@ -76,3 +80,11 @@ def nearest(name: object, known: Iterable[str], otherwise: str = "") -> str:
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.4)
     remedy = f"did you mean {by_lower[close[0]]!r}?" if close else otherwise
     return f"; {remedy}" if remedy else ""
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn about the line of the user's code that led here, however many frames of ours and MindSpore's lie between."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _OURS:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

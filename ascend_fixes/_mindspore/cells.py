@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import mindspore
+
 __all__ = ["child_cells", "copy_with_children", "free_gru_size", "on_gradient"]
 
 
@@ -27,8 +29,14 @@ def copy_with_children(cell: Any, children: dict[str, Any]) -> Any:
         return value
 
     twin = copy.copy(cell)
-    hooks = ("compile", "check_names")  # set on one cell by `shapes.graphs` and `host.placement`, for that cell
-    state = {name: substitute(value) for name, value in cell.__dict__.items() if name not in hooks}
+    state = {name: substitute(value) for name, value in cell.__dict__.items()}
+    for name, value in cell.__dict__.items():
+        if (
+            name.startswith("_ascend_fixes")
+            and hasattr(type(value), "__deepcopy__")
+            and not isinstance(value, mindspore.nn.Cell)
+        ):
+            state[name] = copy.deepcopy(value)  # the bound on a cell's graphs stays, the record of them starts anew
     state["_cells"] = type(cell._cells)({**cell._cells, **children})
     state["_params"] = cell._params.copy()
     state.update(_compile_cache=None, _phase_cache=None, _compile_phase=None)

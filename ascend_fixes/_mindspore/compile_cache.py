@@ -21,7 +21,6 @@ __all__ = [
     "compile_settings",
     "is_platform_type",
     "is_whole_graph",
-    "jit_state",
     "set_compile_cache",
     "set_compile_cache_directory",
     "wanted_compile_cache",
@@ -38,8 +37,8 @@ _VOLATILE = frozenset(
     """
     __compile_cell_hook__ __parse_method__ _cell_init_args _compile_cache _compile_phase _compiled _create_time
     _exist_names _exist_objs _has_mutable_args_list _id _init_flag _is_check_and_refresh _lazy_construct_sig
-    _mutable_flags _param_prefix _parameter_layout_dict _phase_cache _scope arguments_key check_names cls_name compile
-    compile_phase current_phase is_top_cell sequence_modified
+    _mutable_flags _param_prefix _parameter_layout_dict _phase_cache _scope arguments_key cls_name compile_phase
+    current_phase is_top_cell sequence_modified
     """.split()
 )
 
@@ -105,12 +104,6 @@ def cell_state(cell: mindspore.nn.Cell) -> dict[str, Any]:
         for name, value in state.items()
         if not (name.startswith("_ascend_fixes") or (name.startswith("_") and not value and value is not False))
     }
-
-
-def jit_state(executor: Any) -> dict[str, Any]:
-    """What a jit function's graph can depend on besides its arguments."""
-    volatile = ("_create_time", "_graph_executor", "_mutable_flags", "sequence_modified")
-    return {name: value for name, value in vars(executor).items() if name not in volatile}
 
 
 def is_platform_type(value: Any) -> bool:

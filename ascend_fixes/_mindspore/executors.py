@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,20 +16,27 @@ import mindspore
 from ascend_fixes._mindspore.versions import version
 
 __all__ = [
+    "CELL_COMPILE_OPTIONS",
     "abandon_compilation",
     "cell_compile_target",
     "compilation_targets",
+    "compiled_part",
     "compiled_phases",
-    "compiling_targets",
+    "compiles_cells",
     "dynamic_inputs",
     "eager_gradient_target",
     "has_compiled_anything",
+    "has_jit_graph",
     "jit_call_target",
     "jit_compile_target",
+    "jit_options",
+    "jit_phases",
+    "jit_subject",
     "latest_phase",
+    "parsed_method",
     "phase_name",
     "taking_gradients",
-    "would_compile",
+    "under_jit",
 ]
 
 
@@ -76,13 +84,91 @@ def compilation_targets() -> tuple[str, ...]:
     return ("mindspore._c_expression:GraphExecutor_.compile", "mindspore._c_expression:JitExecutor_.compile")
 
 
-def compiling_targets() -> tuple[str, ...]:
-    """The methods called when a compilation really starts, of cells and of jit functions.
+CELL_COMPILE_OPTIONS = ("phase", "do_convert", "jit_config_dict")
+"""What `cell_compile_target` takes by name besides construct's own arguments."""
 
-    Each tells the compiler which source files the graph depends on, just before it compiles.
+
+def compiles_cells(executor: Any, subject: Any) -> bool:
+    """Whether one of the C++ executors compiles a cell as such, not a function or a method under ``jit``."""
+    return isinstance(subject, mindspore.nn.Cell) and type(executor).__name__ == "GraphExecutor_"
+
+
+def parsed_method(subject: Any) -> str:
+    """The method of a cell or object that is compiled, or was compiled last; "" for a function."""
+    return "" if isinstance(subject, types.FunctionType) else getattr(subject, "__parse_method__", "construct")
+
+
+def compiled_part(callable_: Any) -> tuple[Any, str]:
+    """What MindSpore compiles when ``callable_`` is called, and the method of it: as hooks see it.
+
+    A cell, ``(cell, "construct")``; the function under ``jit``, ``(function, "")``; the object of a method under ``jit``,
+    ``(object, "method")``. ``jit`` takes an attribute of the first argument that has the function's own name for a method.
     """
-    module = _executor_module()
-    return tuple(f"{module}:{name}._set_compile_cache_dep_files" for name in ("_CellGraphExecutor", "_JitExecutor"))
+    if isinstance(callable_, mindspore.nn.Cell):
+        return callable_, "construct"
+    function = under_jit(callable_)
+    if function is None:
+        raise TypeError(f"{callable_!r} is neither a cell nor a function under mindspore.jit")
+    owner = getattr(callable_, "__self__", None)
+    return (function, "") if owner is None else (owner, function.__name__)
+
+
+def under_jit(callable_: Any) -> Any:
+    """The function that `mindspore.jit` was given, of what it made of it; None for anything else.
+
+    It may itself be under ``jit``, as what `mindspore.grad` returns is.
+    """
+    wrapper = _jit_wrapper(callable_)
+    return None if wrapper is None else wrapper.__wrapped__
+
+
+def _jit_wrapper(callable_: Any) -> Any:
+    """The function that `mindspore.jit` made, where others may have wrapped it again; None where there is none."""
+    callable_ = getattr(callable_, "__func__", callable_)
+    while callable_ is not None and _JIT_TIME not in getattr(getattr(callable_, "__code__", None), "co_freevars", ()):
+        callable_ = getattr(callable_, "__wrapped__", None)
+    return callable_
+
+
+_JIT_TIME = "hash_obj"  # the variable that only jit's wrapper holds: when it was made, as graphs' names contain it
+
+
+def jit_phases(callable_: Any) -> list[str]:
+    """The names of the graphs that this process holds of a function or bound method under `mindspore.jit`.
+
+    A name is ``<module>.<function>.<file>.<line>[.grad].<when jit was applied, or of a cell's method when the cell was
+    made and its phase>[.<id of the object>].<number of the argument signature>``.
+    """
+    function = under_jit(callable_)
+    if function is None:
+        return []
+    code, owner = function.__code__, getattr(callable_, "__self__", None)
+    start = f"{function.__module__}.{function.__name__}.{code.co_filename}.{code.co_firstlineno}."
+    mark = f".{id(owner)}." if owner is not None else f".{_jit_time(callable_)}."
+    known = importlib.import_module(_executor_module()).ms_compile_cache
+    found = [phase for phase in known if phase.startswith(start) and mark in phase[len(start) - 1 :]]
+    return sorted(found, key=lambda phase: (len(phase), phase))
+
+
+def _jit_time(callable_: Any) -> Any:
+    """When `mindspore.jit` was applied: what tells graphs of functions that share their code apart."""
+    wrapper = _jit_wrapper(callable_)
+    return wrapper.__closure__[wrapper.__code__.co_freevars.index(_JIT_TIME)].cell_contents
+
+
+def has_jit_graph(phase: str) -> bool:
+    """Whether this process still holds the graph of a jit function with this name."""
+    return phase in importlib.import_module(_executor_module()).ms_compile_cache
+
+
+def jit_subject(executor: Any) -> Any:
+    """What a jit executor compiles: the object whose method is under ``jit``, or the function."""
+    return executor.fn if executor.obj is None else executor.obj
+
+
+def jit_options(executor: Any) -> dict[str, Any]:
+    """The ``jit`` options of a jit executor."""
+    return executor.jit_config_dict or {}
 
 
 def _executor() -> Any:
@@ -112,32 +198,19 @@ def latest_phase(cell: mindspore.nn.Cell) -> str:
 
 
 def phase_name(cell: mindspore.nn.Cell, phase: str) -> str:
-    """The name that the cell's phase had, for example "train"."""
-    return phase.partition(_own_phase_part(cell))[0]
+    """The name that the cell's phase had, for example "train"; "" for the graph of a method under ``jit``."""
+    name, own, _ = phase.partition(_own_phase_part(cell))
+    return name if own else ""
 
 
-def would_compile(cell: mindspore.nn.Cell, args: tuple, kwargs: dict) -> bool:
-    """Whether calling ``cell.compile(*args, **kwargs)`` would compile a new graph. Compiles nothing."""
-    executor = _executor()
-    compile_args = cell._get_compile_args(args)
-    broaden = getattr(cell, "enable_tuple_broaden", False)
-    inner = executor._graph_executor
-    if hasattr(executor, "set_real_args"):  # 2.8 and later
-        executor.set_real_args(args, kwargs)
-    inner.set_enable_tuple_broaden(broaden)
-    key = str(inner.generate_arguments_key(cell, compile_args, kwargs, broaden))
-    inner.clear_compile_arguments_resource()
-    phase = f"{cell.phase}{_own_phase_part(cell)}{key}"
-    return not any(p == phase or p.startswith(phase + ".") for p in cell.compile_cache)
+def abandon_compilation(executor: Any, subject: Any) -> None:
+    """Let go of what was prepared for a compilation by this executor that will not take place.
 
-
-def abandon_compilation() -> None:
-    """Let go of the arguments of a compilation that was begun and will not take place.
-
-    Between looking for a graph and compiling it, MindSpore calls the cell's ``check_names``: what raises there keeps
-    the graph from being compiled. Every later call of the cell sets anew what was set until then.
+    Every later call sets anew what was set until then.
     """
-    _executor()._graph_executor.clear_compile_arguments_resource()
+    executor.clear_compile_arguments_resource()
+    if isinstance(subject, types.FunctionType):
+        vars(subject).pop("__jit_function__", None)  # what marks a function while it is compiled
 
 
 def has_compiled_anything() -> bool:

@@ -16,7 +16,6 @@ from ascend_fixes._mindspore.versions import version
 
 __all__ = [
     "SOCS",
-    "around_compilations",
     "around_runs",
     "ascend_libraries",
     "hold_ascend",
@@ -185,26 +184,6 @@ def save_only_below(folder: Path) -> None:
 
     _replace_everywhere(mindspore.save_checkpoint, save_checkpoint)
     _replace_everywhere(mindspore.export, export)
-
-
-def around_compilations(jit_level: str, hook: Callable[[Any, Any, str, Callable[[], Any]], Any]) -> dict[str, Any]:
-    """Have ``hook(object, arguments, phase, compile)`` called for every real compilation at ``jit_level``.
-
-    ``object`` is the cell or function, ``phase`` the name of the graph, ``compile()`` does it. What is to be replaced by
-    what, for the ledger: cures wrap the same methods.
-    """
-    names = ("GraphExecutor_", "JitExecutor_")
-    return {
-        f"mindspore._c_expression:{name}.compile": lambda original: _hooked(original, jit_level, hook) for name in names
-    }
-
-
-def _hooked(original: Callable[..., Any], jit_level: str, hook: Callable[..., Any]) -> Callable[..., Any]:
-    def compile(self: Any, obj: Any, args: Any, kwargs: Any, phase: str, jit_config: dict[str, Any]) -> Any:
-        level = {**jit_config, "jit_level": jit_level}
-        return hook(obj, args, phase, lambda: original(self, obj, args, kwargs, phase, level))
-
-    return compile
 
 
 def around_runs(hook: Callable[[str, Callable[[], Any]], Any]) -> None:

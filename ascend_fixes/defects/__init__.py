@@ -19,10 +19,13 @@ import os
 import pkgutil
 import re
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from ascend_fixes.errors import first_line
 from ascend_fixes.patching import Replacement
+
+if TYPE_CHECKING:
+    from ascend_fixes.compiling import Hook  # which imports MindSpore
 
 __all__ = ["FAMILIES", "Defect", "Finding", "OnAscend", "Patch", "Tool", "catalogue", "first_line", "patience"]
 
@@ -44,10 +47,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Patch:
-    """A cure that replaces MindSpore's own names, applied by `ascend_fixes.patch`.
+    """A cure that replaces MindSpore's own names or is present when it compiles, applied by `ascend_fixes.patch`.
 
     Attributes:
         replacements: what is replaced by what.
+        hooks: what surrounds every compilation.
         since, before: the half-open range of MindSpore versions the cure was checked on.
         backends: the backends it applies to.
         unneeded: a cheap check, run before applying; the reason why this installation does
@@ -55,12 +59,18 @@ class Patch:
         verified: False for a cure known only from reports; it stays off until asked for by id.
     """
 
-    replacements: tuple[Replacement, ...]
+    replacements: tuple[Replacement, ...] = ()
+    hooks: tuple[Hook, ...] = ()
     since: tuple[int, ...] = (2, 7)
     before: tuple[int, ...] = (2, 11)
     backends: tuple[str, ...] = ("CPU", "GPU", "Ascend")
     unneeded: Callable[[], str] = lambda: ""
     verified: bool = True
+
+    @property
+    def parts(self) -> tuple[Replacement | Hook, ...]:
+        """Replacements and hooks together."""
+        return (*self.replacements, *self.hooks)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
-from ascend_fixes.fusion._compiler import PACKAGES, MissingCompilerError, check_replacements
+from ascend_fixes.fusion._compiler import CHECK, PACKAGES, MissingCompilerError
 
 __all__ = ["DEFECT", "Fusible", "probe"]
 
@@ -69,5 +69,5 @@ DEFECT = Defect(
     upstream="none found",
     removal="the wheel declares decorator, or the error names it",
     probe=probe,
-    patch=Patch(replacements=check_replacements(), backends=("CPU", "GPU")),
+    patch=Patch(hooks=(CHECK,), backends=("CPU", "GPU")),
 )

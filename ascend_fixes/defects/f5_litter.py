@@ -8,9 +8,11 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ascend_fixes import _mindspore
 from ascend_fixes.defects import Defect, Finding, Patch
 from ascend_fixes.fusion._compiler import require_compiler
-from ascend_fixes.fusion._workspace import tidy_replacements
+from ascend_fixes.fusion._workspace import TIDY, Elsewhere
+from ascend_fixes.patching import Replacement
 
 __all__ = ["DEFECT", "Fusible", "Mismatched", "Normalised", "probe"]
 
@@ -73,5 +75,7 @@ DEFECT = Defect(
     upstream="none found",
     removal="the probe finds nothing left behind on every supported MindSpore",
     probe=probe,
-    patch=Patch(replacements=tidy_replacements(), backends=("CPU", "GPU")),
+    patch=Patch(
+        replacements=(Replacement(_mindspore.rewrite_os_target(), Elsewhere),), hooks=(TIDY,), backends=("CPU", "GPU")
+    ),
 )

@@ -14,8 +14,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes.defects import Defect, Finding, Patch
-from ascend_fixes.patching import Replacement
-from ascend_fixes.shapes._graphs import WARN_AFTER, RecompilationWarning, recorded
+from ascend_fixes.shapes._graphs import RECORD, WARN, WARN_AFTER, RecompilationWarning
 
 
 class Scaled(nn.Cell):
@@ -39,10 +38,6 @@ def probe() -> Finding:
     return Finding(compiled > WARN_AFTER and not said, f"{WARN_AFTER + 1} values, {compiled} graphs; {what}")
 
 
-def _warning_compile(compile):
-    return recorded(compile, warn=True)
-
-
 DEFECT = Defect(
     id="S5",
     family="shapes",
@@ -50,12 +45,12 @@ DEFECT = Defect(
     error="",
     cause=(
         "Python scalars are constants of the graph. A step counter, a length or a learning rate passed as a number "
-        "therefore makes a new graph at every call. The patch counts the graphs of every cell and warns once per "
-        f"cell, after {WARN_AFTER}, naming the argument (ragged Tensors included) and the remedy."
+        "therefore makes a new graph at every call. The patch counts the graphs of every cell and jit function and "
+        f"warns once for each, after {WARN_AFTER}, naming the argument (ragged Tensors included) and the remedy."
     ),
     seen="MindSpore 2.10.0, CPU; documented by the vendor, reported by users",
     upstream="https://discuss.mindspore.cn topic 286",
     removal="when MindSpore itself says which argument made it compile again",
     probe=probe,
-    patch=Patch((Replacement("mindspore.nn:Cell.compile", _warning_compile),)),
+    patch=Patch(hooks=(WARN, RECORD)),
 )

@@ -14,10 +14,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ascend_fixes import _mindspore
+from ascend_fixes.compiling import turns
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
-from ascend_fixes.patching import Replacement
-from ascend_fixes.shapes._turns import one_at_a_time
 
 TIME_LIMIT = 12.0  # seconds, at least
 TIMES_ALONE = 10  # as long as one thread takes for the same calls: the machine may be slow
@@ -79,10 +77,5 @@ DEFECT = Defect(
     upstream="none found",
     removal="when the probe passes without the patch ten times in a row",
     probe=probe,
-    patch=Patch(
-        (
-            Replacement("mindspore.nn:Cell.compile_and_run", one_at_a_time),
-            Replacement(_mindspore.jit_call_target(), one_at_a_time),
-        )
-    ),
+    patch=Patch(turns()),
 )

@@ -6,6 +6,7 @@ order, so that the log lines between the beginning and the end of a compilation 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -17,7 +18,10 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from ascend_fixes.compiling import Compilation  # which imports MindSpore
 
 __all__ = ["Task", "main"]
 
@@ -77,20 +81,24 @@ class _Compilations:
         self._arguments: dict[int, dict[str, str]] = {}
         self._kept: list[Any] = []  # what was compiled lives on: no other object may get its id
 
-    def __call__(self, subject: Any, arguments: Any, phase: str, compile: Callable[[], Any]) -> Any:
+    @contextlib.contextmanager
+    def __call__(self, compilation: Compilation) -> Iterator[None]:
+        if compilation.kind == "gradient":  # of PyNative mode, which a dry run is not in
+            yield
+            return
         number, self._count = self._count, self._count + 1
-        self._announce("compile", graph=number, name=_name(subject), because=self._because(subject, arguments))
+        because = self._because(compilation.subject, compilation.args)
+        self._announce("compile", graph=number, name=_name(compilation.subject), because=because)
         start = time.perf_counter()
         try:
-            result = compile()
+            yield
         except BaseException as error:
             self._announce("refused", graph=number, error=f"{type(error).__name__}: {error}", files=self._new_files())
             raise
         seconds, files = time.perf_counter() - start, self._new_files()
         if sum(Path(name).name.startswith("graph_build") for name in files) != 1:
-            self._apart.add(phase)
+            self._apart.add(compilation.phase)
         self._announce("compiled", graph=number, seconds=seconds, files=files)
-        return result
 
     def can_run_dry(self, phase: str) -> bool:
         """Whether a call of this graph ends and computes nothing.
@@ -191,9 +199,9 @@ def main(path: str) -> None:
 def _prepare(task: Task, announce: _Announcer) -> _Compilations:
     import mindspore
 
-    from ascend_fixes import _mindspore
+    from ascend_fixes import _mindspore, compiling
+    from ascend_fixes.compiling import Hook
     from ascend_fixes.dryrun._standins import name_chip
-    from ascend_fixes.patching import Replacement, ledger
 
     if task.standins:
         name_chip(_mindspore.SOCS[task.soc][1])
@@ -203,9 +211,7 @@ def _prepare(task: Task, announce: _Announcer) -> _Compilations:
     if task.ranks > 1 and task.factory:
         mindspore.communication.init()
     compilations = _Compilations(announce, task.graphs)
-    hooked = _mindspore.around_compilations(task.jit_level, compilations)
-    # By the ledger, for cures of the user's program wrap the same methods.
-    ledger.hold("dry run", {"dry run": [Replacement(target, make) for target, make in hooked.items()]})
+    compiling.hold("dry run", {"dryrun": (Hook("announce", compilations, options={"jit_level": task.jit_level}),)})
     _mindspore.around_runs(_Steps(compilations, task.steps))
     return compilations
 

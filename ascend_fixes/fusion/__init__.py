@@ -18,12 +18,12 @@ from ascend_fixes.fusion._compiler import FusionUnsupportedError, MissingCompile
 from ascend_fixes.fusion._crf import CRF
 from ascend_fixes.fusion._flags import Flag, FlagConflictError, FlagFileError
 from ascend_fixes.fusion._graphs import GatedGraph
-from ascend_fixes.fusion._guarding import FlagReport, GuardTypeError, LateGuardWarning, flags, guard, safe
+from ascend_fixes.fusion._guarding import FlagReport, GuardTypeError, LateGuardWarning, flags, guard, keeping_out, safe
 from ascend_fixes.fusion._layers import GELU, LayerError, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
-from ascend_fixes.fusion._learned import LearnError, learn
-from ascend_fixes.fusion._quirks import Quirk, quirks
+from ascend_fixes.fusion._learned import quirks
+from ascend_fixes.fusion._quirks import Quirk
 from ascend_fixes.fusion._recurrent import GRU, GRUCell
-from ascend_fixes.fusion._search import BisectError, BisectReport, bisect
+from ascend_fixes.fusion._search import BisectError, BisectReport, LearnError, bisect, learn
 from ascend_fixes.fusion._switches import SwitchNameError, write_switch_file
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "bisect",
     "flags",
     "guard",
+    "keeping_out",
     "learn",
     "quirks",
     "safe",

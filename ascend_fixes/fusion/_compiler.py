@@ -8,22 +8,23 @@ in the wheels of 2.7 to 2.10 imports them.)
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import subprocess
 import sys
-from typing import Any, Callable
+from collections.abc import Iterator
 
 from ascend_fixes import _mindspore
+from ascend_fixes.compiling import Compilation, Hook
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.fusion._guarding import is_fusing
-from ascend_fixes.patching import Replacement
+from ascend_fixes.fusion._fusing import is_fusing
 
 __all__ = [
+    "CHECK",
     "PACKAGES",
     "FusionUnsupportedError",
     "MissingCompilerError",
-    "check_replacements",
     "missing_packages",
     "require_compiler",
 ]
@@ -82,29 +83,12 @@ def _missing(search_path: str) -> tuple[str, ...]:
     return tuple(PACKAGES[name] for name in answer.stdout.split())
 
 
-def check_replacements() -> tuple[Replacement, ...]:
+@contextlib.contextmanager
+def _checked(compilation: Compilation) -> Iterator[None]:
     """Ask for the compiler before any compilation that fuses."""
-    return (
-        *(Replacement(target, _asking_first) for target in _mindspore.compilation_targets()),
-        Replacement(_mindspore.eager_gradient_target(), _asking_before_gradient),
-    )
+    if is_fusing(compilation.options):
+        require_compiler()
+    yield
 
 
-def _asking_first(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def compile_checked(self: Any, obj: Any, args: Any, kwargs: Any, phase: Any, options: Any) -> Any:
-        if is_fusing(options):
-            require_compiler()
-        return original(self, obj, args, kwargs, phase, options)
-
-    return compile_checked
-
-
-def _asking_before_gradient(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def gradient_checked(self: Any, *args: Any) -> Any:
-        if is_fusing({}):
-            require_compiler()
-        return original(self, *args)
-
-    return gradient_checked
+CHECK = Hook("check", _checked, "asks for the compiler of fused kernels before a compilation that fuses")

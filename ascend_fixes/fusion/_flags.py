@@ -17,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ascend_fixes.errors import AscendFixesError
+from ascend_fixes import _mindspore
+from ascend_fixes.errors import AscendFixesError, UnknownNameError, nearest
 from ascend_fixes.files import FileError, read_json
 
-__all__ = ["Flag", "FlagConflictError", "FlagFileError", "merge", "opt_level", "parse", "render"]
+__all__ = ["Flag", "FlagConflictError", "FlagFileError", "exclusions", "merge", "opt_level", "parse", "render"]
 
 # Each "disable" list with the lists it may contradict: additions to the default, and replacements of it.
 _OPPOSITES: dict[str, tuple[str, ...]] = {
@@ -33,6 +34,15 @@ _OPPOSITES: dict[str, tuple[str, ...]] = {
     "disable_pass": ("enable_pass",),
 }
 _LISTS = frozenset(_OPPOSITES) | {key for keys in _OPPOSITES.values() for key in keys}
+
+
+_KEYS = {
+    "cluster": "disable_cluster_ops",
+    "expand": "disable_expand_ops",
+    "packet": "disable_packet_ops",
+    "pass": "disable_pass",
+    "pattern": "disable_fusion_pattern",
+}
 
 
 class FlagConflictError(AscendFixesError, ValueError):
@@ -98,6 +108,30 @@ def merge(flags: Iterable[Flag]) -> tuple[Flag, ...]:
 def render(flags: Iterable[Flag]) -> str:
     """The flags as MindSpore reads them."""
     return " ".join(map(str, flags))
+
+
+def exclusions(operators: Iterable[str], origin: str) -> tuple[Flag, ...]:
+    """The flags that leave these operators out.
+
+    Raises:
+        UnknownNameError: an operator or a prefix does not exist, or a string was given for a sequence of names.
+    """
+    if isinstance(operators, str):
+        raise UnknownNameError(
+            f"the operators must be a sequence of names, not the string {operators!r}; write [{operators!r}]"
+        )
+    found: list[Flag] = []
+    for operator in operators:
+        kind, colon, name = operator.rpartition(":")
+        if colon and kind not in _KEYS:
+            raise UnknownNameError(f"{operator!r}: the prefix must be one of {', '.join(_KEYS)}")
+        if kind not in ("pass", "pattern") and name not in _mindspore.operator_names():
+            remedy = nearest(
+                name, _mindspore.operator_names(), "take the name from the compiled graph, as in 'ReduceSum'"
+            )
+            raise UnknownNameError(f"no operator is called {name!r}{remedy}")
+        found += [Flag(_KEYS[key], (name,), (origin,)) for key in ([kind] if kind else ["cluster", "expand"])]
+    return tuple(found)
 
 
 def opt_level(flags: Iterable[Flag]) -> int | None:

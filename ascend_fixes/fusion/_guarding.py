@@ -13,47 +13,27 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
-import mindspore
 from mindspore import nn
 
-from ascend_fixes import _mindspore, patching
-from ascend_fixes.errors import AscendFixesError, UnknownNameError, nearest
-from ascend_fixes.fusion._flags import Flag, merge, opt_level, parse, render
-from ascend_fixes.fusion._quirks import LEARNED, known_bad, quirks
+from ascend_fixes import _mindspore, compiling
+from ascend_fixes.compiling import Compilation, Hook
+from ascend_fixes.errors import AscendFixesError, warn
+from ascend_fixes.fusion._flags import Flag, exclusions, merge, parse, render
+from ascend_fixes.fusion._fusing import ENVIRONMENT, is_fusing, switch, users_flags
+from ascend_fixes.fusion._learned import known_bad, learned
 from ascend_fixes.fusion._reach import marks
-from ascend_fixes.patching import Replacement
 
-__all__ = [
-    "FlagReport",
-    "GuardTypeError",
-    "LateGuardWarning",
-    "compile_replacements",
-    "flags",
-    "guard",
-    "is_fusing",
-    "safe",
-]
+__all__ = ["FlagReport", "GuardTypeError", "LateGuardWarning", "flags", "guard", "keeping_out", "safe"]
 
-ENVIRONMENT = "MS_DEV_GRAPH_KERNEL_FLAGS"
 MARK = "fusion_keep_out"  # the attribute that `safe` leaves on a cell, a class or a function
 _KNOWN_BAD = "known bad"  # the mark of a `safe` without a list: what is known bad when the graph is compiled
-_KEYS = {
-    "cluster": "disable_cluster_ops",
-    "expand": "disable_expand_ops",
-    "packet": "disable_packet_ops",
-    "pass": "disable_pass",
-    "pattern": "disable_fusion_pattern",
-}
-_SAFE = object()  # the ledger's token for the hook that `safe` needs
+_SAFE = object()  # the token of the hook that `safe` needs
 _guards: ContextVar[tuple[Flag, ...]] = ContextVar("fusion_guards", default=())
-_compiling = threading.RLock()  # the flag string belongs to the process
 _left_out: dict[
     str, frozenset[tuple[str, str]]
 ] = {}  # by graph of this process: what was asked for when it was compiled
@@ -108,8 +88,8 @@ def flags(root: Any = None) -> FlagReport:
         FlagConflictError, FlagFileError: as a compilation would.
     """
     asked = _asked((root,))
-    merged = merge([*_users({}), *asked]) if asked else _in_platform_order()
-    return FlagReport(merged, *_switch(merged, {}))
+    merged = merge([*users_flags({}), *asked]) if asked else _in_platform_order()
+    return FlagReport(merged, *switch(merged, {}))
 
 
 @contextlib.contextmanager
@@ -129,15 +109,15 @@ def guard(*operators: str) -> Iterator[FlagReport]:
         FlagConflictError: the user's flags ask for what the guard excludes.
     """
     asked = exclusions(operators, "guard")
-    merge([*_users({}), *_guards.get(), *asked])
+    merge([*users_flags({}), *_guards.get(), *asked])
     token = object()
-    patching.ledger.hold(token, {"fusion.guard": (*compile_replacements(), *_notice_replacements())})
+    compiling.hold(token, {"fusion.guard": (_FLAGS, _NOTICE)})
     before = _guards.set(_guards.get() + asked)
     try:
         yield flags()
     finally:
         _guards.reset(before)
-        patching.ledger.release(token)
+        compiling.release(token)
 
 
 @overload
@@ -173,44 +153,25 @@ def safe(cell_or_class: Any = None, keep_out: Iterable[str] | None = None) -> An
             "mark the function before mindspore.jit wraps it"
         )
     if isinstance(cell_or_class, nn.Cell) and _mindspore.compiled_phases(cell_or_class):
-        warnings.warn(
+        warn(
             f"{kind.__name__} has compiled graphs already, and fusion.safe does not change them; mark it before its "
             "first call",
             LateGuardWarning,
-            stacklevel=2,
         )
     setattr(cell_or_class, MARK, tuple(getattr(cell_or_class, MARK, ())) + wanted)
-    patching.ledger.hold(_SAFE, {"fusion.safe": compile_replacements()})
+    compiling.hold(_SAFE, {"fusion.safe": (_FLAGS,)})
     return cell_or_class
 
 
-def is_fusing(options: Mapping[str, Any]) -> bool:
-    """Will a compilation with these ``jit`` options fuse?"""
-    return _switch(_users(options), options)[0]
+def keeping_out(*operators: str) -> Hook:
+    """The hook of a cure: while it is in force, every graph that fuses leaves these operators out.
 
+    What searches on this machine have found (`learn`) is left out with them.
 
-def exclusions(operators: Iterable[str], origin: str) -> tuple[Flag, ...]:
-    """The flags that leave these operators out.
-
-    Raises:
-        UnknownNameError: an operator or a prefix does not exist, or a string was given for a sequence of names.
+    Args:
+        operators: as `guard` takes them.
     """
-    if isinstance(operators, str):
-        raise UnknownNameError(
-            f"the operators must be a sequence of names, not the string {operators!r}; write [{operators!r}]"
-        )
-    found: list[Flag] = []
-    for operator in operators:
-        kind, colon, name = operator.rpartition(":")
-        if colon and kind not in _KEYS:
-            raise UnknownNameError(f"{operator!r}: the prefix must be one of {', '.join(_KEYS)}")
-        if kind not in ("pass", "pattern") and name not in _mindspore.operator_names():
-            remedy = nearest(
-                name, _mindspore.operator_names(), "take the name from the compiled graph, as in 'ReduceSum'"
-            )
-            raise UnknownNameError(f"no operator is called {name!r}{remedy}")
-        found += [Flag(_KEYS[key], (name,), (origin,)) for key in ([kind] if kind else ["cluster", "expand"])]
-    return tuple(found)
+    return replace(_FLAGS, does=f"keeps {', '.join(operators)} out of fusion", asks=operators)
 
 
 # --- what is asked for ------------------------------------------------------------------------
@@ -219,24 +180,15 @@ def exclusions(operators: Iterable[str], origin: str) -> tuple[Flag, ...]:
 def _asked(roots: Iterable[Any]) -> list[Flag]:
     """What guards, applied patches and the safe parts of these roots ask for."""
     asked = list(_guards.get())
-    applied = patching.ledger.applied
-    if any(quirk.source in applied for quirk in quirks(learned=False)):
-        for quirk in quirks():
-            if quirk.source in (*applied, LEARNED):
-                asked += exclusions(quirk.keep_out, f"patch {quirk.source}")
+    cures = {owner: hook.asks for _, owner, hook in compiling.held("flags") if hook.asks}
+    for owner, operators in cures.items():
+        asked += exclusions(operators, f"patch {owner}")
+    for quirk in learned() if cures else ():
+        asked += exclusions(quirk.keep_out, f"patch {quirk.source}")
     for owner, wanted in marks(roots, MARK):
         names = [name for item in wanted for name in (known_bad() if item == _KNOWN_BAD else (item,))]
         asked += exclusions(names, f"safe {owner}")
     return asked
-
-
-def _users(options: Mapping[str, Any]) -> tuple[Flag, ...]:
-    """The user's own flags from all three places."""
-    return (
-        *parse(os.environ.get(ENVIRONMENT, ""), ENVIRONMENT),
-        *parse(str(options.get("graph_kernel_flags") or ""), "JitConfig"),
-        *parse(_mindspore.graph_kernel_flags(), "set_context"),
-    )
 
 
 def _in_platform_order() -> tuple[Flag, ...]:
@@ -246,40 +198,24 @@ def _in_platform_order() -> tuple[Flag, ...]:
     return merge(parse(_mindspore.graph_kernel_flags(), "set_context"))
 
 
-def _switch(user: Iterable[Flag], options: Mapping[str, Any]) -> tuple[bool, str]:
-    """Is fusion on, and what decides it."""
-    if not _mindspore.has_fusion_compiler():
-        return False, f"this MindSpore brings no compiler of fused kernels for {_mindspore.backend()}"
-    level = opt_level(user)
-    if level is not None:
-        return level > 0, f"--opt_level={level}"
-    if mindspore.get_context("enable_graph_kernel"):
-        return True, "set_context(enable_graph_kernel=True)"
-    if (options.get("jit_level") or mindspore.get_context("jit_level")) == "O1":
-        if _mindspore.backend() == "CPU":  # tried on 2.10.0: this level alone compiles no fused kernel
-            return False, "jit_level O1 does not fuse on CPU; set_context(enable_graph_kernel=True) does"
-        return True, "jit_level O1"
-    return False, "neither set_context(enable_graph_kernel=True), jit_level O1 nor --opt_level is set"
-
-
 # --- one compilation --------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _in_force(roots: tuple[Any, ...], options: Mapping[str, Any], phase: str = "") -> Iterator[None]:
-    """The merged flags, for the compilation of these roots to a graph of this name."""
+def _in_force(compilation: Compilation) -> Iterator[None]:
+    """The merged flags, for one compilation."""
+    options = compilation.options
     if not is_fusing(options):
         yield
         return
-    with _compiling:
-        asked = _asked(roots)
-        _left_out[phase] = _members(asked)
-        restore = _write(render(merge([*_users(options), *asked])), options) if asked else None
-        try:
-            yield
-        finally:
-            if restore is not None:
-                restore()
+    asked = _asked((compilation.subject,))
+    _left_out[compilation.phase] = _members(asked)
+    restore = _write(render(merge([*users_flags(options), *asked])), options) if asked else None
+    try:
+        yield
+    finally:
+        if restore is not None:
+            restore()
 
 
 def _write(text: str, options: Mapping[str, Any]) -> Callable[[], None]:
@@ -300,32 +236,6 @@ def _restore_environment(before: str | None) -> None:
         os.environ[ENVIRONMENT] = before
 
 
-def compile_replacements() -> tuple[Replacement, ...]:
-    """What surrounds every real compilation with the merged flags."""
-    return (
-        *(Replacement(target, _around) for target in _mindspore.compilation_targets()),
-        Replacement(_mindspore.eager_gradient_target(), _around_gradient),
-    )
-
-
-def _around(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def compile_guarded(self: Any, obj: Any, args: Any, kwargs: Any, phase: Any, options: Any) -> Any:
-        with _in_force((obj,), options, phase):
-            return original(self, obj, args, kwargs, phase, options)
-
-    return compile_guarded
-
-
-def _around_gradient(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def gradient_guarded(self: Any, obj: Any, *args: Any) -> Any:
-        with _in_force((obj,), {}):
-            return original(self, obj, *args)
-
-    return gradient_guarded
-
-
 # --- a guard that comes too late ----------------------------------------------------------------
 
 
@@ -333,29 +243,19 @@ def _members(flags: Iterable[Flag]) -> frozenset[tuple[str, str]]:
     return frozenset((flag.key, value) for flag in flags for value in flag.values)
 
 
-def _notice_replacements() -> tuple[Replacement, ...]:
-    """What looks, at every call inside a guard, at how the called graph was compiled."""
-    return (
-        Replacement(_mindspore.cell_compile_target(), _noticing),
-        Replacement(_mindspore.jit_compile_target(), _noticing),
-    )
+@contextlib.contextmanager
+def _noticed(compilation: Compilation) -> Iterator[None]:
+    """Warn where a call inside a guard runs a graph that was compiled before it, without what it asks for."""
+    missing = _members(_guards.get()) - _left_out.get(compilation.phase, frozenset())
+    if missing and is_fusing(compilation.options):
+        warn(
+            f"a graph of {compilation.name} was compiled before this guard, which "
+            f"does not act on it ({', '.join(sorted({name for _, name in missing}))} may be fused); enter the guard before "
+            "the first call",
+            LateGuardWarning,
+        )
+    yield
 
 
-def _noticing(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def compile_noticed(self: Any, *args: Any, **kwargs: Any) -> Any:
-        result = original(self, *args, **kwargs)
-        asked = _guards.get()
-        missing = _members(asked) - _left_out.get(result[0] if isinstance(result, tuple) else result, frozenset())
-        if asked and missing and is_fusing({}):
-            what = type(args[0]).__name__ if isinstance(args[0], nn.Cell) else getattr(self, "fn", args[0])
-            warnings.warn(
-                f"a graph of {getattr(what, '__qualname__', what)} was compiled before this guard, which does not act on "
-                f"it ({', '.join(sorted({name for _, name in missing}))} may be fused); enter the guard before the first "
-                "call",
-                LateGuardWarning,
-                stacklevel=2,
-            )
-        return result
-
-    return compile_noticed
+_FLAGS = Hook("flags", _in_force, "keeps what is known bad out of fusion")
+_NOTICE = Hook("notice", _noticed, place="found")

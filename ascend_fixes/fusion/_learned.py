@@ -1,36 +1,28 @@
-"""What searches on this machine found, kept in the user's configuration directory.
+"""What is known to go wrong: the table of quirks, and what searches on this machine found.
 
-`learn` adds a row, `quirks` lists it and `patch("fusion")` heeds it from then on,
-for the version of MindSpore and the backend it was found on. The file is JSON with
-a checksum, checked on every reading. A damaged one is not used, with a warning, and not
-written to: nothing that was learned is lost.
+Findings are kept in the user's configuration directory: `learn` adds a row, `quirks` lists it and `patch("fusion")`
+heeds it from then on, for the version of MindSpore and the backend it was found on. The file is JSON with a checksum,
+checked on every reading. A damaged one is not used, with a warning, and not written to: nothing that was learned is
+lost.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ascend_fixes import _mindspore
-from ascend_fixes.errors import AscendFixesError, UnknownNameError
+from ascend_fixes.errors import UnknownNameError, warn
 from ascend_fixes.files import FileError, MissingFileError, lock, read_json, read_record, write_record
-from ascend_fixes.fusion._guarding import exclusions
-from ascend_fixes.fusion._quirks import LEARNED, Quirk
+from ascend_fixes.fusion._flags import exclusions
+from ascend_fixes.fusion._quirks import LEARNED, QUIRKS, Quirk
 
-if TYPE_CHECKING:
-    from ascend_fixes.fusion._search import BisectReport
-
-__all__ = ["LearnError", "learn", "learned", "learned_file"]
+__all__ = ["known_bad", "learned", "learned_file", "quirks", "remember"]
 
 _KIND = "ascend_fixes.fusion quirks 2"
 _FIELDS = {"keep_out": list, "backend": str, "mindspore": str, "symptom": str}
-
-
-class LearnError(AscendFixesError, ValueError):
-    """A report that teaches nothing: no operator was found guilty."""
 
 
 def learned_file() -> Path:
@@ -39,24 +31,12 @@ def learned_file() -> Path:
     return home / "ascend_fixes" / "quirks.json"
 
 
-def learn(report: BisectReport) -> Quirk:
-    """Remember what a search found; the same finding is kept once.
-
-    Args:
-        report: of `bisect`, with something to keep out.
+def remember(row: dict[str, Any]) -> Quirk:
+    """Keep a finding, with the keys of a row; the same finding is kept once.
 
     Raises:
-        LearnError: the report has nothing to keep out.
         FileError: the file cannot be written, or what it holds cannot be read; it is unchanged.
     """
-    if not report.keep_out:
-        raise LearnError("report: the search found nothing to keep out, so there is nothing to learn")
-    row = {
-        "keep_out": list(report.keep_out),
-        "backend": report.backend,
-        "mindspore": report.mindspore,
-        "symptom": report.failure or f"{report.worst} off by {report.error_before:.2g} of its largest value",
-    }
     path = learned_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,15 +53,34 @@ def _finding(row: Mapping[str, Any]) -> list[Any]:
     return [row[name] for name in ("keep_out", "backend", "mindspore")]
 
 
+def quirks(*, everywhere: bool = False, learned: bool = True) -> tuple[Quirk, ...]:
+    """The known-bad operators and passes of this backend and version of MindSpore.
+
+    Args:
+        everywhere: give the whole table, other backends and versions included.
+        learned: add what `ascend_fixes.fusion.learn` has kept on this machine.
+    """
+    rows = tuple(quirk for quirk in QUIRKS if everywhere or quirk.here)
+    return rows + _learned() if learned else rows
+
+
+def known_bad() -> tuple[str, ...]:
+    """What was seen to go wrong on this backend and version, as `guard` takes it; reports are left out."""
+    return tuple(dict.fromkeys(name for quirk in quirks() if quirk.verified for name in quirk.keep_out))
+
+
 def learned() -> tuple[Quirk, ...]:
     """The rows for this version of MindSpore and this backend; none, with a warning, where the file cannot be read."""
     path, here = learned_file(), (_mindspore.version_text(), _mindspore.backend())
     try:
         rows = _read(path)
     except FileError as error:
-        warnings.warn(f"what was learned on this machine is not used: {error}", RuntimeWarning, stacklevel=2)
+        warn(f"what was learned on this machine is not used: {error}", RuntimeWarning)
         return ()
     return tuple(_quirk(row) for row in rows if (row["mindspore"], row["backend"]) == here)
+
+
+_learned = learned  # for `quirks`, whose argument has the same name
 
 
 def _quirk(row: dict[str, Any]) -> Quirk:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ascend_fixes import _mindspore
 
-__all__ = ["LEARNED", "Quirk", "known_bad", "quirks"]
+__all__ = ["LEARNED", "QUIRKS", "Quirk"]
 
 LEARNED = "learned"  # the source of a row that a search on this machine has found
 
@@ -54,7 +54,7 @@ class Quirk:
 
 _REPORT = "the report is answered, or a run on the device does not show it"
 
-_QUIRKS = (
+QUIRKS = (
     Quirk(
         keep_out=("cluster:Transpose",),
         backends=("CPU",),
@@ -232,21 +232,3 @@ _QUIRKS = (
         clusters="changes nothing on the nets tried: it is not in a fused kernel",
     ),
 )
-
-
-def quirks(*, everywhere: bool = False, learned: bool = True) -> tuple[Quirk, ...]:
-    """The known-bad operators and passes of this backend and version of MindSpore.
-
-    Args:
-        everywhere: give the whole table, other backends and versions included.
-        learned: add what `ascend_fixes.fusion.learn` has kept on this machine.
-    """
-    from ascend_fixes.fusion import _learned as kept  # which is made of this module's rows
-
-    rows = tuple(quirk for quirk in _QUIRKS if everywhere or quirk.here)
-    return rows + kept.learned() if learned else rows
-
-
-def known_bad() -> tuple[str, ...]:
-    """What was seen to go wrong on this backend and version, as `guard` takes it; reports are left out."""
-    return tuple(dict.fromkeys(name for quirk in quirks() if quirk.verified for name in quirk.keep_out))

@@ -31,17 +31,21 @@ from ascend_fixes import _mindspore, processes
 from ascend_fixes.errors import AscendFixesError, first_line
 from ascend_fixes.fusion._comparison import tolerance, worst
 from ascend_fixes.fusion._compiler import require_compiler
-from ascend_fixes.fusion._flags import merge, render
-from ascend_fixes.fusion._guarding import exclusions
-from ascend_fixes.fusion._quirks import known_bad
+from ascend_fixes.fusion._flags import exclusions, merge, render
+from ascend_fixes.fusion._learned import known_bad, remember
+from ascend_fixes.fusion._quirks import Quirk
 from ascend_fixes.fusion._trial import Trial, run
 from ascend_fixes.processes import scratch
 
-__all__ = ["BisectError", "BisectReport", "bisect", "minimal"]
+__all__ = ["BisectError", "BisectReport", "LearnError", "bisect", "learn", "minimal"]
 
 
 class BisectError(AscendFixesError, RuntimeError):
     """The cell cannot be searched: it does not run, or differs from run to run without fusion."""
+
+
+class LearnError(AscendFixesError, ValueError):
+    """A report that teaches nothing: no operator was found guilty."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,28 @@ def bisect(cell: Any, *inputs: Any, grad: bool = True, rtol: float | None = None
         if isinstance(value, np.ndarray):
             raise BisectError(f"input {index} is a NumPy array, which a graph holds as a constant; give a Tensor")
     return _Search(cell, inputs, grad, rtol, limit).report()
+
+
+def learn(report: BisectReport) -> Quirk:
+    """Remember what a search found; the same finding is kept once.
+
+    Args:
+        report: of `bisect`, with something to keep out.
+
+    Raises:
+        LearnError: the report has nothing to keep out.
+        OSError: the file cannot be written.
+    """
+    if not report.keep_out:
+        raise LearnError("report: the search found nothing to keep out, so there is nothing to learn")
+    return remember(
+        {
+            "keep_out": list(report.keep_out),
+            "backend": report.backend,
+            "mindspore": report.mindspore,
+            "symptom": report.failure or f"{report.worst} off by {report.error_before:.2g} of its largest value",
+        }
+    )
 
 
 def minimal(candidates: Sequence[str], cured: Callable[[tuple[str, ...]], bool]) -> tuple[str, ...]:

@@ -18,14 +18,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import mindspore
 
 from ascend_fixes import _mindspore
-from ascend_fixes.patching import Replacement
+from ascend_fixes.compiling import Hook
 
-__all__ = ["cache_folder", "tidily", "tidy_replacements"]
+__all__ = ["TIDY", "Elsewhere", "cache_folder", "tidily"]
 
 _REPORTS = "MS_OM_PATH"  # the folder in which MindSpore makes rank_<n>/om
 _TRACE = "dsa_transfrom.log"
@@ -48,15 +48,6 @@ def cache_folder() -> Path:
     return _scratch_folder()
 
 
-def tidy_replacements() -> tuple[Replacement, ...]:
-    """Compilation and network rewriting that leave the working directory as it is."""
-    return (
-        *(Replacement(target, _tidy) for target in _mindspore.compilation_targets()),
-        Replacement(_mindspore.eager_gradient_target(), _tidy),
-        Replacement(_mindspore.rewrite_os_target(), _Elsewhere),
-    )
-
-
 @functools.cache
 def _scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="ascend_fixes-", ignore_cleanup_errors=True)
@@ -66,7 +57,7 @@ def _scratch_folder() -> Path:
     return Path(_scratch().name)
 
 
-class _Elsewhere:
+class Elsewhere:
     """The module ``os`` with another answer to ``getcwd``."""
 
     def __init__(self, original: Any) -> None:
@@ -88,13 +79,7 @@ def tidily() -> Iterator[None]:
         yield
 
 
-def _tidy(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def compile_tidily(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with tidily():
-            return original(self, *args, **kwargs)
-
-    return compile_tidily
+TIDY = Hook("tidy", lambda _: tidily(), "keeps what MindSpore writes out of the working directory")
 
 
 @contextlib.contextmanager

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
 
 from mindspore import nn, ops
 
-from ascend_fixes import _mindspore
+from ascend_fixes import _mindspore, compiling
+from ascend_fixes.compiling import Compilation, Hook
 from ascend_fixes.errors import UnknownNameError, nearest
 
 __all__ = ["Placement", "place"]
@@ -103,17 +104,20 @@ def place(cell: nn.Cell, operators: Sequence[str] | None = None) -> Placement:
         if primitive.name in chosen:
             primitive.set_device("CPU")
             placed.append((path, primitive.name))
-    compile_ = cell.compile
-
-    @functools.wraps(compile_)
-    def compile_tagged(*args: Any, **kwargs: Any) -> Any:
-        if not _mindspore.would_compile(cell, args, kwargs):
-            return compile_(*args, **kwargs)
-        with _mindspore.tagged_for_host(chosen):
-            return compile_(*args, **kwargs)
-
-    object.__setattr__(cell, "compile", compile_tagged)
+    compiling.on_cell(cell, Hook("place", _Tagged(chosen)))
+    # A part of the cell's own state, so that a compile cache keeps its graphs apart from those of a cell not placed.
+    vars(cell)["host_operators"] = sorted(chosen.union(vars(cell).get("host_operators", ())))
     return Placement(tuple(sorted(placed)), chosen, cell)
+
+
+@dataclass(frozen=True)
+class _Tagged:
+    """The hook of a placed cell: what functions of `mindspore.ops` make or hold of these operators is tagged."""
+
+    operators: frozenset[str]
+
+    def __call__(self, compilation: Compilation) -> AbstractContextManager[None]:
+        return _mindspore.tagged_for_host(self.operators)
 
 
 @functools.cache

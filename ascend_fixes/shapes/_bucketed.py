@@ -13,7 +13,6 @@ import functools
 import inspect
 import math
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -21,22 +20,14 @@ from typing import Any, Callable
 import numpy as np
 from mindspore import Tensor, nn
 
-from ascend_fixes import _mindspore
+from ascend_fixes import _mindspore, compiling
+from ascend_fixes.errors import warn
 from ascend_fixes.shapes import _padding as padding
 from ascend_fixes.shapes._buckets import LengthError
-from ascend_fixes.shapes._graphs import (
-    BUCKETING,
-    COMPILES,
-    argument_names,
-    called_through,
-    compiling_cell,
-    graphs,
-    limit_graphs,
-    watch,
-)
+from ascend_fixes.shapes._graphs import COMPILES, called_through, compiling_cell, graphs, limit_graphs, watch
 from ascend_fixes.shapes._plan import CellTypeError, Plan, PlanError, RaggedArgument
+from ascend_fixes.shapes._reasons import BUCKETING, argument_names
 from ascend_fixes.shapes._tiers import Tiers
-from ascend_fixes.shapes._turns import executor_lock
 
 __all__ = ["BucketedCell", "PaddingCounts", "bucketed", "padding_counts"]
 
@@ -82,8 +73,9 @@ def bucketed(
     """Wrap a cell, or decorate a class of cells, so that its ragged inputs are padded to few sizes.
 
     The result is called exactly as the cell is. Wrap the outermost cell, the one your code or `mindspore.Model`
-    calls: inside another cell's graph nothing is padded. Parameters keep their names. NumPy arrays become Tensors
-    (to the graph itself they would be constants); all other arguments are passed on as they are.
+    calls: inside another cell's graph nothing is padded. Parameters keep their names. NumPy arrays become Tensors, and
+    tuples, lists and dicts of nothing but Tensors become `mindspore.mutable` (to the graph itself they would be
+    constants, a compilation for every content); all other arguments are passed on as they are.
 
     Args:
         cell_or_class: the cell, or the class. Left out, the call is a decorator: ``@bucketed(axes=..., buckets=...)``.
@@ -173,7 +165,7 @@ class BucketedCell(nn.Cell):
         return self.__dict__[BUCKETING].call(self, run, args, kwargs)
 
     def _run_inner(self, *args: Any, **kwargs: Any) -> Any:
-        with called_through(self):
+        with called_through(self, args, kwargs):
             return self.cell(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -292,7 +284,7 @@ class _Bucketing:
         """Pad, call ``run``, and cut back; ``cell`` is the bucketed cell."""
         if kwargs:
             args, kwargs = self._positional(args, kwargs)
-        with executor_lock:
+        with compiling.lock:
             layout = self._layout(args)
             self._calls += 1
             self._content += layout.content
@@ -316,7 +308,7 @@ class _Bucketing:
         """Run on the size's own graph or on the dynamic one, as the costs measured so far say."""
         assert self.tiers is not None
         # Training and evaluation are different graphs, and so are other fixed shapes.
-        size = (cell.phase, *(tuple(arg.shape) if isinstance(arg, Tensor) else repr(arg) for arg in args))
+        size = (cell.phase, *map(padding.signature, args))
         static = self.tiers.wants_static(size)
         timed = self.tiers.wants_time(size, static)
         before, start = len(cell.compile_cache), time.perf_counter()
@@ -387,7 +379,7 @@ class _Bucketing:
             sizes = self.plan.truncated(lengths)
             self._truncated += 1
             message = f"lengths {lengths} are over the largest bucket; they are cut to {sizes}"
-        warnings.warn(message, stacklevel=6)
+        warn(message)
         return self.layout(args, sizes)
 
     def layout(self, args: tuple, sizes: dict[str, int]) -> _Layout:
@@ -410,8 +402,10 @@ class _Bucketing:
         for index, shape, value in layout.pads:
             if values[index].shape != shape:
                 values[index] = padding.pad(values[index], shape, value)
-        # Any other NumPy array would be a constant of the graph: one compilation per content.
-        args_out = tuple([Tensor(value) if isinstance(value, np.ndarray) else value for value in values])
+        # Any other NumPy array, and a tuple of Tensors, would be a constant of the graph: one compilation per content.
+        args_out = tuple([value if isinstance(value, Tensor) else padding.as_input(value) for value in values])
+        if kwargs:
+            kwargs = {name: padding.as_input(value) for name, value in kwargs.items()}
         masks = self.plan.missing_masks(args) if self.plan.masks else ()
         if not masks:
             return args_out, kwargs

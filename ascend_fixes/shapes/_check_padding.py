@@ -21,9 +21,9 @@ from mindspore import Tensor, nn
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.shapes._buckets import Buckets
-from ascend_fixes.shapes._graphs import argument_names
 from ascend_fixes.shapes._padding import pad_array
 from ascend_fixes.shapes._plan import Plan
+from ascend_fixes.shapes._reasons import argument_names
 from ascend_fixes.shapes._valid import Lengths, difference, leaves, valid, valid_tensor
 
 __all__ = [

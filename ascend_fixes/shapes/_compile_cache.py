@@ -21,19 +21,17 @@ import hashlib
 import os
 import shutil
 import tempfile
-import threading
-import uuid
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Callable
 
-from ascend_fixes import _mindspore
-from ascend_fixes.errors import AscendFixesError
+from ascend_fixes import _mindspore, compiling
+from ascend_fixes.compiling import Compilation, Hook
+from ascend_fixes.errors import AscendFixesError, first_line, warn
 from ascend_fixes.files import EVERYBODY, MissingFileError, read_bytes, replacing, sweep, writable_by_others
-from ascend_fixes.patching import Replacement, ledger
 from ascend_fixes.shapes._fingerprint import UndescribableError, fingerprint
 
-__all__ = ["CacheCounts", "CompileCache", "CompileCacheError", "native_replacements"]
+__all__ = ["NATIVE", "CacheCounts", "CompileCache", "CompileCacheError"]
 
 _MAGIC = b"ascend_fixes graph 1\n"
 _NOT_WRITABLE = b""  # the entry of a graph that MindSpore fails to write: it is compiled without the cache at once
@@ -92,7 +90,7 @@ class Store:
                 f"path={self.path!r} may be written by everybody, and what lies there is run; chmod o-w it, or pass another"
             )
         if who:
-            warnings.warn(f"the compiled graphs in {self.path} may be replaced by {who}, and are run", stacklevel=4)
+            warn(f"the compiled graphs in {self.path} may be replaced by {who}, and are run")
 
     def sweep(self) -> None:
         """Remove what processes that died while writing have left."""
@@ -154,123 +152,109 @@ def _directory() -> _Directory:
     return directory
 
 
-class _Compilations:
-    """Watches compilations begin and end, and serves them from a store.
+class _Cached:
+    """The hook that serves compilations from a store.
 
     ``open_store`` gives the store for the next compilation, or None for leaving it alone.
     """
 
     def __init__(self, open_store: Callable[[], Store | None]):
         self.open_store = open_store
-        self.lock = threading.RLock()
         self.counts = CacheCounts()
         self.reasons: list[str] = []
-        self.described: list[Callable[[], str] | None] = []  # None: not to be served
-        self.serving: tuple[Store, str, bool] | None = None
+        self.serving: Compilation | None = None
+        self.spoilt = False  # another compilation has begun within this one: neither can be told apart any more
+        self.unwritable: tuple[Compilation, str, str] | None = None  # tried again without the cache: its key, and why
 
-    def replacements(self) -> tuple[Replacement, ...]:
-        """What has to be put in place of MindSpore's own functions."""
-        return (
-            Replacement(_mindspore.cell_compile_target(), functools.partial(self._around, _describe_cell)),
-            Replacement(_mindspore.jit_compile_target(), functools.partial(self._around, _describe_jit)),
-            *(Replacement(target, self._beginning) for target in _mindspore.compiling_targets()),
-        )
-
-    def _around(self, describe: Callable[..., str], compile: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(compile)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self.lock:
-                self.described.append(lambda: describe(*args, **kwargs))
-                try:
-                    return self._compile(compile, args, kwargs)
-                finally:
-                    self.described.pop()
-
-        return wrapper
-
-    def _compile(self, compile: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
-        try:
-            result = compile(*args, **kwargs)
-        except Exception as error:
-            serving = self.serving
-            self._end(succeeded=False)
-            if serving is None or not isinstance(error, RuntimeError):
-                raise
-            # Some graphs compile but cannot be written: "Cannot export a PyExecute CNode in MindIR".
-            self.described[-1] = None
-            result = compile(*args, **kwargs)
-            self._skip(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
-            self._store(serving[0], serving[1], _NOT_WRITABLE)
-            return result
-        self._end(succeeded=True)
-        return result
-
-    def _beginning(self, announce: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(announce)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with self.lock:
-                self._begin()
-                return announce(*args, **kwargs)
-
-        return wrapper
-
-    def _begin(self) -> None:
-        store = self.open_store()
+    @contextlib.contextmanager
+    def __call__(self, compilation: Compilation) -> Iterator[None]:
+        """Around a compilation: lay the stored graph down before it, or pick up the new one after it."""
+        store = None if compilation.kind == "gradient" else self.open_store()
         if store is None:
-            return
-        if self.serving is not None:  # a compilation within one: neither can be told apart any more
-            _directory().lay(None)
-            self.serving = (store, "", False)
-            return
-        describe = self.described[-1] if self.described else None
-        if describe is None:
+            yield
+        elif self.serving is not None:
+            self.spoilt = True
             _mindspore.set_compile_cache(False)
-            return
+            yield
+        elif self.unwritable is not None and self.unwritable[0] is compilation:
+            (_, failed, why), self.unwritable = self.unwritable, None
+            yield
+            self._skip(why)
+            self._store(store, failed, _NOT_WRITABLE)
+        else:
+            key = self._key(compilation)
+            found = None if key is None else self._read(store, key)
+            if key is None or found is None:
+                yield
+            else:
+                with self._served(compilation, store, key, found):
+                    yield
+
+    @contextlib.contextmanager
+    def _served(self, compilation: Compilation, store: Store, key: str, graph: bytes) -> Iterator[None]:
+        """MindSpore's own cache is on; it finds ``graph``, or nothing where that is empty."""
         try:
-            key = describe()
-        except UndescribableError as reason:
-            self._skip(str(reason))
-            return
-        try:
-            graph = store.read(key)
-        except ValueError:
-            graph = None
-            self.counts = replace(self.counts, damaged=self.counts.damaged + 1)
-        except OSError as error:
-            self._unusable(store, error)
-            return
-        if graph == _NOT_WRITABLE:
-            self._skip("MindSpore cannot write this graph, as seen before")
-            return
-        try:
-            _directory().lay(graph)
+            _directory().lay(graph or None)
         except OSError as error:  # the disk of temporary files is full, or missing
             with contextlib.suppress(OSError):
                 _directory().lay(None)
             self._unusable(store, error)
+            yield
             return
         _mindspore.set_compile_cache(True)
-        self.serving = (store, key, graph is not None)
+        self.serving, self.spoilt = compilation, False
+        try:
+            yield
+        except RuntimeError as error:
+            # Some graphs compile but cannot be written: "Cannot export a PyExecute CNode in MindIR". Swallowed: try again.
+            self._end()
+            _directory().collect(succeeded=False)
+            self.unwritable = (compilation, key, first_line(error))
+        except BaseException:
+            self._end()
+            _directory().collect(succeeded=False)
+            raise
+        else:
+            self._end()
+            self._keep(store, key, _directory().collect(succeeded=not self.spoilt), laid=bool(graph))
 
-    def _end(self, succeeded: bool) -> None:
-        if self.serving is None:
-            return
-        store, key, laid = self.serving
+    def _end(self) -> None:
         self.serving = None
         _mindspore.set_compile_cache(False)
-        written = _directory().collect(succeeded)
-        if not (succeeded and key):
-            return
-        if written is None:
-            if laid:
-                self.counts = replace(self.counts, hits=self.counts.hits + 1)
-            else:
-                self._skip("MindSpore wrote no graph")
-            return
-        if not _mindspore.is_whole_graph(written):  # MindSpore itself does not notice that a disk is full
+
+    def _key(self, compilation: Compilation) -> str | None:
+        """The key of a compilation; None, and the cache off, for one that cannot be described."""
+        try:
+            return _described(compilation)
+        except UndescribableError as reason:
+            self._skip(str(reason))
+            return None
+
+    def _read(self, store: Store, key: str) -> bytes | None:
+        """The stored graph, empty where there is none; None where the graph is compiled without the cache."""
+        try:
+            graph = store.read(key)
+        except ValueError:
+            self.counts = replace(self.counts, damaged=self.counts.damaged + 1)
+            return b""
+        except OSError as error:
+            self._unusable(store, error)
+            return None
+        if graph == _NOT_WRITABLE:
+            self._skip("MindSpore cannot write this graph, as seen before")
+            return None
+        return graph or b""
+
+    def _keep(self, store: Store, key: str, written: bytes | None, laid: bool) -> None:
+        if self.spoilt:
+            self._skip("another compilation began within this one")
+        elif written is None and laid:
+            self.counts = replace(self.counts, hits=self.counts.hits + 1)
+        elif written is None:
+            self._skip("MindSpore wrote no graph")
+        elif not _mindspore.is_whole_graph(written):  # MindSpore itself does not notice that a disk is full
             self._skip(f"MindSpore did not write the whole graph; is there room in {_directory().path}?")
-            return
-        if self._store(store, key, written):
+        elif self._store(store, key, written):
             self.counts = replace(self.counts, stored=self.counts.stored + 1)
 
     def _store(self, store: Store, key: str, graph: bytes) -> bool:
@@ -283,7 +267,7 @@ class _Compilations:
 
     def _unusable(self, store: Store, error: OSError) -> None:
         self._skip(f"the store cannot be used: {error}")
-        warnings.warn(f"a graph is compiled without the cache in {store.path}: {error}", stacklevel=2)
+        warn(f"a graph is compiled without the cache in {store.path}: {error}")
 
     def _skip(self, reason: str) -> None:
         _mindspore.set_compile_cache(False)
@@ -291,20 +275,18 @@ class _Compilations:
         self.reasons.append(reason)
 
 
-def _describe_cell(executor: Any, cell: Any, *args: Any, **kwargs: Any) -> str:
-    return fingerprint(cell, (args, dict(kwargs)), _settings("cell"))
-
-
-def _describe_jit(executor: Any, method: str, *args: Any, **kwargs: Any) -> str:
+def _described(compilation: Compilation) -> str:
+    """The key of a compilation."""
+    subject, arguments = compilation.subject, (compilation.args, dict(compilation.kwargs))
+    # The cures of this family change when graphs are compiled, not what they compute.
+    cures = sorted(owner for owner in compiling.replacing() if not owner.startswith("S"))
+    settings = {**_mindspore.compile_settings(), "kind": compilation.kind, "fixes": " ".join(cures)}
+    settings.update({f"option {name}": str(value) for name, value in compilation.options.items()})
+    if compilation.kind == "cell":
+        return fingerprint(subject, arguments, {**settings, "phase": _mindspore.phase_name(subject, compilation.phase)})
     if _mindspore.taking_gradients():
         raise UndescribableError("a jit function compiled for its gradient")
-    return fingerprint((method, _mindspore.jit_state(executor)), (args, kwargs), _settings("jit"))
-
-
-def _settings(kind: str) -> dict[str, str]:
-    # The fixes of this family change when graphs are compiled, not what they compute.
-    fixes = [fix for fix in ledger.applied if not fix.startswith(("S", _HOLD))]
-    return {**_mindspore.compile_settings(), "kind": kind, "fixes": " ".join(fixes)}
+    return fingerprint((compilation.method, subject), arguments, settings)
 
 
 class CompileCache:
@@ -329,17 +311,17 @@ class CompileCache:
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             raise CompileCacheError(f"path={self.path!r} is a file; pass a folder for the compiled graphs")
         self._store = store = Store(self.path)
-        self._compilations = _Compilations(lambda: store)
+        self._cached = _Cached(lambda: store)
 
     @property
     def counts(self) -> CacheCounts:
         """What this cache did so far in this process."""
-        return self._compilations.counts
+        return self._cached.counts
 
     @property
     def reasons(self) -> list[str]:
         """Why compilations were left uncached, oldest first."""
-        return list(self._compilations.reasons)
+        return list(self._cached.reasons)
 
     @staticmethod
     def has_served() -> bool:
@@ -352,19 +334,15 @@ class CompileCache:
             raise CompileCacheError(f"a compile cache is in use ({_in_use()[0].path}); leave its with block first")
         self._store.check()
         self._store.sweep()
-        # The ledger keeps what it built by name, so each cache has a name of its own.
-        ledger.hold(self, {f"{_HOLD}.{uuid.uuid4().hex}": self._compilations.replacements()})
+        compiling.hold(self, {"shapes.CompileCache": (Hook("cache", self._cached),)})
         return self
 
     def __exit__(self, *error: Any) -> None:
-        ledger.release(self)
-
-
-_HOLD = "shapes.CompileCache"
+        compiling.release(self)
 
 
 def _in_use() -> list[CompileCache]:
-    return [token for token in ledger.tokens if isinstance(token, CompileCache)]
+    return [token for token, _, _ in compiling.held("cache") if isinstance(token, CompileCache)]
 
 
 def _refuse_where_unsafe() -> None:
@@ -380,11 +358,6 @@ def _refuse_where_unsafe() -> None:
             f"MindSpore's own compile cache is on (in {path!r}) and has been used by this process; "
             f"switch it off, or start CompileCache before the first compilation"
         )
-
-
-def native_replacements() -> tuple[Replacement, ...]:
-    """Cure S2 for those who switch MindSpore's own compile cache on: the same folder, keyed entries."""
-    return _Compilations(_NativeSwitch()).replacements()
 
 
 class _NativeSwitch:
@@ -407,9 +380,15 @@ class _NativeSwitch:
                 store.check()
             except CompileCacheError as error:
                 self.refused = True
-                warnings.warn(f"compiling without the compile cache: {error}", stacklevel=2)
+                warn(f"compiling without the compile cache: {error}")
             else:
                 self.store = store
         if self.refused:
             _mindspore.set_compile_cache(False)
         return self.store
+
+
+NATIVE = Hook(
+    "cache", _Cached(_NativeSwitch()), "keys the entries of MindSpore's own compile cache by what was compiled"
+)
+"""Cure S2, for those who switch MindSpore's own compile cache on: the same folder, keyed entries."""

@@ -11,13 +11,24 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Union
 
+import mindspore
 import numpy as np
 from mindspore import Tensor, ops
 
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
 
-__all__ = ["Array", "PadValueError", "crop", "fill_value", "is_array", "pad", "pad_array"]
+__all__ = [
+    "Array",
+    "PadValueError",
+    "as_input",
+    "crop",
+    "fill_value",
+    "is_array",
+    "pad",
+    "pad_array",
+    "signature",
+]
 
 Array = Union[np.ndarray, Tensor]
 
@@ -29,6 +40,41 @@ class PadValueError(AscendFixesError, ValueError):
 def is_array(value: Any) -> bool:
     """Whether ``value`` is something that `pad` takes."""
     return isinstance(value, (Tensor, np.ndarray))
+
+
+def as_input(value: Any) -> Any:
+    """An argument as a graph takes it for an input, not for a constant that compiles anew with every content.
+
+    A NumPy array becomes a Tensor; a tuple, list or dict of nothing else a `mindspore.mutable`. A container that holds
+    anything besides stays as it is, for a graph may need the numbers in it as constants.
+    """
+    if isinstance(value, np.ndarray):
+        return Tensor(value)
+    if type(value) not in (tuple, list, dict) or not _holds_arrays_only(value):
+        return value
+    if isinstance(value, dict):
+        value = {key: as_input(item) for key, item in value.items()}
+    else:
+        value = type(value)(as_input(item) for item in value)
+    return mindspore.mutable(value) if _mindspore.in_graph_mode() else value
+
+
+def signature(value: Any) -> Any:
+    """What of an argument decides on the graph, to compare: the shape of a Tensor, the text of a constant."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape)
+    if isinstance(value, (tuple, list)):
+        return tuple(map(signature, value))
+    if isinstance(value, dict):
+        return tuple((key, signature(item)) for key, item in value.items())
+    return repr(value)
+
+
+def _holds_arrays_only(value: Any) -> bool:
+    if type(value) in (tuple, list, dict):
+        items = value.values() if isinstance(value, dict) else value
+        return len(value) > 0 and all(map(_holds_arrays_only, items))
+    return is_array(value)
 
 
 def pad(array: Array, shape: Sequence[int], value: Any = 0) -> Tensor:

@@ -25,7 +25,8 @@ from ascend_fixes.errors import first_line
 from ascend_fixes.processes import Children, Fork, scratch
 from ascend_fixes.shapes._bucketed import bucketing_of
 from ascend_fixes.shapes._compile_cache import CompileCache, CompileCacheError
-from ascend_fixes.shapes._graphs import argument_names, compiling_cell
+from ascend_fixes.shapes._graphs import compiling_cell
+from ascend_fixes.shapes._reasons import argument_names
 
 __all__ = ["WarmReport", "warm"]
 

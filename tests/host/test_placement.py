@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import mindspore
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from mindspore import Tensor, nn, ops
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import UnknownNameError
 from ascend_fixes.host import place
+from ascend_fixes.shapes import Buckets, bucketed, limit_graphs
+from ascend_fixes.shapes._fingerprint import fingerprint
 
 
 class Inner(nn.Cell):
@@ -60,6 +64,37 @@ def test_functions_of_ops_are_placed_in_the_graphs_of_this_cell_alone():
     assert "primitive_target" not in ops.function.array_func.unique_.attrs and targets(Functions()) == {}
     before = [output.asnumpy().tolist() for output in Functions()(ONCE)]
     assert [output.asnumpy().tolist() for output in cell(ONCE)] == before
+
+
+@pytest.mark.parametrize(
+    "after", [lambda cell: limit_graphs(cell, 8), lambda cell: bucketed(cell, {"x": 0}, Buckets([8]))]
+)
+def test_a_bound_or_buckets_given_later_leave_the_placement(after):
+    cell = Functions()
+    place(cell)
+    after(cell)
+    assert targets(cell) == {"Unique": "CPU", "NonZero": "CPU", "MaskedSelect": "CPU"}
+
+
+def test_a_deep_copy_is_placed_and_compiles_itself():
+    cell = Functions()
+    place(cell)
+    twin = copy.deepcopy(cell)
+    assert targets(twin) == {"Unique": "CPU", "NonZero": "CPU", "MaskedSelect": "CPU"}
+    assert _mindspore.compiled_phases(twin) and not _mindspore.compiled_phases(cell)
+
+
+def test_placements_add_up():
+    cell = Functions()
+    place(cell, ["Unique"])
+    place(cell, ["ReLU"])
+    assert targets(cell) == {"Unique": "CPU", "ReLU": "CPU"}
+
+
+def test_a_placed_cell_has_another_key_in_the_compile_cache():
+    plain, placed = Functions(), Functions()
+    place(placed)
+    assert fingerprint(plain, (ONCE,), {}) != fingerprint(placed, (ONCE,), {})
 
 
 def test_the_report_counts_what_crosses():

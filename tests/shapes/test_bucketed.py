@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
 import timeit
+import warnings
 
 import mindspore as ms
 import numpy as np
@@ -24,7 +26,7 @@ from shapes_cells import (
     tensors,
 )
 
-from ascend_fixes import amp
+from ascend_fixes import _mindspore, amp
 from ascend_fixes.shapes import (
     BucketedCell,
     Buckets,
@@ -377,6 +379,24 @@ def test_an_over_long_input_is_an_error_that_says_what_to_do():
     with pytest.raises(LengthError, match="argument 'ids' has length 9, over the largest bucket 8; add a bucket"):
         cell(*batch(9))
     assert graphs(cell) == [] and padding_counts(cell).calls == 0
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+@pytest.mark.parametrize("make", [Pooled, None], ids=["wrapped", "decorated"])
+def test_the_warning_about_an_over_long_call_is_about_the_line_of_the_call(make, mode):
+    if make is None:
+
+        @bucketed(axes=BOTH, buckets=Buckets([4]), overflow="grow")
+        class Decorated(Pooled):
+            pass
+
+        cell = Decorated()
+    else:
+        cell = bucketed(make(), BOTH, Buckets([4]), overflow="grow")
+    with _mindspore.mode_set(mode), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cell(*batch(6)), (line := sys._getframe().f_lineno)
+    assert [(w.filename, w.lineno) for w in caught if "over the largest bucket" in str(w.message)] == [(__file__, line)]
 
 
 def test_growing_makes_a_counted_graph_that_later_calls_share():

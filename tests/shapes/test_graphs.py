@@ -8,10 +8,10 @@ import sys
 import mindspore as ms
 import numpy as np
 import pytest
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from shapes_cells import Outer, Pooled, Same, Scorer, batch, pooled_step, tensors
 
-from ascend_fixes.shapes import Buckets, GraphLimitError, bucketed, graphs, limit_graphs
+from ascend_fixes.shapes import Buckets, CellTypeError, GraphLimitError, bucketed, graphs, limit_graphs
 
 
 def ones(*shape, dtype=ms.float32):
@@ -120,6 +120,99 @@ def test_a_deep_copy_has_the_limit_and_its_own_record():
     assert [graph.arguments["x"] for graph in graphs(cell)] == ["Float32[1, 2]"]
     with pytest.raises(GraphLimitError):
         other(ones(1, 4))
+
+
+# --- jit functions -----------------------------------------------------------------------------------
+
+
+def made_under_jit():
+    """A jit function of its own, whose graphs are not those of another made from the same lines."""
+
+    @ms.jit
+    def scaled(x, factor):
+        return x * factor
+
+    return scaled
+
+
+def test_a_jit_function_is_bounded_and_recorded():
+    scaled, other = made_under_jit(), made_under_jit()
+    scaled(ones(2, 3), 1), other(ones(2, 3), 1)
+    assert [graph.reason for graph in graphs(scaled)] == ["not watched"]
+    assert limit_graphs(scaled, 3) is scaled
+    scaled(ones(2, 3), 1), scaled(ones(2, 3), 2), scaled(ones(2, 4), 2)
+    with pytest.raises(GraphLimitError, match=r"scaled would compile graph 4 of at most 3: argument 'factor' changed"):
+        scaled(ones(2, 4), 3)
+    scaled(ones(2, 4), 2), other(ones(2, 4), 3)
+    found = graphs(scaled)
+    assert [graph.arguments for graph in found[1:]] == [
+        {"x": "Float32[2, 3]", "factor": "2"},
+        {"x": "Float32[2, 4]", "factor": "2"},
+    ]
+    assert found[2].reason == "argument 'x' changed from Float32[2, 3] to Float32[2, 4]" and found[2].seconds > 0
+    assert len(graphs(other)) == 2
+
+
+def square(x):
+    return (x * x).sum()
+
+
+class Stepper:
+    @ms.jit
+    def step(self, x):
+        return x + 1
+
+
+def test_the_gradient_function_under_jit_is_named_by_the_function_it_was_made_of():
+    step = limit_graphs(ms.jit(ms.value_and_grad(square)), 1)
+    step(ones(2))
+    with pytest.raises(GraphLimitError, match=r"square would compile graph 2 of at most 1: argument 'x' changed"):
+        step(ones(3))
+
+
+def test_a_bound_method_under_jit_is_bounded_for_its_object_alone():
+    one, other = Stepper(), Stepper()
+    limit_graphs(one.step, 1)
+    one.step(ones(2)), other.step(ones(2)), other.step(ones(3))
+    with pytest.raises(GraphLimitError, match="Stepper would compile graph 2 of at most 1"):
+        one.step(ones(3))
+    assert len(graphs(one.step)) == 1 and len(graphs(other.step)) == 2
+
+
+def test_what_is_not_compiled_cannot_be_bounded():
+    for thing in (square, len, Same):
+        with pytest.raises(CellTypeError, match="is nothing that MindSpore compiles"):
+            limit_graphs(thing, 2)
+
+
+# --- containers --------------------------------------------------------------------------------------
+
+
+class Stateful(nn.Cell):
+    def construct(self, x, state):
+        return x.sum() + state[0].sum() * state[1].sum()
+
+
+def state(value):
+    return ones(2, 2) * value, ones(2, 2)
+
+
+def test_a_tuple_of_tensors_is_named_as_the_reason():
+    cell = limit_graphs(Stateful(), 2)
+    cell(ones(2), state(1)), cell(ones(2), state(2))
+    with pytest.raises(
+        GraphLimitError, match="argument 'state' is a tuple of Tensors.*Pass 'state' as mindspore.mutable"
+    ):
+        cell(ones(2), state(3))
+    bounded = limit_graphs(Stateful(), 1)
+    assert [float(bounded(ones(2), ms.mutable(state(value)))) for value in (1, 2, 3)] == [18, 34, 50]
+
+
+def test_a_bucketed_cell_with_a_tuple_state_compiles_once():
+    cell = bucketed(Stateful(), {"x": 0}, Buckets([4]))
+    assert [float(cell(ones(3), state(value))) for value in (1, 2, 3)] == [19, 35, 51]
+    assert [float(cell(np.ones(2, np.float32), [np.ones(2, np.float32)] * 2)) for _ in range(2)] == [6, 6]
+    assert len(graphs(cell)) == 2
 
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, "3"])
