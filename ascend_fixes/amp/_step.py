@@ -19,8 +19,8 @@ from typing import Any
 
 import mindspore
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
-from mindspore.communication import get_group_size
 
+from ascend_fixes import _mindspore
 from ascend_fixes.amp import _arguments as arguments
 from ascend_fixes.amp import _writes as writes
 from ascend_fixes.amp._autocast import autocast
@@ -98,7 +98,7 @@ class TrainStep(nn.Cell):
         self.weight_output = weight_output
         self.saturating = saturates(self.cell)
         self.limit = limit_of(policy)
-        self.degree, self.averages = _ranks()
+        self.degree, self.averages = _mindspore.data_parallel()
         self.reducer = nn.DistributedGradReducer(self.weights, self.averages, self.degree) if self.degree > 1 else None
         self.all_reduce = ops.AllReduce() if self.degree > 1 else None
         self.unscales = clip_norm is not None or accumulate > 1 or weight_output is not None or not scaler.is_off
@@ -398,14 +398,6 @@ class _Flush(nn.Cell):
 
 def _counter(name: str, value: Any) -> Parameter:
     return Parameter(Tensor(value, mindspore.int32), name=name, requires_grad=False)
-
-
-def _ranks() -> tuple[int, bool]:
-    """How many ranks share a step, and whether their gradients are averaged and not summed."""
-    modes = (mindspore.ParallelMode.DATA_PARALLEL, mindspore.ParallelMode.HYBRID_PARALLEL)
-    if mindspore.get_auto_parallel_context("parallel_mode") not in modes:
-        return 1, False
-    return get_group_size(), bool(mindspore.get_auto_parallel_context("gradients_mean"))
 
 
 def _parts(optimizers: tuple[nn.Cell, ...]) -> tuple[tuple[int, int], ...]:
