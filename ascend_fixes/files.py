@@ -52,6 +52,7 @@ __all__ = [
     "replacing",
     "sweep",
     "sync_folder",
+    "user_folder",
     "writable_by_others",
     "write_arrays",
     "write_record",
@@ -250,6 +251,25 @@ def lock(path: PathLike, wait: bool = True) -> IO[bytes]:
         kind: type[FileError] = LockedError if isinstance(error, BlockingIOError) else FileError
         raise kind(f"cannot lock {path}: {_reason(error)}") from None
     return stream
+
+
+def user_folder(variable: str, default: str) -> Path:
+    """Where this library keeps files of the user: ``ascend_fixes`` in ``$variable``, by default in ``~/default``.
+
+    Args:
+        variable: of the XDG base directory specification, as ``"XDG_CACHE_HOME"``; a relative path in it is ignored.
+        default: ``".cache"`` or ``".config"``.
+
+    Raises:
+        FileError: the variable is not set and the user has no home.
+    """
+    base = os.environ.get(variable, "")
+    if os.path.isabs(base):
+        return Path(base, "ascend_fixes")
+    try:
+        return Path.home() / default / "ascend_fixes"
+    except RuntimeError:
+        raise FileError(f"this user has no home folder; set HOME or {variable} to a folder of yours") from None
 
 
 def writable_by_others(folder: PathLike) -> str:

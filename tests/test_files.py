@@ -187,3 +187,18 @@ def test_a_folder_that_others_may_write_is_told_from_one_that_they_may_not(tmp_p
 def test_settings_stay_plain_json(tmp_path):
     files.write_record(tmp_path / "f", "kind", CONTENT)
     assert {**CONTENT, "format": "kind"}.items() <= json.loads((tmp_path / "f").read_text()).items()
+
+
+def test_the_users_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert files.user_folder("XDG_CACHE_HOME", ".cache") == tmp_path / "ascend_fixes"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert files.user_folder("XDG_CACHE_HOME", ".cache") == tmp_path / "home" / ".cache" / "ascend_fixes"
+
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(files.Path, "home", nobody)
+    with pytest.raises(files.FileError, match="no home folder; set HOME or XDG_CACHE_HOME"):
+        files.user_folder("XDG_CACHE_HOME", ".cache")

@@ -25,6 +25,7 @@ from typing import Callable
 from ascend_fixes import _mindspore
 from ascend_fixes.dryrun._elf import AARCH64, X86_64, ElfError, Library, pack, read
 from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.files import user_folder
 
 __all__ = [
     "CANN",
@@ -250,8 +251,7 @@ def name_chip(name: str) -> None:
 
 def cache_folder() -> Path:
     """Where stand-ins are kept: ``$XDG_CACHE_HOME/ascend_fixes``, by default ``~/.cache/ascend_fixes``."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "ascend_fixes"
+    return user_folder("XDG_CACHE_HOME", ".cache")
 
 
 def folder_of_standins(wheel: Path, progress: Callable[[int, int], None] = lambda done, of: None) -> Path:

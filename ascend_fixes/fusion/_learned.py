@@ -8,14 +8,13 @@ lost.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ascend_fixes import _mindspore
 from ascend_fixes.errors import UnknownNameError, warn
-from ascend_fixes.files import FileError, MissingFileError, lock, read_json, read_record, write_record
+from ascend_fixes.files import FileError, MissingFileError, lock, read_json, read_record, user_folder, write_record
 from ascend_fixes.fusion._flags import exclusions
 from ascend_fixes.fusion._quirks import LEARNED, QUIRKS, Quirk
 
@@ -27,8 +26,7 @@ _FIELDS = {"keep_out": list, "backend": str, "mindspore": str, "symptom": str}
 
 def learned_file() -> Path:
     """``$XDG_CONFIG_HOME/ascend_fixes/quirks.json``, by default under ``~/.config``."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return home / "ascend_fixes" / "quirks.json"
+    return user_folder("XDG_CONFIG_HOME", ".config") / "quirks.json"
 
 
 def remember(row: dict[str, Any]) -> Quirk:
@@ -71,9 +69,9 @@ def known_bad() -> tuple[str, ...]:
 
 def learned() -> tuple[Quirk, ...]:
     """The rows for this version of MindSpore and this backend; none, with a warning, where the file cannot be read."""
-    path, here = learned_file(), (_mindspore.version_text(), _mindspore.backend())
+    here = (_mindspore.version_text(), _mindspore.backend())
     try:
-        rows = _read(path)
+        rows = _read(learned_file())
     except FileError as error:
         warn(f"what was learned on this machine is not used: {error}", RuntimeWarning)
         return ()

@@ -3,29 +3,29 @@
 Compiled kernels (``akg_kernel_meta``, ``kernel_build_tmp.key``) go to a cache
 folder of the user, where the next process finds them again; reports of failed
 compilations (``rank_0/om/analyze_fail.ir``) to a folder beside it, which the
-error message names; sources of rewritten networks (``rewritten_network``) to a
-temporary folder that lives as long as the process, which needs them for
-``inspect.getsource``. The compiler's trace (``dsa_transfrom.log``) is removed
+error message names. The compiler's trace (``dsa_transfrom.log``) is removed
 where it was not there before. Wherever the user has chosen a place, that choice
 stands.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import mindspore
 
 from ascend_fixes import _mindspore
 from ascend_fixes.compiling import Hook
+from ascend_fixes.files import user_folder
 
-__all__ = ["TIDY", "Elsewhere", "cache_folder", "tidily"]
+__all__ = ["TIDY", "cache_folder", "scratch_folder", "tidily"]
 
 _REPORTS = "MS_OM_PATH"  # the folder in which MindSpore makes rank_<n>/om
 _TRACE = "dsa_transfrom.log"
@@ -37,39 +37,23 @@ def cache_folder() -> Path:
 
     A temporary folder of this process stands in where that one cannot be written.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "ascend_fixes" / f"mindspore-{_mindspore.version_text()}-{_mindspore.backend()}"
     try:
+        kept = user_folder("XDG_CACHE_HOME", ".cache")
+        folder = kept / f"mindspore-{_mindspore.version_text()}-{_mindspore.backend()}"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(folder, os.W_OK | os.X_OK):
             return folder.resolve()
     except OSError:
         pass
-    return _scratch_folder()
+    return scratch_folder()
 
 
 @functools.cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="ascend_fixes-", ignore_cleanup_errors=True)
-
-
-def _scratch_folder() -> Path:
-    return Path(_scratch().name)
-
-
-class Elsewhere:
-    """The module ``os`` with another answer to ``getcwd``."""
-
-    def __init__(self, original: Any) -> None:
-        self.__wrapped__ = original
-        self.__doc__ = original.__doc__
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__wrapped__, name)
-
-    def getcwd(self) -> str:
-        """The folder in which ``rewritten_network`` is made."""
-        return str(_scratch_folder())
+def scratch_folder() -> Path:
+    """A folder for temporary files that lives as long as this process."""
+    folder = tempfile.mkdtemp(prefix="ascend_fixes-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @contextlib.contextmanager
