@@ -1,11 +1,13 @@
-"""The training steps of an example, compiled and not run: ``ascend_example.py NAME FIXES PRECISION RANKS [WHAT]``.
+"""The first training step of an example, compiled and not run: ``ascend_example.py NAME FIXES PRECISION RANKS [ROWS FILE]``.
 
 For a dry run. ``FIXES`` is ``none`` or ``all``; what the example does up to its first step is done, on its built-in data.
-``WHAT`` is ``first`` (the first batch; the default), or a number: a batch of so many rows instead.
+With ``ROWS`` the batch has so many rows, all padded to the longest sentence, and the step is called as well (which computes
+nothing): the device memory that was taken for it is written to ``FILE``, in bytes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import tempfile
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import mindspore
 import numpy as np
 from mindspore import Tensor, nn
 
@@ -58,16 +61,20 @@ def compile_only(cell: nn.Cell, arrays: Iterable[np.ndarray], axes: Mapping[int,
     return training.Step(0.0, overflowed=False)
 
 
-def main(name: str, fixes: str, precision: str, count: str, what: str = "first") -> None:
+def main(name: str, fixes: str, precision: str, count: str, rows: str = "", file: str = "") -> None:
     if int(count) > 1:
         ranks.start(int(count))
-    with tempfile.TemporaryDirectory() as folder:
-        asked = request(parse_fixes(fixes), precision, distributed=int(count))
-        if what != "first":
-            importlib.import_module(f"examples.{name}.train").BATCH = int(what)
+    asked = request(parse_fixes(fixes), precision, distributed=int(count), unbucketed=bool(rows))
+    module = importlib.import_module(f"examples.{name}.train")
+    if rows:
+        module.BATCH = module.SMALL_BATCH = int(rows)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as patches:
         task = captured(name, asked, Path(folder))
-        with mock.patch.object(step, "run", compile_only):
-            task.step(task.batches(0)[0])
+        if not rows:
+            patches.enter_context(mock.patch.object(step, "run", compile_only))
+        task.step(task.batches(0)[0])
+    if file:
+        Path(file).write_text(str(mindspore.runtime.max_memory_allocated()))
 
 
 if __name__ == "__main__":
