@@ -196,15 +196,18 @@ def _report(
     failed = transcript.last("failed")
     if failed is not None and failed["kind"] == "FactoryError":
         raise factories.FactoryError(failed["error"].partition(": ")[2])
-    planned = transcript.last("planned")
+    planned, left = transcript.last("planned"), transcript.last("exit")
     memory = (planned["bytes"] or None) if planned else None
     graphs = _with_memory(graphs, memory)
     failure = ending = ""
     if all(graph.verdict == "compiled" for graph in graphs):
         if failed is not None:
             failure, ending = failed["error"], "refused" if failed["inside"] and not graphs else "unknown"
+        elif left is not None and left["status"]:
+            failure, ending = f"the script ended with status {left['status']}\n{last}".rstrip(), "unknown"
         elif not ended and transcript.last("memory") is None:
             failure, ending = because, unfinished
+    notes = () if graphs or failure else ("nothing was compiled in this process; what it starts in others is not seen",)
     start = transcript.last("start")
     return DryRunReport(
         target=target,
@@ -217,6 +220,7 @@ def _report(
         peak_memory_bytes=memory,
         failure=failure,
         ending=ending,
+        notes=notes,
     )
 
 
