@@ -235,7 +235,10 @@ def _cell(task: Task, announce: _Announcer, compilations: _Compilations) -> None
         return
     announce("memory")
     signal.alarm(_MEMORY_SECONDS)  # ends the process, wherever it is
-    cell(*inputs)
+    try:
+        cell(*inputs)
+    except Exception:
+        return  # it is compiled; only the memory is not known
     signal.alarm(0)
     announce("planned", bytes=_mindspore.planned_memory())
 
