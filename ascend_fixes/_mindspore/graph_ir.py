@@ -140,8 +140,9 @@ def whole_graph_operators(cell: mindspore.nn.Cell) -> list[str]:
 def graph_writes(cell: mindspore.nn.Cell) -> tuple[set[str], set[str]]:
     """The Parameters that a cell's latest graph writes, by name: outside its branches and loops, and inside them."""
     model = _whole_graph(cell)
-    inside = [name for graph in model.functions for name in _writes(graph)]
-    return set(_writes(model.graph)), set(inside)
+    parameters = {_plain(parameter.name) for parameter in model.graph.parameter}
+    inside = {name for graph in model.functions for name in _writes(graph)}
+    return set(_writes(model.graph)) & parameters, inside & parameters
 
 
 _WRITERS = ("Assign", "Scatter", "Inplace", "Apply", "Momentum", "Adam", "SparseApply", "FusedSparse")
@@ -158,8 +159,12 @@ def _writes(graph: Any) -> Any:
             positions = _RUNNING_STATISTICS.get(operator, ())
         for position in positions:
             if position < len(node.input):
-                # Differentiation marks what a function takes: "graph:▸table".
-                yield node.input[position].rpartition(":")[2].lstrip("▸◂")
+                yield _plain(node.input[position])
+
+
+def _plain(name: str) -> str:
+    """``"table"`` of ``"graph:▸table"``; differentiation marks what a function takes."""
+    return name.rpartition(":")[2].lstrip("▸◂")
 
 
 def _operator(node: Any) -> str:

@@ -7,6 +7,7 @@ for batch in batches:
 
 from ascend_fixes.amp._arguments import StepError
 from ascend_fixes.amp._autocast import Autocast, autocast
+from ascend_fixes.amp._functional import train_step
 from ascend_fixes.amp._policy import ArgumentTypeError, Policy, PolicyError, UnknownTargetError
 from ascend_fixes.amp._result import StepResult
 from ascend_fixes.amp._saturation import saturating
@@ -34,4 +35,5 @@ __all__ = [
     "autocast",
     "saturating",
     "trace_overflow",
+    "train_step",
 ]

@@ -68,9 +68,10 @@ def check_graph(step: Any) -> None:
     kept = {parameter.name for parameter in step.written}
     weights = {parameter.name for parameter in step.weights}
     cells = {parameter.name for parameter in step.cell.get_parameters()}
+    own = {parameter.name for parameter in step.get_parameters()} - cells
     main, branches = _mindspore.graph_writes(step)
     # The optimizers stand in a branch, so that a weight is written in the main graph by the forward pass alone.
-    names = sorted((main & cells - kept) | (branches & cells - kept - weights))
+    names = sorted((main - own - kept) | (branches - own - kept - weights))
     if names:
         raise UndeclaredWriteError(
             f"cell: its forward pass writes {', '.join(names)}, which a skipped step could not undo; say so when making the "

@@ -2,6 +2,7 @@
 
 python amp_runs.py train FOLDER STEPS     resumes from FOLDER, saves after every step, prints "STEP n" and "STATE ..."
 python amp_runs.py rank FOLDER            one of two ranks under msrun
+python amp_runs.py weighed FOLDER         the same, with calls weighed by their rows
 python amp_runs.py fused FOLDER
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from amp_cells import Injected
+from amp_cells import Injected, MeanOver
 from mindspore import Tensor, nn
 
 from ascend_fixes.amp import LossScaler, TrainStep
@@ -73,6 +74,35 @@ def rank(folder: Path) -> str:
     return f"ANSWER {events} {state(step)}"
 
 
+def ragged_batches() -> list[list[np.ndarray]]:
+    """Rows with labels, cut into calls of unequal sizes: what two ranks take in turn."""
+    random = np.random.default_rng(3)
+    rows = random.normal(size=(12, 3)).astype(np.float32)
+    labels = random.uniform(0, 3, 12).astype(np.float32)
+    return [[rows[a:b], labels[a:b]] for a, b in ((0, 1), (1, 6), (6, 8), (8, 12))]
+
+
+def weighed_step(**options) -> TrainStep:
+    net = MeanOver()
+    return TrainStep(net, nn.SGD(net.trainable_params(), 0.1), LossScaler(8.0), weight_output=1, **options).set_train()
+
+
+def weighed(folder: Path) -> str:
+    """Two ranks, two calls each: an update by the mean over all twelve rows."""
+    from mindspore.communication import get_rank, init
+
+    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
+    init()
+    step = weighed_step(accumulate=2)
+    for rows, labels in ragged_batches()[get_rank() :: 2]:
+        result = step(Tensor(rows), Tensor(labels))
+    weight = step.weights[0].asnumpy().ravel().tolist()
+    alone = weighed_step()  # without accumulation: one call on each rank
+    rows, labels = ragged_batches()[get_rank()]
+    alone(Tensor(rows), Tensor(labels))
+    return f"ANSWER {bool(result.updated)} {weight} {alone.weights[0].asnumpy().ravel().tolist()}"
+
+
 def fused(folder: Path) -> str:
     ms.set_context(enable_graph_kernel=True, graph_kernel_flags="--opt_level=2")
     step, events = build(clip_norm=0.5), []
@@ -89,4 +119,7 @@ if __name__ == "__main__":
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
     kind, folder, *rest = sys.argv[1:]
-    print({"train": train, "rank": rank, "fused": fused}[kind](Path(folder), *map(int, rest)), flush=True)
+    print(
+        {"train": train, "rank": rank, "weighed": weighed, "fused": fused}[kind](Path(folder), *map(int, rest)),
+        flush=True,
+    )

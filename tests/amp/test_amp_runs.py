@@ -66,8 +66,8 @@ def test_every_checkpoint_of_a_run_leads_to_its_end(tmp_path):
         assert "STATE " + amp_runs.state(step) == final
 
 
-@pytest.mark.slow
-def test_two_ranks_skip_together_and_stay_equal(tmp_path):
+def of_two_ranks(kind: str, tmp_path: Path) -> list[str]:
+    """What each rank answers under msrun."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -79,7 +79,7 @@ def test_two_ranks_skip_together_and_stay_equal(tmp_path):
     }
     command = [
         *(sys.executable, "-m", "mindspore.parallel.cluster.run", "--worker_num=2", "--local_worker_num=2"),
-        *(f"--master_port={port}", "--log_dir=ranks", "--join=True", SCRIPT, "rank", str(tmp_path)),
+        *(f"--master_port={port}", "--log_dir=ranks", "--join=True", SCRIPT, kind, str(tmp_path)),
     ]
     run = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=1200, check=False
@@ -87,6 +87,12 @@ def test_two_ranks_skip_together_and_stay_equal(tmp_path):
     logs = [file.read_text(errors="replace") for file in sorted((tmp_path / "ranks").glob("worker_*.log"))]
     answers = [found[-1] for found in (re.findall(r"^ANSWER (.*)$", log, re.MULTILINE) for log in logs) if found]
     assert len(answers) == 2, (run.stderr or run.stdout)[-500:]
+    return answers
+
+
+@pytest.mark.slow
+def test_two_ranks_skip_together_and_stay_equal(tmp_path):
+    answers = of_two_ranks("rank", tmp_path)
     assert answers[0] == answers[1]
     assert re.findall("updated|skipped", answers[0].partition("]")[0]) == [
         "updated",
@@ -104,3 +110,15 @@ def test_fusion_on(tmp_path):
         pytest.importorskip("attr" if package == "attrs" else package)
     events, _, loss = answer(start(tmp_path, "fused"), "ANSWER").rpartition(" ")
     assert events == str([number not in amp_runs.OVERFLOWS for number in range(8)]) and np.isfinite(float(loss))
+
+
+@pytest.mark.slow
+def test_two_ranks_update_by_the_mean_over_all_tokens(tmp_path):
+    """With calls of 1, 5, 2 and 4 rows; the mean of the ranks' means is another one."""
+    answers = of_two_ranks("weighed", tmp_path)
+    assert answers[0] == answers[1] and answers[0].startswith("True [")
+    windows, single = (np.fromstring(part, sep=",") for part in re.findall(r"\[(.*?)\]", answers[0]))
+    for found, parts in ((windows, amp_runs.ragged_batches()), (single, amp_runs.ragged_batches()[:2])):
+        whole = amp_runs.weighed_step()
+        whole(*(ms.Tensor(np.concatenate(arrays)) for arrays in zip(*parts)))
+        assert np.allclose(found, whole.weights[0].asnumpy().ravel(), rtol=1e-5)

@@ -12,6 +12,7 @@ from mindspore import Tensor, nn
 
 from ascend_fixes import _mindspore
 from ascend_fixes.amp import (
+    ArgumentTypeError,
     LossScaler,
     Policy,
     StepError,
@@ -19,6 +20,7 @@ from ascend_fixes.amp import (
     TrainStep,
     UndeclaredWriteError,
     WrittenError,
+    train_step,
 )
 from ascend_fixes.amp._gradients import Gradients
 
@@ -214,3 +216,28 @@ def test_wrong_arguments_are_named():
     for arguments, text in (({"weight_output": 0}, "weight_output=0"), ({"accumulate": 0}, "accumulate=0")):
         with pytest.raises(StepError, match=text):
             TrainStep(net, nn.SGD(net.trainable_params(), 0.1), **arguments)
+
+
+FUNCTION_NET = Writing()
+
+
+def forward(x):
+    return FUNCTION_NET(x)
+
+
+def test_a_function_makes_a_step_too(mode):
+    step = train_step(forward, nn.SGD(FUNCTION_NET.trainable_params(), 0.01), LossScaler(4.0)).set_train()
+    assert FUNCTION_NET.norm.training
+    assert step(Tensor(GOOD)).event == "updated"
+    before = {p.name: p.asnumpy().copy() for p in FUNCTION_NET.get_parameters()}
+    assert step(Tensor(BAD)).event == "skipped, the loss is nan"
+    assert same({p.name: p.asnumpy() for p in FUNCTION_NET.get_parameters()}, before)
+
+
+def test_what_is_no_function_or_names_cells_is_refused():
+    optimizer = nn.SGD(FUNCTION_NET.trainable_params(), 0.01)
+    for function in (FUNCTION_NET, 3):
+        with pytest.raises(ArgumentTypeError, match="forward_function="):
+            train_step(function, optimizer)
+    with pytest.raises(StepError, match="names cells"):
+        train_step(forward, optimizer, policy=Policy(fp32=["dense"]))
