@@ -270,13 +270,13 @@ class Folder:
                 count, check = np.frombuffer(stream.read(_HEADER), np.int64).tolist()
                 size = count * (8 + 4 * self._shape[1])
                 rest -= _HEADER + size
-                if count < 0 or rest < 0:
+                if count < 1 or rest < 0:
                     break
                 body = stream.read(size)
                 if zlib.crc32(body) != check:
                     break
                 ids = np.frombuffer(body, np.int64, count)
-                if count and not 0 <= ids.min() <= ids.max() < self._shape[0]:
+                if not 0 <= ids.min() <= ids.max() < self._shape[0]:
                     break
                 self.records[ids] = np.frombuffer(body, np.float32, offset=8 * count).reshape(count, -1)
         self._mapped.flush()

@@ -109,6 +109,19 @@ def test_no_changed_byte_gives_other_rows(tmp_path, name):
     assert refused > 20
 
 
+@pytest.mark.parametrize("entry", [bytes(16), b"\xff" * 16, bytes(7)])
+def test_an_entry_of_the_journal_that_is_none_is_passed_over_or_named(tmp_path, entry):
+    path = folder_of(tmp_path / "t")
+    journal = (path / "journal.1").read_bytes()
+    (path / "journal.1").write_bytes(journal + entry)  # after what is whole, as a crash leaves it
+    whole = Embedding(10, 4, path, "adam")
+    whole.close()
+    folder_of(tmp_path / "u")
+    (tmp_path / "u" / "journal.1").write_bytes(entry + journal)
+    with pytest.raises(FileError, match="or its journal was damaged"):
+        Embedding(10, 4, tmp_path / "u", "adam")
+
+
 def test_a_folder_of_the_version_before_the_checksums_is_read_and_gets_them(tmp_path):
     path = folder_of(tmp_path / "t")
     meta = json.loads((path / "meta.json").read_text())
