@@ -283,7 +283,7 @@ def test_what_a_cure_keeps_out_of_fusion_is_what_the_table_says():
 
 
 IN_FORCE = """
-import importlib, json
+import importlib, json, sys
 import mindspore as ms, numpy as np
 from mindspore import nn
 import ascend_fixes
@@ -306,9 +306,19 @@ depth, value = 0, stored(targets[0])
 while hasattr(value, "__wrapped__"):
     depth, value = depth + 1, value.__wrapped__
 reasons = {cure.id: cure.reason for cure in report.cures if cure.state == "applied"}
+net, x, passed = nn.ReLU(), ms.Tensor(np.ones(3, np.float32)), []
+net(x)
+
+def note(frame, event, _):
+    if event == "call" and frame.f_globals.get("__name__", "").startswith("ascend_fixes"):
+        passed.append(frame.f_code.co_name)
+
+sys.setprofile(note)
+net(x)
+sys.setprofile(None)
 ascend_fixes.unpatch()
 after = [stored(target) for target in targets]
-print("RESULT" + json.dumps([depth, reasons, all(a is b for a, b in zip(before, after)), ledger.applied]))
+print("RESULT" + json.dumps([depth, reasons, all(a is b for a, b in zip(before, after)), ledger.applied, passed]))
 """
 
 
@@ -317,8 +327,9 @@ def test_under_all_patches_one_wrapper_stands_at_the_compiler_and_none_is_left(t
         [sys.executable, "-c", IN_FORCE], capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    depth, reasons, restored, applied = json.loads(done.stdout.partition("RESULT")[2])
+    depth, reasons, restored, applied, passed = json.loads(done.stdout.partition("RESULT")[2])
     assert depth == 1 and restored and not applied
+    assert passed == ["call_in_turn"], "a step whose graph exists waits for its turn (S6), and passes nothing else"
     assert reasons["F1"] == "when MindSpore compiles: keeps cluster:Transpose out of fusion"
     assert reasons["F5"].startswith("replaces mindspore.") and "working directory" in reasons["F5"]
     assert {"S2", "S5", "S6", "F1", "F2", "F3", "F4", "F6", "F7"} <= set(reasons)

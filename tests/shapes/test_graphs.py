@@ -225,7 +225,7 @@ PATCHED = """
 import sys, warnings
 sys.path.insert(0, sys.argv[1])
 import mindspore as ms, numpy as np
-from shapes_cells import Same
+from shapes_cells import Same, scaled_by
 from ascend_fixes.cures import patched, unpatch
 from ascend_fixes.shapes import graphs
 ms.set_device("CPU"); ms.set_context(mode=ms.GRAPH_MODE)
@@ -237,6 +237,10 @@ with patched("S5"), warnings.catch_warnings(record=True) as caught:
     other = Same()
     for length in range(1, 4):
         other(ms.Tensor(np.ones((1, length)), ms.float32))
+with patched("S5"), warnings.catch_warnings(record=True) as told:
+    for factor in range(1, 12):
+        scaled_by(ms.Tensor(np.ones((1, 2)), ms.float32), factor)
+print(len(told), told[0].filename, told[0].message)
 print(len(caught), len(graphs(cell)), graphs(cell)[-1].reason, caught[0].message)
 """
 
@@ -246,6 +250,7 @@ def test_the_patch_warns_once_per_cell_past_its_threshold(tmp_path):
     command = [sys.executable, "-c", PATCHED, os.path.dirname(__file__)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
-    said = done.stdout.strip().splitlines()[-1]
+    *_, of_jit, said = done.stdout.strip().splitlines()
+    assert of_jit.startswith("1 <string> scaled_by has compiled 9 graphs") and "changed from 8 to 9" in of_jit
     assert said.startswith("1 11 argument 'x' changed from Float32[1, 10] to Float32[1, 11] Same has compiled 9 graphs")
     assert "No compiled size of 'x' holds [1, 9]: add a bucket" in said
