@@ -172,3 +172,9 @@ def test_the_command_line_prints_one_object(capfd):
     printed = json.loads(capfd.readouterr().out)
     assert printed["graphs"][0]["verdict"] == "value-dependent"
     assert set(printed["graphs"][0]["kernels"]) == set(printed["graphs"][0]["operators"]) == set(dryrun._report.KINDS)
+
+
+def test_a_script_that_ends_with_an_error_status_is_told_with_its_last_lines():
+    report = dryrun.script(Path(__file__).parent / "dryrun_script.py")
+    assert report.verdict == "unknown"
+    assert "ended with status 2" in report.failure and "--lengths" in report.failure
