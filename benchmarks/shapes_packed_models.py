@@ -133,7 +133,7 @@ TASKS = {"albert": albert, "bert_crf": bert_crf}
 def plan(task: Task) -> dict[str, Any]:
     """Steps, graphs and padding over content of an epoch of the whole corpus."""
     packed, bucketed = task.packed_data(), task.bucketed_data()
-    shapes_of = {batch.size for batch in bucketed.source.plan(0)}
+    shapes_of = {batch.size for batch in bucketed.source.order(0)}
     return {
         "samples": len(task.samples),
         "packed": {"graphs": 1, "steps": packed.batches, "waste": packed.waste, "slots": packed.slots},

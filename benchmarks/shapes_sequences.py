@@ -120,7 +120,7 @@ def _ours(corpus: Corpus, sizes: Buckets | Grid, epoch: int) -> Iterator[Batch]:
     """What the pipeline itself plans."""
     axes = {"words": 1} if corpus.lengths.ndim == 1 else {"words": {1: "source", 2: "target"}}
     pipeline = bucket_dataset(_Nothing(corpus), corpus.lengths, sizes, ROWS, shuffle_seed=0, axes=axes, carry=True)
-    for one in pipeline.source.plan(epoch):
+    for one in pipeline.source.order(epoch):
         yield Batch(one.size if corpus.lengths.ndim == 2 else one.size[0], one.rows, one.places)
 
 

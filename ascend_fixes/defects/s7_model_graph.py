@@ -21,7 +21,7 @@ from ascend_fixes.patching import Replacement
 from ascend_fixes.shapes import Buckets, bucketed, graphs
 from ascend_fixes.shapes._bucketed import BucketedCell, bucketing_of
 from ascend_fixes.shapes._graphs import bound_of
-from ascend_fixes.shapes._plan import CellTypeError, Plan, PlanError
+from ascend_fixes.shapes._ragged import AxesError, CellTypeError, RaggedInputs
 
 
 class Scores(nn.Cell):
@@ -82,19 +82,19 @@ def _lifted(network: nn.Cell, around: nn.Cell, has_loss: bool) -> nn.Cell:
         return around
     if around is network:
         return around
-    return BucketedCell(around, _plan(bucketing.plan, has_loss), bound_of(network), bucketing.tier)
+    return BucketedCell(around, _taking_label(bucketing.ragged, has_loss), bound_of(network), bucketing.tier)
 
 
-def _plan(plan: Plan, has_loss: bool) -> Plan:
-    """The plan for a network around the bucketed one; with a loss function it takes the data and the label."""
+def _taking_label(ragged: RaggedInputs, has_loss: bool) -> RaggedInputs:
+    """What to pad of a network around the bucketed one; with a loss function it takes the data and the label."""
     if not has_loss:
-        return plan
-    if plan.masks or plan.outputs is not None or any(argument.index for argument in plan.arguments):
-        raise PlanError(
+        return ragged
+    if ragged.masks or ragged.outputs is not None or any(argument.index for argument in ragged.arguments):
+        raise AxesError(
             "Model passes its network one argument and the loss function the label, so masks=, outputs= and further "
             "axes= have no place; bucket nn.TrainOneStepCell(network with loss, optimizer) and pass that to Model"
         )
-    return plan
+    return ragged
 
 
 _TRAIN, _EVAL = _mindspore.model_targets()

@@ -12,10 +12,13 @@ from ascend_fixes.shapes._grid import Grid
 from ascend_fixes.shapes._packed import PackedDataset, pack_dataset, segment_mask, unpack
 from ascend_fixes.shapes._packing import Packing, PackingError, pack
 from ascend_fixes.shapes._padding import PadValueError
-from ascend_fixes.shapes._plan import CellTypeError, PlanError
+from ascend_fixes.shapes._ragged import AxesError, CellTypeError
 from ascend_fixes.shapes._warm import WarmReport, warm
 
+PlanError = AxesError  # its former name
+
 __all__ = [
+    "AxesError",
     "BucketDataset",
     "BucketedCell",
     "Buckets",
@@ -39,7 +42,6 @@ __all__ = [
     "PaddingCheckError",
     "PaddingCounts",
     "PaddingReport",
-    "PlanError",
     "RecompilationWarning",
     "SizesError",
     "StateError",

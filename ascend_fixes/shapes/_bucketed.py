@@ -25,7 +25,7 @@ from ascend_fixes.errors import warn
 from ascend_fixes.shapes import _padding as padding
 from ascend_fixes.shapes._buckets import LengthError
 from ascend_fixes.shapes._graphs import COMPILES, called_through, compiling_cell, graphs, limit_graphs, watch
-from ascend_fixes.shapes._plan import CellTypeError, Plan, PlanError, RaggedArgument
+from ascend_fixes.shapes._ragged import AxesError, CellTypeError, RaggedArgument, RaggedInputs
 from ascend_fixes.shapes._reasons import BUCKETING, argument_names
 from ascend_fixes.shapes._tiers import Tiers
 
@@ -99,7 +99,7 @@ def bucketed(
 
     Raises:
         CellTypeError: here, for something else than a cell or a class of cells.
-        PlanError: here, for arguments, axes, buckets or names that do not fit together.
+        AxesError: here, for arguments, axes, buckets or names that do not fit together.
         LengthError: at a call, for an over-long input, or where axes of one name differ in length.
         PadValueError: at a call, where an input's dtype cannot hold its pad value.
         GraphLimitError: at a call that would pass ``max_graphs``.
@@ -115,12 +115,12 @@ def bucketed(
     if cell_or_class is None:
         return functools.partial(bucketed, max_graphs=max_graphs, tier=tier, **options)
     if tier not in ("static", "auto"):
-        raise PlanError(f"tier={tier!r} is unknown; choose static or auto")
+        raise AxesError(f"tier={tier!r} is unknown; choose static or auto")
     if inspect.isclass(cell_or_class) and issubclass(cell_or_class, nn.Cell):
         return _decorate(cell_or_class, options, max_graphs, tier)
     if not isinstance(cell_or_class, nn.Cell):
         raise CellTypeError(f"bucketed takes a cell or a class of cells, not {type(cell_or_class).__name__}")
-    return BucketedCell(cell_or_class, Plan.make(argument_names(cell_or_class), **options), max_graphs, tier)
+    return BucketedCell(cell_or_class, RaggedInputs.make(argument_names(cell_or_class), **options), max_graphs, tier)
 
 
 def padding_counts(cell: nn.Cell) -> PaddingCounts:
@@ -147,14 +147,14 @@ class BucketedCell(nn.Cell):
     checkpoints are those of ``cell``; so are public attributes that the wrapper does not have.
     """
 
-    def __init__(self, cell: nn.Cell, plan: Plan, max_graphs: int | None = None, tier: str = "static"):
+    def __init__(self, cell: nn.Cell, ragged: RaggedInputs, max_graphs: int | None = None, tier: str = "static"):
         super().__init__(auto_prefix=False)
         cell.check_names_and_refresh_name()
         self.cell = cell
         self.phase = cell.phase
         self.add_flags(training=cell.training)
-        object.__setattr__(self, BUCKETING, _Bucketing(plan, inspect.signature(cell.construct), tier))
-        _bound(self, max_graphs, plan)
+        object.__setattr__(self, BUCKETING, _Bucketing(ragged, inspect.signature(cell.construct), tier))
+        _bound(self, max_graphs, ragged)
 
     def construct(self, *args: Any, **kwargs: Any) -> Any:
         return self.cell(*args, **kwargs)
@@ -202,25 +202,25 @@ class BucketedCell(nn.Cell):
 setattr(BucketedCell, COMPILES, property(lambda self: compiling_cell(self.cell)))
 
 
-def _bound(cell: nn.Cell, max_graphs: int | None, plan: Plan) -> None:
+def _bound(cell: nn.Cell, max_graphs: int | None, ragged: RaggedInputs) -> None:
     """Record what the cell compiles, and bound it where asked; a bound that it has already stays."""
     if max_graphs is None:
         watch(cell)
     else:
-        limit_graphs(cell, max_graphs, plan.advice)
+        limit_graphs(cell, max_graphs, ragged.advice)
 
 
 def _decorate(cls: Any, options: dict, max_graphs: int | None, tier: str) -> type:
     """Pad in ``cls.__call__``. The class stays the same object: ``super(Net, self)`` in its body must find it."""
-    plan = Plan.make(_class_argument_names(cls), **options)
+    ragged = RaggedInputs.make(_class_argument_names(cls), **options)
     original = cls.__call__
     signature = inspect.signature(cls.construct)
     signature = signature.replace(parameters=list(signature.parameters.values())[1:])
 
     def start(self: nn.Cell) -> _Bucketing:
-        state = _Bucketing(plan, signature, tier)
+        state = _Bucketing(ragged, signature, tier)
         object.__setattr__(self, BUCKETING, state)
-        _bound(self, max_graphs, plan)
+        _bound(self, max_graphs, ragged)
         return state
 
     @functools.wraps(original)
@@ -259,20 +259,20 @@ class _Layout:
 
 
 class _Bucketing:
-    """The padding of one cell: the plan, sizes it may have grown, the counts, and what its steps cost."""
+    """The padding of one cell: what is ragged, sizes it may have grown, the counts, and what its steps cost."""
 
-    def __init__(self, plan: Plan, signature: inspect.Signature, tier: str):
-        self.plan = plan
+    def __init__(self, ragged: RaggedInputs, signature: inspect.Signature, tier: str):
+        self.ragged = ragged
         self.signature = signature
         self.tier = tier
         self.tiers = Tiers() if tier == "auto" else None
-        self._ragged = tuple(argument.index for argument in plan.arguments)
+        self._ragged = tuple(argument.index for argument in ragged.arguments)
         self._layouts: dict[tuple, _Layout] = {}
         self._calls = self._content = self._padded = self._grown = self._truncated = self._dynamic_calls = 0
 
     def __deepcopy__(self, memo: dict) -> _Bucketing:
         """A copied cell starts counting anew."""
-        return type(self)(self.plan, self.signature, self.tier)
+        return type(self)(self.ragged, self.signature, self.tier)
 
     @property
     def counts(self) -> PaddingCounts:
@@ -294,15 +294,15 @@ class _Bucketing:
                 output = run(*args, **kwargs)
             else:
                 output = self._run_tiered(compiling_cell(cell), run, args)
-        if self.plan.outputs is None or layout.lengths == layout.sizes:
+        if self.ragged.outputs is None or layout.lengths == layout.sizes:
             return output
-        return self.plan.outputs.crop(output, layout.lengths, layout.sizes)
+        return self.ragged.outputs.crop(output, layout.lengths, layout.sizes)
 
     def padded_call(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """The arguments as a call would pass them on; counts nothing."""
         if kwargs:
             args, kwargs = self._positional(args, kwargs)
-        return self.padded(args, kwargs, self.layout(args, self.plan.sizes(self.plan.lengths(args))))
+        return self.padded(args, kwargs, self.layout(args, self.ragged.sizes(self.ragged.lengths(args))))
 
     def _run_tiered(self, cell: nn.Cell, run: Callable[..., Any], args: tuple) -> Any:
         """Run on the size's own graph or on the dynamic one, as the costs measured so far say."""
@@ -329,7 +329,7 @@ class _Bucketing:
     def _dynamic(self, args: tuple) -> tuple:
         """The arguments with their ragged axes unknown."""
         unknown = list(args)
-        for argument in self.plan.arguments:
+        for argument in self.ragged.arguments:
             if argument.index < len(args) and isinstance(args[argument.index], Tensor):
                 value = args[argument.index]
                 axes = {axis % value.ndim for axis, _ in argument.axes}
@@ -355,11 +355,11 @@ class _Bucketing:
         shapes = tuple(getattr(args[index], "shape", None) if index < len(args) else None for index in self._ragged)
         layout = self._layouts.get(shapes)
         if layout is None:
-            lengths = self.plan.lengths(args)
+            lengths = self.ragged.lengths(args)
             try:
-                layout = self.layout(args, self.plan.sizes(lengths))
+                layout = self.layout(args, self.ragged.sizes(lengths))
             except LengthError:
-                if self.plan.overflow == "error":
+                if self.ragged.overflow == "error":
                     raise
                 return self._overflowed(args, lengths)
             if len(self._layouts) >= LAYOUTS:
@@ -369,14 +369,14 @@ class _Bucketing:
 
     def _overflowed(self, args: tuple, lengths: dict[str, int]) -> _Layout:
         """The layout for an over-long call, which is counted and warned of."""
-        if self.plan.overflow == "grow":
-            self.plan = self.plan.grown(lengths)
+        if self.ragged.overflow == "grow":
+            self.ragged = self.ragged.grown(lengths)
             self._layouts.clear()
             self._grown += 1
-            sizes = self.plan.sizes(lengths)
+            sizes = self.ragged.sizes(lengths)
             message = f"lengths {lengths} are over the largest bucket; a new graph is compiled for {sizes}"
         else:
-            sizes = self.plan.truncated(lengths)
+            sizes = self.ragged.truncated(lengths)
             self._truncated += 1
             message = f"lengths {lengths} are over the largest bucket; they are cut to {sizes}"
         warn(message)
@@ -384,9 +384,9 @@ class _Bucketing:
 
     def layout(self, args: tuple, sizes: dict[str, int]) -> _Layout:
         """The layout that pads a call to ``sizes``, or cuts it."""
-        lengths = {name: min(length, sizes[name]) for name, length in self.plan.lengths(args).items()}
+        lengths = {name: min(length, sizes[name]) for name, length in self.ragged.lengths(args).items()}
         pads = []
-        for argument in self.plan.arguments:
+        for argument in self.ragged.arguments:
             if argument.index < len(args) and padding.is_array(args[argument.index]):
                 shape = list(args[argument.index].shape)
                 for axis, name in argument.axes:
@@ -406,7 +406,7 @@ class _Bucketing:
         args_out = tuple([value if isinstance(value, Tensor) else padding.as_input(value) for value in values])
         if kwargs:
             kwargs = {name: padding.as_input(value) for name, value in kwargs.items()}
-        masks = self.plan.missing_masks(args) if self.plan.masks else ()
+        masks = self.ragged.missing_masks(args) if self.ragged.masks else ()
         if not masks:
             return args_out, kwargs
         built = {name: self._mask(args[source.index], source, layout.sizes) for name, source in masks}

@@ -22,7 +22,7 @@ from ascend_fixes import _mindspore
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.shapes._buckets import Buckets
 from ascend_fixes.shapes._padding import pad_array
-from ascend_fixes.shapes._plan import Plan
+from ascend_fixes.shapes._ragged import RaggedInputs
 from ascend_fixes.shapes._reasons import argument_names
 from ascend_fixes.shapes._valid import Lengths, difference, leaves, valid, valid_tensor
 
@@ -130,10 +130,10 @@ def check_padding(
     if any(isinstance(inner, nn.Optimizer) for _, inner in cell.cells_and_names()):
         raise PaddingCheckError(f"{type(cell).__name__} holds an optimizer; check the network or its loss cell")
     names = argument_names(cell)
-    plan = Plan.make(names, axes, Buckets([1]))
+    ragged = RaggedInputs.make(names, axes, Buckets([1]))
     args = list(_positional(cell, names[0], inputs))
-    own = plan.lengths(args)
-    pad = {**dict.fromkeys(_masks(plan, args), 0), **(pad or {})}
+    own = ragged.lengths(args)
+    pad = {**dict.fromkeys(_masks(ragged, args), 0), **(pad or {})}
     with checking(cell) as notes:
         base = _Run.of(cell, _tensors(args), own, own, gradients)
         bound = tolerance if tolerance is not None else TOLERANCES[base.precision]
@@ -141,7 +141,7 @@ def check_padding(
         leaks, first = [], None
         for width in widths:
             sizes = _sizes(width, own)
-            padded = _Run.of(cell, _garbage(plan, args, sizes, pad, seed), own, sizes, gradients, base)
+            padded = _Run.of(cell, _garbage(ragged, args, sizes, pad, seed), own, sizes, gradients, base)
             leaks += [Leak(what, tuple(sizes.items()), error) for what, error in base.changes(padded, bound)]
             first = first or base.first_change(padded, bound)
     where, inner, reduces = first or ("", cell, base.reduces)
@@ -324,10 +324,10 @@ def _sizes(width: int | Mapping[str, int], own: Lengths) -> dict[str, int]:
     return {name: int(sizes.get(name, length)) for name, length in own.items()}
 
 
-def _masks(plan: Plan, args: Sequence[Any]) -> list[str]:
+def _masks(ragged: RaggedInputs, args: Sequence[Any]) -> list[str]:
     """The ragged arguments that tell what is padding: garbage in them would be a lie about the lengths."""
     found = []
-    for argument in plan.arguments:
+    for argument in ragged.arguments:
         if argument.index < len(args) and args[argument.index] is not None:
             array = numpy_of(args[argument.index])
             named = "mask" in argument.name.lower() and bool(np.isin(array, (0, 1)).all())
@@ -336,11 +336,11 @@ def _masks(plan: Plan, args: Sequence[Any]) -> list[str]:
     return found
 
 
-def _garbage(plan: Plan, args: Sequence[Any], sizes: Lengths, pad: Mapping[str, Any], seed: int) -> list[Any]:
+def _garbage(ragged: RaggedInputs, args: Sequence[Any], sizes: Lengths, pad: Mapping[str, Any], seed: int) -> list[Any]:
     """The arguments padded: with their value in ``pad``, or with garbage of its kind."""
     random = np.random.default_rng(seed)
     padded = list(args)
-    for argument in plan.arguments:
+    for argument in ragged.arguments:
         if argument.index >= len(args) or args[argument.index] is None:
             continue
         array = numpy_of(args[argument.index])

@@ -1,7 +1,7 @@
 """Bucketed batches as a `mindspore.dataset` pipeline.
 
-The plan of an epoch is a list of batches, each from one bucket, computed from the
-seed, the epoch and the lengths alone. Every rank computes the same plan and takes
+The order of an epoch is a list of batches, each from one bucket, computed from the
+seed, the epoch and the lengths alone. Every rank computes the same order and takes
 every num_shards-th row of each batch, so all ranks have the same shape at the same
 step and compile the same graphs at the same time. What is left over in a bucket is
 filled up to a whole batch with rows of weight zero, or first carried over to the next
@@ -28,7 +28,7 @@ from ascend_fixes.shapes._epochs import (
 )
 from ascend_fixes.shapes._grid import Grid
 from ascend_fixes.shapes._padding import fill_value, pad_array
-from ascend_fixes.shapes._plan import Plan
+from ascend_fixes.shapes._ragged import RaggedInputs
 
 __all__ = ["BucketDataset", "bucket_dataset"]
 
@@ -92,7 +92,7 @@ def bucket_dataset(
     batching = _Batching(batch_size, tokens_per_batch, shuffle_seed, num_shards, shard_id, overflow, carry)
     if weight in names:
         raise DatasetError(f"weight={weight!r} is a column of the samples already; choose another name")
-    ragged = Plan.make((names, False), axes or ragged_columns(samples, names, lengths), buckets, pad)
+    ragged = RaggedInputs.make((names, False), axes or ragged_columns(samples, names, lengths), buckets, pad)
     return BucketDataset(_Source(samples, names, lengths, ragged, batching, weight))
 
 
@@ -144,10 +144,10 @@ class BucketDataset(ResumableDataset):
 
 
 class _Source(Epochs):
-    """Plans and makes bucketed batches."""
+    """Orders and makes bucketed batches."""
 
     def __init__(
-        self, samples: Any, names: list[str], lengths: Any, ragged: Plan, batching: _Batching, weight: str
+        self, samples: Any, names: list[str], lengths: Any, ragged: RaggedInputs, batching: _Batching, weight: str
     ) -> None:
         super().__init__()
         for argument in ragged.arguments:
@@ -161,7 +161,7 @@ class _Source(Epochs):
         for argument in ragged.arguments:
             fill_value(np.asarray(first[argument.index]).dtype, argument.pad)
 
-    # --- the plan --------------------------------------------------------------------------------
+    # --- the order of an epoch --------------------------------------------------------------------
 
     def _members(self, overflow: str) -> tuple[dict[tuple[int, ...], np.ndarray], int]:
         """The places of the samples of every size, ascending, and how many are over-long."""
@@ -185,7 +185,7 @@ class _Source(Epochs):
             raise DatasetError("there is no sample to batch; pass samples that a bucket holds")
         return {size: np.asarray(found[size], dtype=np.int64) for size in sorted(found)}, over_long
 
-    def plan(self, epoch: int) -> list[_Batch]:
+    def order(self, epoch: int) -> list[_Batch]:
         """All global batches of an epoch, in order."""
         random = None if self.batching.seed is None else np.random.default_rng([self.batching.seed, epoch])
         batches, carried = [], {size: np.zeros(0, dtype=np.int64) for size in self.members}
@@ -215,7 +215,7 @@ class _Source(Epochs):
 
     def waste(self) -> float:
         content = int(self.lengths[np.concatenate(list(self.members.values()))].prod(1).sum())
-        padded = sum(int(np.prod(batch.size)) * batch.rows for batch in self.plan(0))
+        padded = sum(int(np.prod(batch.size)) * batch.rows for batch in self.order(0))
         return padded / content - 1.0 if content else 0.0
 
     # --- the batches -----------------------------------------------------------------------------

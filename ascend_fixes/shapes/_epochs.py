@@ -1,6 +1,6 @@
 """Epochs of batches that go on where they stopped: what every dataset of this toolbox has in common.
 
-A source plans an epoch from the seed, the epoch and the lengths alone, and makes any batch of it. The position is
+A source orders an epoch from the seed, the epoch and the lengths alone, and makes any batch of it. The position is
 that of the consumer, not of the threads that run ahead of it, and is saved as plain numbers and strings.
 """
 
@@ -47,7 +47,7 @@ class Epochs:
         self.epoch = self.step = 0
         self._start, self._producing = 0, 0
 
-    def plan(self, epoch: int) -> Sequence[Any]:
+    def order(self, epoch: int) -> Sequence[Any]:
         """All global batches of an epoch, in order."""
         raise NotImplementedError
 
@@ -79,7 +79,7 @@ class Epochs:
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
         epoch, first = self._producing, self._start
         self._producing, self._start = epoch + 1, 0
-        for planned in self.plan(epoch)[first:]:
+        for planned in self.order(epoch)[first:]:
             yield self.batch(planned)
 
     def state_dict(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Epochs:
                 f"rows x num_shards as it was"
             )
         epoch, step = state["epoch"], state["step"]
-        if not (type(epoch) is type(step) is int and 0 <= epoch < 1 << 63 and 0 <= step <= len(self.plan(0))):
+        if not (type(epoch) is type(step) is int and 0 <= epoch < 1 << 63 and 0 <= step <= len(self.order(0))):
             raise StateError(f"state has epoch={_brief(epoch)}, step={_brief(step)}, which this data does not have")
         self.epoch, self.step, self._start = epoch, step, step
 
@@ -121,7 +121,7 @@ class ResumableDataset(ds.GeneratorDataset):
 
     def __init__(self, source: Epochs):
         super().__init__(source, source.names, shuffle=False, python_multiprocessing=False)
-        self.batches = len(source.plan(0))
+        self.batches = len(source.order(0))
 
     def get_dataset_size(self) -> int:
         """The batches of an epoch."""

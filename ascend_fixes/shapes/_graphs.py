@@ -18,7 +18,7 @@ from mindspore import nn
 from ascend_fixes import _mindspore, compiling
 from ascend_fixes.compiling import Compilation, Hook
 from ascend_fixes.errors import AscendFixesError, warn
-from ascend_fixes.shapes._plan import CellTypeError
+from ascend_fixes.shapes._ragged import CellTypeError
 from ascend_fixes.shapes._reasons import Arguments, described, difference, name_of, remedy
 
 __all__ = [

@@ -108,7 +108,7 @@ def pack_dataset(
     fill = dict(pad) if isinstance(pad, Mapping) else dict.fromkeys(names, pad)
     _refuse_unknown(names, packed=chosen, places=places, sizes=sizes or (), pad=fill)
     kept = _kept(measured, width, overflow)
-    plan = pack(np.minimum(measured[kept], width), width, max_samples)
+    packing = pack(np.minimum(measured[kept], width), width, max_samples)
     layout = Layout(
         tuple(names),
         chosen,
@@ -116,11 +116,11 @@ def pack_dataset(
         dict(sizes or {}),
         fill,
         width,
-        plan.max_samples,
+        packing.max_samples,
         weights,
         overflow == "truncate",
     )
-    return PackedDataset(_Source(samples, measured, kept, layout, plan, rows, shuffle_seed, num_shards, shard_id))
+    return PackedDataset(_Source(samples, measured, kept, layout, packing, rows, shuffle_seed, num_shards, shard_id))
 
 
 class PackedDataset(ResumableDataset):
@@ -272,7 +272,7 @@ class _Source(Epochs):
         """Rows of a batch over all ranks."""
         return self.rows * self.num_shards
 
-    def plan(self, epoch: int) -> list[list[np.ndarray]]:
+    def order(self, epoch: int) -> list[list[np.ndarray]]:
         packing = self.packing if self.seed is None else self.packing.shuffled([self.seed, epoch])
         rows = [self.kept[row] for row in packing]
         return [rows[first : first + self.global_rows] for first in range(0, len(rows), self.global_rows)]

@@ -78,7 +78,7 @@ def warm(
     if workers < 1:
         raise CompileCacheError(f"workers={workers} compile nothing; pass at least 1")
     args = _ordered(cell, inputs)
-    waiting = bucketing.plan.all_sizes()
+    waiting = bucketing.ragged.all_sizes()
     running: dict[Fork, dict[str, int]] = {}
     total, start = len(waiting), time.monotonic()
     compiled: list[tuple[dict[str, int], float]] = []

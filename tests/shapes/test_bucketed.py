@@ -28,13 +28,13 @@ from shapes_cells import (
 
 from ascend_fixes import _mindspore, amp
 from ascend_fixes.shapes import (
+    AxesError,
     BucketedCell,
     Buckets,
     GraphLimitError,
     Grid,
     LengthError,
     PadValueError,
-    PlanError,
     bucketed,
     graphs,
     limit_graphs,
@@ -440,7 +440,7 @@ def test_truncating_cuts_inputs_and_counts():
     ],
 )
 def test_a_plan_that_does_not_fit_is_refused_when_it_is_made(scorer, options, said):
-    with pytest.raises(PlanError, match=said) as error:
+    with pytest.raises(AxesError, match=said) as error:
         bucketed(scorer, **{"axes": BOTH, "buckets": Buckets([4, 8]), **options})
     assert "\n" not in str(error.value)
 
@@ -471,10 +471,10 @@ def test_a_pad_value_that_the_dtype_cannot_hold_is_refused(dtype, pad):
 
 def test_outputs_that_are_not_as_described_are_refused():
     cell = bucketed(Pooled(), BOTH, Buckets([8]), outputs=1)
-    with pytest.raises(PlanError, match=r"axis 1 of an output of shape \[2, 3\] is length, but length was padded to 8"):
+    with pytest.raises(AxesError, match=r"axis 1 of an output of shape \[2, 3\] is length, but length was padded to 8"):
         cell(*batch(5))
     cell = bucketed(Pooled(), BOTH, Buckets([8]), outputs={"scores": 1})
-    with pytest.raises(PlanError, match="names parts of a Tensor"):
+    with pytest.raises(AxesError, match="names parts of a Tensor"):
         cell(*batch(5))
 
 

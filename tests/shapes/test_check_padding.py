@@ -19,7 +19,7 @@ from shapes_leaks import (
 )
 
 from ascend_fixes import _mindspore
-from ascend_fixes.shapes import LengthError, PaddingCheckError, PlanError, check_padding
+from ascend_fixes.shapes import AxesError, LengthError, PaddingCheckError, check_padding
 
 AXES, PAD = {"ids": 1, "mask": 1}, {"mask": 0}
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_checked_is_refused():
         checked(OwnMean(), widths=[3])
     with pytest.raises(PaddingCheckError, match="differs between two equal calls"):
         checked(Noisy(), gradients=False)
-    with pytest.raises(PlanError, match="axes= names 'idz'"):
+    with pytest.raises(AxesError, match="axes= names 'idz'"):
         check_padding(OwnMean(), inputs(), {"idz": 1}, [8])
     with pytest.raises(LengthError, match="argument 'mask' has length 4"):
         check_padding(OwnMean(), {**inputs(), "mask": np.ones((2, 4), np.float32)}, AXES, [8])

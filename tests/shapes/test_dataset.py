@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from shapes_cells import pooled_step
 
 from ascend_fixes.shapes import (
+    AxesError,
     Buckets,
     DatasetError,
     Grid,
     LengthError,
     PadValueError,
-    PlanError,
     StateError,
     bucket_dataset,
     bucketed,
@@ -97,7 +97,7 @@ def test_a_saved_position_resumes_with_exactly_the_remaining_batches(lengths, st
     for _ in range(epoch):
         taken(dataset)
     iterator = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
-    stop = min(stop, len(dataset.source.plan(0)))
+    stop = min(stop, len(dataset.source.order(0)))
     before = [next(iterator) for _ in range(stop)]
     state = json.loads(json.dumps(dataset.state_dict()))
     resumed = made(lengths)
@@ -268,7 +268,7 @@ def test_samples_that_are_not_what_was_said_are_named():
         bucket_dataset([(np.ones(3),)], [3], Buckets([8]), 2, axes={"ids": 1})
     with pytest.raises(DatasetError, match="has no samples"):
         bucket_dataset([], [], Buckets([8]), 2, axes=AXES)
-    with pytest.raises(PlanError, match="axes= names 'idz'"):
+    with pytest.raises(AxesError, match="axes= names 'idz'"):
         bucket_dataset(samples, [3, 5], Buckets([8]), 2, axes={"idz": 1})
     wrong = bucket_dataset(samples, [3, 6], Buckets([8]), 2, axes=AXES)
     with pytest.raises(DatasetError, match=r"sample 1 has shape \[5\] in column 'ids', but lengths= says .* 6"):

@@ -9,7 +9,7 @@ from mindspore import nn
 from shapes_cells import Counted, CountedLoss, batch, pooled_step
 
 from ascend_fixes.cures import patched
-from ascend_fixes.shapes import Buckets, PlanError, bucketed, graphs, padding_counts
+from ascend_fixes.shapes import AxesError, Buckets, bucketed, graphs, padding_counts
 
 BOTH = {"ids": 1, "mask": 1}
 
@@ -59,7 +59,7 @@ def test_a_network_given_to_model_is_padded_under_the_patch():
     with patched("S7"):
         train, evaluate = trained_by_model(bucketed(Counted(), {"x": 1}, Buckets([4, 8]), max_graphs=2))
         own, _ = trained_by_model(bucketed(CountedLoss(), {"x": 1}, Buckets([8])), loss=False)
-        with pytest.raises(PlanError, match="bucket nn.TrainOneStepCell"):
+        with pytest.raises(AxesError, match="bucket nn.TrainOneStepCell"):
             trained_by_model(bucketed(Counted(), {"x": 1}, Buckets([8]), outputs=1))
     assert len(graphs(train)) == len(graphs(evaluate)) == 2 and padding_counts(train).calls == 5
     assert len(graphs(own)) == 1 and own.optimizer is not None

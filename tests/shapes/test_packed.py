@@ -157,7 +157,7 @@ def test_per_sample_parts_of_different_length_need_a_size():
 
 def epoch_of(dataset):
     """The batches as the source makes them, without MindSpore's pipeline around its errors."""
-    return [dict(zip(dataset.source.names, dataset.source.batch(planned))) for planned in dataset.source.plan(0)]
+    return [dict(zip(dataset.source.names, dataset.source.batch(planned))) for planned in dataset.source.order(0)]
 
 
 @pytest.mark.parametrize(

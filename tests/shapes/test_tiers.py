@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes_cells import Scorer, batch, copy_parameters, pooled_step
 
-from ascend_fixes.shapes import Buckets, GraphLimitError, PlanError, bucketed, graphs, padding_counts
+from ascend_fixes.shapes import AxesError, Buckets, GraphLimitError, bucketed, graphs, padding_counts
 from ascend_fixes.shapes._tiers import SAMPLES, Tiers
 
 BOTH = {"ids": 1, "mask": 1}
@@ -115,5 +115,5 @@ def test_pynative_mode_has_no_tiers():
 
 
 def test_an_unknown_tier_is_refused():
-    with pytest.raises(PlanError, match="tier='dynamic' is unknown; choose static or auto"):
+    with pytest.raises(AxesError, match="tier='dynamic' is unknown; choose static or auto"):
         bucketed(Scorer(), BOTH, Buckets([8]), tier="dynamic")

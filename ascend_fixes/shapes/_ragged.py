@@ -1,6 +1,6 @@
 """What `bucketed` pads: ragged arguments, their axes, their sizes, and the outputs to cut back.
 
-A plan is made once, checked against the arguments of ``construct``, and then only
+`RaggedInputs` is made once, checked against the arguments of ``construct``, and then only
 read: it maps the shapes of a call to the sizes the call is padded to.
 """
 
@@ -18,7 +18,7 @@ from ascend_fixes.shapes import _padding as padding
 from ascend_fixes.shapes._buckets import Buckets, LengthError
 from ascend_fixes.shapes._grid import Grid
 
-__all__ = ["CellTypeError", "Outputs", "Plan", "PlanError", "RaggedArgument"]
+__all__ = ["AxesError", "CellTypeError", "Outputs", "RaggedArgument", "RaggedInputs"]
 
 DEFAULT_NAME = "length"
 OVERFLOWS = ("error", "grow", "truncate")
@@ -26,7 +26,7 @@ OVERFLOWS = ("error", "grow", "truncate")
 Axes = tuple[tuple[int, str], ...]
 
 
-class PlanError(AscendFixesError, ValueError):
+class AxesError(AscendFixesError, ValueError):
     """Arguments, axes, buckets or outputs of `bucketed` that do not fit together."""
 
 
@@ -56,7 +56,7 @@ class RaggedArgument:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RaggedInputs:
     """See `bucketed` for the meaning of the parts.
 
     Attributes:
@@ -81,12 +81,12 @@ class Plan:
         outputs: Any = None,
         masks: Mapping[str, str] | None = None,
         overflow: str = "error",
-    ) -> Plan:
+    ) -> RaggedInputs:
         """Check and normalise what `bucketed` was given; ``names`` are construct's, and whether it takes more."""
         if overflow not in OVERFLOWS:
-            raise PlanError(f"overflow={overflow!r} is unknown; choose one of {', '.join(OVERFLOWS)}")
+            raise AxesError(f"overflow={overflow!r} is unknown; choose one of {', '.join(OVERFLOWS)}")
         if not isinstance(axes, Mapping) or not axes:
-            raise PlanError(f'axes={axes!r} names no ragged axis; pass axes={{"ids": 1}}')
+            raise AxesError(f'axes={axes!r} names no ragged axis; pass axes={{"ids": 1}}')
         pads = pad if isinstance(pad, Mapping) else dict.fromkeys(axes, pad)
         _only_known("pad", pads, axes)
         arguments = tuple(
@@ -147,8 +147,8 @@ class Plan:
             f'or pass overflow="grow" or overflow="truncate"'
         )
 
-    def grown(self, lengths: Mapping[str, int]) -> Plan:
-        """This plan with sizes added that hold ``lengths``."""
+    def grown(self, lengths: Mapping[str, int]) -> RaggedInputs:
+        """The same with sizes added that hold ``lengths``."""
         sizers = tuple(
             (names, sizer.grown(*_values(names, lengths)) if any(name in lengths for name in names) else sizer)
             for names, sizer in self.sizers
@@ -198,7 +198,7 @@ class Outputs:
         for _, name in axes:
             if name not in lengths:
                 known = ", ".join(map(repr, lengths))
-                raise PlanError(f"outputs name the length {name!r}, but axes= has {known}; write {{axis: name}}")
+                raise AxesError(f"outputs name the length {name!r}, but axes= has {known}; write {{axis: name}}")
         return cls(axes=axes)
 
     def crop(self, output: Any, lengths: Mapping[str, int], sizes: Mapping[str, int]) -> Any:
@@ -208,11 +208,11 @@ class Outputs:
         if not self.axes or output is None:
             return output
         if not isinstance(output, Tensor):
-            raise PlanError(f"outputs= names axes of a {type(output).__name__}; name the Tensors inside it")
+            raise AxesError(f"outputs= names axes of a {type(output).__name__}; name the Tensors inside it")
         wanted = [(axis, lengths[name]) for axis, name in self.axes if lengths.get(name) != sizes.get(name)]
         for axis, name in self.axes:
             if not -output.ndim <= axis < output.ndim or output.shape[axis] != sizes.get(name, output.shape[axis]):
-                raise PlanError(
+                raise AxesError(
                     f"outputs= says that axis {axis} of an output of shape {list(output.shape)} is {name}, "
                     f"but {name} was padded to {sizes[name]}; correct outputs="
                 )
@@ -222,11 +222,11 @@ class Outputs:
         if isinstance(output, Tensor) and [key for key, _ in self.parts] == [0]:
             return self.parts[0][1].crop(output, lengths, sizes)
         if not isinstance(output, (tuple, list, dict)):
-            raise PlanError(f"outputs= names parts of a {type(output).__name__}; it has none")
+            raise AxesError(f"outputs= names parts of a {type(output).__name__}; it has none")
         kept = dict(output) if isinstance(output, dict) else dict(enumerate(output))
         for key, part in self.parts:
             if key not in kept:
-                raise PlanError(f"outputs= names {key!r}, but the output has {', '.join(map(repr, kept))}")
+                raise AxesError(f"outputs= names {key!r}, but the output has {', '.join(map(repr, kept))}")
             kept[key] = part.crop(kept[key], lengths, sizes)
         if isinstance(output, dict):
             return kept
@@ -252,7 +252,7 @@ def _axes(name: Any, spec: Any, default: str = DEFAULT_NAME) -> Axes:
         pairs = ()
     good = pairs and all(isinstance(a, int) and not isinstance(a, bool) and isinstance(n, str) for a, n in pairs)
     if not good:
-        raise PlanError(f"axes of {name!r} are {spec!r}; pass an axis, several axes, or {{axis: name of the length}}")
+        raise AxesError(f"axes of {name!r} are {spec!r}; pass an axis, several axes, or {{axis: name of the length}}")
     return pairs
 
 
@@ -262,7 +262,7 @@ def _position(option: str, name: Any, names: tuple[list[str], bool]) -> int:
         return known.index(name)
     if isinstance(name, int) and not isinstance(name, bool) and name >= 0 and (variadic or name < len(known)):
         return name
-    raise PlanError(
+    raise AxesError(
         f"{option}= names {name!r}, but construct takes {', '.join(known) or '*inputs'}; "
         f"use its argument names{' or positions' if variadic else ''}"
     )
@@ -271,7 +271,7 @@ def _position(option: str, name: Any, names: tuple[list[str], bool]) -> int:
 def _only_known(option: str, given: Any, known: Any) -> None:
     for name in given:
         if name not in known:
-            raise PlanError(f"{option}= names {name!r}, which axes= does not; it has {', '.join(map(repr, known))}")
+            raise AxesError(f"{option}= names {name!r}, which axes= does not; it has {', '.join(map(repr, known))}")
 
 
 def _sizers(buckets: Any, lengths: list[str]) -> tuple[tuple[tuple[str, ...], Buckets | Grid], ...]:
@@ -279,23 +279,23 @@ def _sizers(buckets: Any, lengths: list[str]) -> tuple[tuple[tuple[str, ...], Bu
         return tuple(((name,), buckets) for name in lengths)
     if isinstance(buckets, Grid):
         if len(lengths) != 2:
-            raise PlanError(
+            raise AxesError(
                 f"a Grid gives two sizes, but axes= names {len(lengths)} length(s): {', '.join(lengths)}; "
                 f'name two, as in {{"source": {{1: "source"}}, "target": {{1: "target"}}}}'
             )
         return ((tuple(lengths), buckets),)
     if not isinstance(buckets, Mapping):
-        raise PlanError(f"buckets={buckets!r}; pass a Buckets, a Grid, or a mapping from the names of lengths to them")
+        raise AxesError(f"buckets={buckets!r}; pass a Buckets, a Grid, or a mapping from the names of lengths to them")
     sizers = []
     for key, sizer in buckets.items():
         names = key if isinstance(key, tuple) else (key,)
         wanted = Grid if len(names) == 2 else Buckets
         if not isinstance(sizer, wanted):
-            raise PlanError(f"buckets[{key!r}] is {sizer!r}; pass a {wanted.__name__} for {len(names)} length(s)")
+            raise AxesError(f"buckets[{key!r}] is {sizer!r}; pass a {wanted.__name__} for {len(names)} length(s)")
         sizers.append((names, sizer))
     covered = [name for names, _ in sizers for name in names]
     if sorted(covered) != sorted(lengths):
-        raise PlanError(
+        raise AxesError(
             f"buckets= has sizes for {', '.join(map(repr, covered))}, "
             f"axes= names {', '.join(map(repr, lengths))}; each length needs one"
         )
