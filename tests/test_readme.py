@@ -19,7 +19,7 @@ def test_the_snippets_run_one_after_the_other(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.splitlines()
     assert "(2, 7, 4)" in lines and "(2, 8, 4) 1" in lines
-    assert "updated" in lines and any(line.startswith("skipped, scale backed off") for line in lines)
+    assert "updated" in lines and any(line.startswith("skipped, the loss is") for line in lines)
 
 
 def test_every_linked_file_is_there():
