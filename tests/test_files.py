@@ -8,6 +8,7 @@ import os
 import re
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,6 +200,6 @@ def test_the_users_folder(monkeypatch, tmp_path):
     def nobody():
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(files.Path, "home", nobody)
+    monkeypatch.setattr(Path, "home", nobody)
     with pytest.raises(files.FileError, match="no home folder; set HOME or XDG_CACHE_HOME"):
         files.user_folder("XDG_CACHE_HOME", ".cache")

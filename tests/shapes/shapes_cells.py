@@ -145,3 +145,8 @@ def copy_parameters(source, target):
 @ms.jit
 def scaled_by(x, factor):
     return x * factor
+
+
+def assert_same(found, expected, tolerance=2e-6):
+    """Two Tensors agree but for the order of float32 sums."""
+    np.testing.assert_allclose(found.asnumpy(), expected.asnumpy(), rtol=tolerance, atol=tolerance)

@@ -1,15 +1,4 @@
-"""Files that are believed whole or not at all: how everything here is written to disk and read back.
-
-Writing. The bytes go to a file beside the target, are on the disk before the name points at them, and take the name
-in one step (`replacing`): a reader sees the old file or the new one, whenever the writer is killed and whoever else
-writes. What a killed writer leaves behind is swept by a later one.
-
-Reading. Arrays (`write_arrays`, `read_arrays`) lie in an npz archive whose comment is a digest of its kind and of its
-list of members with their sizes and checksums; JSON (`write_record`, `read_record`) carries a digest of its content.
-Both are checked before anything is used. They tell of damage, not of forgery. Nothing is unpickled, no size that a
-header declares is trusted beyond the size of the file, and only ordinary files are read: a FIFO or a device is
-refused, not waited for. Whatever goes wrong is a `FileError` that names the file.
-"""
+"""Ordinary files: opened without waiting, replaced whole, locked; text and JSON in them."""
 
 from __future__ import annotations
 
@@ -19,18 +8,14 @@ import gzip
 import hashlib
 import io
 import json
-import math
 import os
 import stat
 import tempfile
 import time
-import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Union
-
-import numpy as np
 
 from ascend_fixes.errors import AscendFixesError
 
@@ -43,18 +28,16 @@ __all__ = [
     "lock",
     "open_regular",
     "parse_json",
-    "read_array_header",
-    "read_arrays",
     "read_bytes",
     "read_json",
     "read_record",
     "read_text",
+    "reason_of",
     "replacing",
     "sweep",
     "sync_folder",
     "user_folder",
     "writable_by_others",
-    "write_arrays",
     "write_record",
 ]
 
@@ -90,7 +73,7 @@ def _path(path: Any) -> Path:
     return Path(text)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -112,7 +95,7 @@ def open_regular(path: PathLike, flags: int = os.O_RDONLY) -> IO[bytes]:
     except FileNotFoundError:
         raise MissingFileError(f"cannot open {path}: No such file or directory") from None
     except OSError as error:
-        raise FileError(f"cannot open {path}: {_reason(error)}") from None
+        raise FileError(f"cannot open {path}: {reason_of(error)}") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise FileError(f"{path} is not an ordinary file; pass the path of one")
@@ -126,7 +109,7 @@ def read_bytes(path: PathLike) -> bytes:
         try:
             return stream.read()
         except OSError as error:
-            raise FileError(f"cannot read {path}: {_reason(error)}") from None
+            raise FileError(f"cannot read {path}: {reason_of(error)}") from None
 
 
 def read_text(path: PathLike, hint: str = "convert it first") -> str:
@@ -193,7 +176,7 @@ def replacing(path: PathLike) -> Iterator[IO[bytes]]:
     except FileError:
         raise
     except OSError as error:
-        raise FileError(f"cannot write {target}: {_reason(error)}; what it held is unchanged") from error
+        raise FileError(f"cannot write {target}: {reason_of(error)}; what it held is unchanged") from error
     finally:
         if partial is not None:
             with contextlib.suppress(OSError):
@@ -249,7 +232,7 @@ def lock(path: PathLike, wait: bool = True) -> IO[bytes]:
     except OSError as error:
         stream.close()
         kind: type[FileError] = LockedError if isinstance(error, BlockingIOError) else FileError
-        raise kind(f"cannot lock {path}: {_reason(error)}") from None
+        raise kind(f"cannot lock {path}: {reason_of(error)}") from None
     return stream
 
 
@@ -343,127 +326,3 @@ def _digest(record: Mapping[str, Any]) -> str:
         return hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
     except RecursionError:
         return ""
-
-
-# --- arrays ----------------------------------------------------------------------------------------
-
-
-def write_arrays(path: PathLike, kind: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays as an npz file that says what it is and carries a digest of its list of members.
-
-    Args:
-        path: the file to create or replace.
-        kind: what it holds.
-        arrays: by name, of numbers or strings; none may be named "format".
-
-    Raises:
-        FileError: as `replacing`.
-    """
-    # numpy.savez leaves a half-open archive behind when the disk is full, which complains when it is collected.
-    with replacing(path) as stream, zipfile.ZipFile(stream, "w") as archive:
-        for name, array in {"format": np.array(kind), **arrays}.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as part:
-                np.lib.format.write_array(part, np.asarray(array), allow_pickle=False)
-        archive.comment = _seal(archive)
-
-
-def read_arrays(
-    path: PathLike,
-    kind: str,
-    names: Collection[str] = (),
-    *,
-    earlier: str | None = None,
-    optional: Collection[str] = (),
-) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote under the same ``kind``; list and content are checked.
-
-    Args:
-        path: the file.
-        kind: what it has to hold.
-        names: arrays that have to be there.
-        earlier: a kind that was written before there was a digest, and is read without one: of such a file each
-            member's own checksum is verified, and that there is none but ``names`` and ``optional``.
-        optional: arrays that such a file may have.
-
-    Raises:
-        FileError: the file is missing, truncated, damaged, holds Python objects, is compressed, or is of another kind.
-    """
-    with open_regular(path) as stream:
-        try:
-            arrays, sealed = _members(stream)
-        except (
-            Exception
-        ) as error:  # there is no end to what foreign bytes raise in zipfile and in NumPy's header parser
-            reason = "it ends early" if isinstance(error, (EOFError, IndexError)) else _reason(error)
-            raise FileError(f"{path} is not a whole {kind} file ({reason}); restore it from a copy") from error
-    found = str(arrays.pop("format", ""))
-    if found == earlier and not sealed:
-        unknown = sorted(set(arrays) - {*names, *optional})
-        if unknown:
-            raise FileError(f"{path} is not a whole {kind} file ({unknown[0]!r} in it); restore it from a copy")
-    elif found != kind:
-        raise FileError(f"{path} holds {found or 'something else'!r}, not {kind!r}; pass a file that was saved as that")
-    elif not sealed:
-        raise FileError(f"{path} is not a whole {kind} file (its checksum differs); restore it from a copy")
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise FileError(f"{path} lacks {', '.join(missing)}; it was not written by this library's save")
-    return arrays
-
-
-def _members(stream: IO[bytes]) -> tuple[dict[str, np.ndarray], bool]:
-    """All arrays of an archive, and whether its digest is right; raises anything for what is no such archive."""
-    size = os.fstat(stream.fileno()).st_size
-    with zipfile.ZipFile(stream) as archive:
-        members = archive.infolist()
-        for member in members:
-            if member.flag_bits & 1 or member.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{member.filename!r} is compressed or encrypted")
-        if len({member.filename for member in members}) < len(members):
-            raise ValueError("two members have one name")
-        if sum(member.file_size for member in members) > size:
-            raise ValueError("its members are larger than the file")
-        sealed = archive.comment == _seal(archive)
-        return {member.filename[: -len(".npy")]: _array(archive, member) for member in members}, sealed
-
-
-def _seal(archive: zipfile.ZipFile) -> bytes:
-    """A digest of the list of members; their content is covered by the checksums in it, which reading verifies."""
-    members = [(member.filename, member.file_size, member.CRC) for member in archive.infolist()]
-    return b"ascend_fixes sha256:" + hashlib.sha256(repr(members).encode()).hexdigest().encode()
-
-
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """One array; its header is looked at before the memory for it is taken."""
-    if not member.filename.endswith(".npy"):
-        raise ValueError(f"{member.filename!r} is no array")
-    with archive.open(member) as part:
-        read_array_header(part, member.file_size)
-    with archive.open(member) as part:
-        array = np.lib.format.read_array(part, allow_pickle=False)
-        if part.read(1):  # reading to the end verifies the checksum
-            raise ValueError(f"{member.filename!r} goes on after its end")
-    return array
-
-
-def read_array_header(stream: Any, size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Shape, whether in Fortran order, and dtype of an array in NumPy's format; the stream then stands at its numbers.
-
-    Args:
-        stream: open in binary, at the array's beginning.
-        size: bytes of the header and the numbers.
-
-    Raises:
-        ValueError: it is none, holds Python objects, or is not as long as it says.
-    """
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran_order, dtype = read[version](stream)
-    except Exception as error:  # NumPy's parser lets through what the tokenizer and the compiler raise
-        raise ValueError(f"no array in NumPy's format 1 or 2: {_reason(error)}") from None
-    if dtype.hasobject:
-        raise ValueError("an array holds Python objects")
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size - stream.tell():
-        raise ValueError(f"an array of {dtype} is not as long as its shape {shape} says")
-    return shape, fortran_order, dtype
