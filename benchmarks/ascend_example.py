@@ -34,7 +34,7 @@ def request(fixes: tuple[str, ...], precision: str, **options: Any) -> dict[str,
     """What a training is asked for, as the examples' command lines put it."""
     defaults = {
         **{"data": None, "embeddings": None, "vocabulary": None, "pretrained": None, "width": None, "limit": None},
-        **{"length": None, "stride": None},
+        **{"length": None, "stride": None, "source": "en", "target": "de", "test": None},
         **{"fused": False, "unbucketed": False, "distributed": 1, "seed": 0, "epochs": 1, "variant": "dry"},
     }
     return {**defaults, "fixes": fixes, "precision": precision, **options}

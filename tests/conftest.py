@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
+
+# pytest-xdist starts its processes without a script, and MindSpore's compile cache records the script when imported.
+if not os.path.isfile(sys.argv[0]):
+    sys.argv[0] = __file__
 
 import mindspore
 import pytest

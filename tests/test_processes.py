@@ -110,8 +110,10 @@ def test_a_fork_does_its_work_and_says_whether_it_could(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_children_at_once(tmp_path, number):
     code = f"""
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from ascend_fixes.processes import Children
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which these tests may run, ignores it for all its children
 with ThreadPoolExecutor(1) as pool, Children() as children:
     pool.submit(children.run, [{sys.executable!r}, "-c", {FAMILY!r}], folder={str(tmp_path)!r}).result()
 """

@@ -14,7 +14,9 @@ _HERE = Path(__file__).parent
 
 
 def run(arguments, folder, **environment):
-    env = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), **environment}
+    # A compile cache that served this process has left its folder in the environment.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MS_COMPILER_CACHE")}
+    env.update(XDG_CACHE_HOME=str(folder / "cache"), **environment)
     (folder / "work").mkdir(exist_ok=True)
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],

@@ -24,7 +24,9 @@ from ascend_fixes.fusion._layers import LayerError
 from ascend_fixes.fusion._recurrent import GRU, GRUCell
 
 LENGTH, BATCH, WIDTH, HIDDEN = 6, 3, 4, 16
-BOUNDS = {np.float32: 1e-5, np.float16: 5e-3}
+# float16 rounds a sum of products of up to 25 (scale 30, weights up to 1/4) to 1/64 and more; where the sum ends near 0,
+# so much of it comes out of a gate.
+BOUNDS = {np.float32: 1e-5, np.float16: 5e-2}
 
 
 def exact(*parameters):

@@ -101,7 +101,8 @@ def test_train_and_eval_are_told_apart_and_outputs_cut_back():
     cell.set_train(True)
     assert not np.allclose(cell(*batch(3))[0].asnumpy(), quiet.asnumpy())
     cell.set_train(False)
-    assert (cell(*batch(3))[0].asnumpy() == quiet.asnumpy()).all() and len(graphs(cell)) == 2
+    assert np.allclose(cell(*batch(3))[0].asnumpy(), quiet.asnumpy(), atol=1e-6)
+    assert {graph.phase for graph in graphs(cell)} == {"predict", "train"}  # a static graph may pay by now, too
 
 
 def test_pynative_mode_has_no_tiers():
