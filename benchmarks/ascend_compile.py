@@ -5,7 +5,7 @@ The step is the examples' own with all fixes, float16. Compilation happens on th
 executed. Of the planned sizes at most ``--sample`` are compiled, spread over them; the others, and all shapes of the first
 way, are taken to cost the mean of those: the result says how many were measured. Run it on a quiet machine.
 
-    python -m benchmarks.ascend_compile --data ../shared/data            # about 5 minutes on two quiet cores
+    python -m benchmarks.ascend_compile --data ../shared/data
 """
 
 from __future__ import annotations

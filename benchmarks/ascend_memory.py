@@ -3,7 +3,7 @@
 One training step on built-in data, every batch padded to the longest sentence, compiled for Ascend at jit level O0 and
 called: in a dry run the call takes memory from the device's pool and computes nothing. What is planned lacks the
 kernels' workspaces, so it is a lower bound. From the largest two batch sizes it is extrapolated, as a straight line, to
-the batch at which a card of 32 GB is full. About 5 minutes on two quiet cores.
+the batch at which a card of 32 GB is full.
 """
 
 from __future__ import annotations
