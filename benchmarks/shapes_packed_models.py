@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -202,8 +203,6 @@ def _step(name: str, packed: bool) -> tuple[nn.Cell, list[Tensor]]:
 
 
 def _data_folder() -> str:
-    import os
-
     return os.environ.get("ASCEND_FIXES_DATA", "../shared/data")
 
 
@@ -244,6 +243,7 @@ def main() -> None:
     parser.add_argument("--ascend", action="store_true", help="also compile for Ascend")
     parser.add_argument("--json", help="where to write what was measured")
     arguments = parser.parse_args()
+    os.environ["ASCEND_FIXES_DATA"] = os.path.abspath(arguments.data)  # a dry run works in a folder of its own
     found: dict[str, Any] = {}
     for name in arguments.models.split(","):
         task = TASKS[name](arguments.data)
