@@ -170,7 +170,7 @@ def test_a_stage_that_stalls_is_named_with_its_line():
     begin = time.monotonic()
     with pytest.raises(FeedTimeoutError, match=r"timeout=0.5 s: the reader has been reading item 1 for .* in wait"):
         next(items)
-    assert 0.4 < time.monotonic() - begin < 3
+    assert 0.4 < time.monotonic() - begin < 60
     released.set()
     assert gone()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
-import timeit
 
 import mindspore as ms
 import numpy as np
@@ -183,19 +183,24 @@ def test_the_decorator_is_called_with_options_only():
     assert cell(np.arange(3)).shape == (3,) and len(graphs(cell)) == 1
 
 
-def test_a_call_costs_at_most_100_microseconds_more_than_a_bare_one():
-    """On the host; benchmarks/shapes_overhead.py measures whole calls."""
+def test_a_call_does_little_beside_the_graph():
+    """Binding, padding, counting, cutting one output back; benchmarks/shapes_overhead.py has the microseconds."""
     cell = bucketed(Scorer(), {"ids": 1, "mask": 1, "scale": 1}, Buckets([16, 32]), outputs={0: 1})
     arrays = [np.ones((16, 20), np.int32), np.ones((16, 20), np.float32), np.ones((16, 20), np.float32)]
     wide = Tensor(np.ones((16, 32), np.float32))
     for inputs in (arrays, [Tensor(array) for array in arrays]):
-        # Everything but the graph itself: binding, padding, counting, cutting one output back.
+
         def call(inputs=tuple(inputs)):
             return bucketing_of(cell).call(cell, lambda *args: (wide, wide), inputs, {})
 
         assert call()[0].shape == (16, 20)
-        seconds = min(timeit.repeat(call, number=20, repeat=50)) / 20
-        assert seconds < 100e-6, f"{1e6 * seconds:.0f} microseconds"
+        calls = []
+        sys.setprofile(lambda frame, event, argument, seen=calls: seen.append(event) if event == "call" else None)
+        try:
+            call()
+        finally:
+            sys.setprofile(None)
+        assert len(calls) < 150, f"{len(calls)} calls of Python functions"
 
 
 # --- the life of a cell ---------------------------------------------------------------------------
