@@ -6,6 +6,7 @@ that of the consumer, not of the threads that run ahead of it, and is saved as p
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ class StateError(AscendFixesError, ValueError):
     """A saved position that belongs to other data, sizes or another global batch."""
 
 
-class Epochs:
+class Epochs(abc.ABC):
     """Makes the batches of one rank, epoch after epoch, and keeps the consumer's position.
 
     Subclasses set ``names``, the columns of a batch, and say what an epoch is made of.
@@ -47,21 +48,21 @@ class Epochs:
         self.epoch = self.step = 0
         self._start, self._producing = 0, 0
 
+    @abc.abstractmethod
     def order(self, epoch: int) -> Sequence[Any]:
         """All global batches of an epoch, in order."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def batch(self, planned: Any) -> tuple[np.ndarray, ...]:
         """This rank's part of a global batch."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def identity(self) -> dict[str, Any]:
         """What a position belongs to; must be the same where it is loaded."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def sharing(self) -> dict[str, Any]:
         """How the global batch is shared out; may differ where ``global_rows`` of the identity is the same."""
-        raise NotImplementedError
 
     def begin(self) -> None:
         """A new iterator: it begins with the current epoch, in its middle only right after `load_state_dict`."""
