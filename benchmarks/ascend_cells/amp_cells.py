@@ -18,28 +18,6 @@ from benchmarks.ascend_cells.parts import (
     random_values,
 )
 
-__all__ = [
-    "amp_autocast",
-    "amp_level_1",
-    "amp_level_2",
-    "amp_level_3",
-    "amp_level_auto",
-    "amp_saturating",
-    "amp_step",
-    "amp_step_accumulating",
-    "amp_step_clipped",
-    "amp_step_half",
-    "amp_step_scaled",
-    "plain_layers",
-    "plain_level_1",
-    "plain_level_2",
-    "plain_level_3",
-    "plain_level_auto",
-    "plain_step",
-    "plain_step_half",
-    "plain_step_scaled",
-]
-
 
 class Layers(nn.Cell):
     """Two layers and a normalisation to a loss: float32 (batch, width) to ()."""

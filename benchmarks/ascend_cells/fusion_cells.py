@@ -18,38 +18,6 @@ from benchmarks.ascend_cells.parts import (
     random_values,
 )
 
-__all__ = [
-    "fusion_crf",
-    "fusion_crf_marginals",
-    "fusion_gated_graph",
-    "fusion_gelu",
-    "fusion_gelu_exact",
-    "fusion_gru",
-    "fusion_gru_bidirectional",
-    "fusion_gru_cell",
-    "fusion_gru_forward",
-    "fusion_gru_odd",
-    "fusion_layer_norm",
-    "fusion_logsumexp",
-    "fusion_masked_max",
-    "fusion_masked_mean",
-    "fusion_masked_softmax",
-    "fusion_softmax",
-    "plain_gelu",
-    "plain_gelu_exact",
-    "plain_gru",
-    "plain_gru_bidirectional",
-    "plain_gru_cell",
-    "plain_gru_forward",
-    "plain_gru_odd",
-    "plain_layer_norm",
-    "plain_logsumexp",
-    "plain_masked_max",
-    "plain_masked_mean",
-    "plain_masked_softmax",
-    "plain_softmax",
-]
-
 
 class _Masked(nn.Cell):
     def __init__(self, layer: nn.Cell) -> None:

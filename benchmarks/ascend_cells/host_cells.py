@@ -19,30 +19,6 @@ from benchmarks.ascend_cells.parts import (
     step_of,
 )
 
-__all__ = [
-    "beam_step",
-    "host_callback",
-    "host_callback_gradient",
-    "host_concat",
-    "host_embedding",
-    "host_masked_select",
-    "host_masked_select_gradient",
-    "host_nonzero",
-    "host_nonzero_checked",
-    "host_place",
-    "host_top_k",
-    "host_top_k_checked",
-    "host_unique",
-    "host_unique_checked",
-    "host_unique_float",
-    "host_where",
-    "plain_embedding",
-    "plain_masked_select",
-    "plain_nonzero",
-    "plain_top_k",
-    "plain_unique",
-]
-
 
 class Embedded(nn.Cell):
     """Rows kept on the host and a layer on the device."""

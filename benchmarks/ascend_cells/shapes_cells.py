@@ -14,8 +14,6 @@ from benchmarks.ascend_cells.parts import (
     random_ids,
 )
 
-__all__ = ["bucketed", "bucketed_dynamic", "bucketed_step", "tagger", "tagger_step"]
-
 
 class Tagger(nn.Cell):
     """Ids (batch, length) to scores (batch, length, 5)."""
