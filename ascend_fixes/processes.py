@@ -3,7 +3,9 @@
 `run` runs a program to its end; `Children` holds several, from several threads, and forks too. A child leads a process
 group of its own, so that what it starts in turn (MindSpore's kernel compiler leaves servers behind) ends with it, and
 it ends with the block whatever ends the block: a result, an error, a time limit, Ctrl-C, or SIGTERM, which is an
-exception (`SystemExit`) inside the block if nobody else handles it.
+exception (`SystemExit`) inside the block if nobody else handles it. Such an exception may rise anywhere, also where it is
+lost: a finalizer swallows it, and between two lines of `threading.Condition.wait` it becomes a RuntimeError. So the block
+remembers it, and raises it at its end if something else arrives there.
 """
 
 from __future__ import annotations
@@ -29,7 +31,11 @@ __all__ = ["Children", "Fork", "Outcome", "ScratchError", "StoppedError", "ended
 
 _POLL_SECONDS = 0.02
 _GRACE_SECONDS = 2.0  # between SIGTERM, which a child may use to end its own children, and SIGKILL
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_USUAL: dict[int, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
 
 
 class ScratchError(AscendFixesError, OSError):
@@ -167,13 +173,19 @@ class Children:
         self._live: set[_Child] = set()
         self._over = False
         self._handlers: dict[int, Any] = {}
+        self._told: BaseException | None = None
 
     def __enter__(self) -> Children:
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                if signal.getsignal(number) is signal.SIG_DFL:
-                    self._handlers[number] = signal.signal(number, _exit)
+            for number, usual in _USUAL.items():
+                if signal.getsignal(number) is usual:
+                    self._handlers[number] = signal.signal(number, self._interrupt)
         return self
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """What a signal that would end this process does inside the block: unwind it."""
+        self._told = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+        raise self._told
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
@@ -183,6 +195,8 @@ class Children:
             self.end(child)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        if self._told is not None and not isinstance(error[1], (KeyboardInterrupt, SystemExit)):
+            raise self._told
 
     def run(
         self,
@@ -243,9 +257,9 @@ class Children:
                 status = 1
                 try:
                     os.setsid()
-                    for number in _SIGNALS:
-                        if signal.getsignal(number) is _exit:
-                            signal.signal(number, signal.SIG_DFL)
+                    for number, usual in _USUAL.items():
+                        if getattr(signal.getsignal(number), "__func__", None) is Children._interrupt:
+                            signal.signal(number, usual)
                     work()
                     status = 0
                 finally:
@@ -283,8 +297,3 @@ def _send(leader: int, number: int) -> None:
             os.killpg(leader, number)
         except ProcessLookupError:
             os.kill(leader, number)
-
-
-def _exit(number: int, frame: FrameType | None) -> None:
-    """What a signal that would have killed this process does inside `Children`: unwind it."""
-    raise SystemExit(128 + number)

@@ -127,6 +127,30 @@ with ThreadPoolExecutor(1) as pool, Children() as children:
         wait_for(lambda pid=pid: not alive(pid))
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("lost", ["raise RuntimeError('release unlocked lock')", "pass"])
+def test_a_signal_whose_exception_is_lost_ends_the_block_all_the_same(number, lost):
+    code = f"""
+import os
+from ascend_fixes.processes import Children
+with Children():
+    try:
+        os.kill(os.getpid(), {int(number)})
+        while True:
+            pass
+    except BaseException:
+        {lost}
+print("went on")
+"""
+    done = subprocess.run(
+        [*PYTHON, code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (-number if number == signal.SIGINT else 128 + number, "")
+
+
 def test_a_child_ends_its_own_children_first(tmp_path):
     code = f"""
 import time

@@ -16,7 +16,7 @@ _HERE = Path(__file__).parent
 def run(arguments, folder, **environment):
     # A compile cache that served this process has left its folder in the environment.
     env = {name: value for name, value in os.environ.items() if not name.startswith("MS_COMPILER_CACHE")}
-    env.update(XDG_CACHE_HOME=str(folder / "cache"), **environment)
+    env.update({"XDG_CACHE_HOME": str(folder / "cache"), **environment})
     (folder / "work").mkdir(exist_ok=True)
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
