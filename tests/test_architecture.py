@@ -23,7 +23,7 @@ FLOORS = (  # from the ground; what stands on one floor may import what is below
     {"testing"},
     {"defects"},
     {"cures"},
-    {"audit"},
+    {"auditing"},
     {"doctor", "explaining"},
     {"compiled", "_scenario"},
     {"__main__"},
