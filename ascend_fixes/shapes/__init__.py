@@ -3,16 +3,18 @@
 from ascend_fixes.shapes._bucketed import BucketedCell, PaddingCounts, bucketed, padding_counts
 from ascend_fixes.shapes._buckets import Buckets, LengthError, SizesError, attention_cost
 from ascend_fixes.shapes._check_packing import PackingCheckError, PackingLeak, PackingReport, check_packing
-from ascend_fixes.shapes._check_padding import Leak, PaddingCheckError, PaddingReport, check_padding
+from ascend_fixes.shapes._check_padding import Leak, PaddingReport, check_padding
 from ascend_fixes.shapes._compile_cache import CacheCounts, CompileCache, CompileCacheError
 from ascend_fixes.shapes._dataset import BucketDataset, bucket_dataset
 from ascend_fixes.shapes._epochs import DatasetError, StateError
+from ascend_fixes.shapes._garbage import PaddingCheckError
 from ascend_fixes.shapes._graphs import Graph, GraphLimitError, RecompilationWarning, graphs, limit_graphs
 from ascend_fixes.shapes._grid import Grid
 from ascend_fixes.shapes._packed import PackedDataset, pack_dataset, segment_mask, unpack
 from ascend_fixes.shapes._packing import Packing, PackingError, pack
 from ascend_fixes.shapes._padding import PadValueError
 from ascend_fixes.shapes._ragged import AxesError, CellTypeError
+from ascend_fixes.shapes._suspects import Suspect
 from ascend_fixes.shapes._warm import WarmReport, warm
 
 PlanError = AxesError  # its former name
@@ -45,6 +47,7 @@ __all__ = [
     "RecompilationWarning",
     "SizesError",
     "StateError",
+    "Suspect",
     "WarmReport",
     "attention_cost",
     "bucket_dataset",

@@ -16,9 +16,9 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes.errors import AscendFixesError
-from ascend_fixes.shapes._check_padding import TOLERANCES, checking, numpy_of, watched
 from ascend_fixes.shapes._packed import ADDED, PackedDataset
 from ascend_fixes.shapes._reasons import argument_names
+from ascend_fixes.shapes._runs import TOLERANCES, checking, numpy_of, watched
 from ascend_fixes.shapes._valid import leaves
 
 __all__ = ["PackingCheckError", "PackingLeak", "PackingReport", "check_packing"]

@@ -1,48 +1,32 @@
 """Does padding leak into what a cell computes?
 
-The cell is run on a batch as it is, and again with its ragged axes padded to wider
-sizes and the padding filled with garbage. Whatever belongs to the batch itself (its
-part of every output, the loss, the gradients of the parameters) must not change. If it
-does, the sub-cells' outputs tell where the change begins.
+Two ways to see it. The cell is run on a batch as it is, and again with its ragged axes padded to wider sizes and the
+padding filled with garbage; or, at one width, with garbage beyond each row's own end. Whatever belongs to the batch
+itself (its part of every output, the loss, the gradients of the parameters) must not change. If it does, the sub-cells'
+outputs tell where the change begins.
 """
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import mindspore as ms
-import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 
-from ascend_fixes import _mindspore
-from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.errors import first_line
 from ascend_fixes.shapes._buckets import Buckets
-from ascend_fixes.shapes._padding import pad_array
+from ascend_fixes.shapes._garbage import Batch, PaddingCheckError
 from ascend_fixes.shapes._ragged import RaggedInputs
 from ascend_fixes.shapes._reasons import argument_names
-from ascend_fixes.shapes._valid import Lengths, difference, leaves, valid, valid_tensor
+from ascend_fixes.shapes._runs import TOLERANCES, Run, as_cell, checking, tensors
+from ascend_fixes.shapes._suspects import Suspect, of_gradients, of_outputs
+from ascend_fixes.shapes._valid import Own
 
-__all__ = [
-    "TOLERANCES",
-    "Leak",
-    "PaddingCheckError",
-    "PaddingReport",
-    "check_padding",
-    "checking",
-    "numpy_of",
-    "watched",
-]
+__all__ = ["Leak", "PaddingReport", "check_padding"]
 
-# Padding changes the order of float32 sums by a few units in the last place; a leak changes the leading digits.
-TOLERANCES = {"Float64": 1e-9, "Float32": 1e-5, "Float16": 1e-2, "BFloat16": 5e-2}
-
-
-class PaddingCheckError(AscendFixesError, ValueError):
-    """A cell or inputs that cannot be checked."""
+METHODS = ("auto", "widths", "in place", "both")
 
 
 @dataclass(frozen=True)
@@ -51,13 +35,20 @@ class Leak:
 
     Attributes:
         what: "output", "output[1]", "output['states']", "loss" or "gradient of head.weight".
-        width: the padded sizes, by name of the length.
+        width: the padded sizes, by name of the length; the batch's own where garbage was put in place.
         error: the largest change, relative to the largest value.
+        method: "widths" or "in place".
     """
 
     what: str
     width: tuple[tuple[str, int], ...]
     error: float
+    method: str = "widths"
+
+    def __str__(self) -> str:
+        sizes = ", ".join(f"{name} {size}" for name, size in self.width)
+        how = f"when padded to {sizes}" if self.method == "widths" else "with garbage beyond the rows' ends"
+        return f"{self.what} changes by {self.error:.2g} of its largest value {how}"
 
 
 @dataclass(frozen=True)
@@ -65,12 +56,16 @@ class PaddingReport:
     """What `check_padding` found.
 
     Attributes:
-        leaks: everything that changed; empty if padding does not leak.
+        leaks: everything that changed.
         cell: the name of the first sub-cell whose valid outputs change, "" if it is the cell's own construct.
         kind: that sub-cell's class.
         cause: the usual cause of a leak of this kind.
         tolerance: relative; for the lowest precision that took part.
         notes: what could not be checked, and why.
+        suspects: every sub-cell in which padding gets in, the first one first.
+        tried: what was done, "length 33", "garbage in place"; empty where nothing could be padded.
+        pads: the inputs that were padded with a value, masks and labels, and that value.
+        rows: how long each row was taken to be, by the name of the length; empty where nothing said it.
     """
 
     leaks: tuple[Leak, ...]
@@ -79,226 +74,208 @@ class PaddingReport:
     cause: str
     tolerance: float
     notes: tuple[str, ...] = ()
+    suspects: tuple[Suspect, ...] = ()
+    tried: tuple[str, ...] = ()
+    pads: tuple[tuple[str, Any], ...] = ()
+    rows: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether padding leaks nowhere."""
-        return not self.leaks
+        """Whether something was padded and leaked nowhere."""
+        return bool(self.tried) and not self.leaks
 
     def __str__(self) -> str:
         notes = "".join(f"\nnote: {note}" for note in self.notes)
+        if not self.tried:
+            return f"nothing was tried: whether padding leaks is not known{notes}"
         if self.ok:
             return f"padding does not leak (tolerance {self.tolerance:g}){notes}"
-        where = f"sub-cell {self.cell!r} ({self.kind})" if self.cell else f"construct of {self.kind} itself"
-        lines = [f"padding leaks; it begins in {where}: {self.cause}"]
-        for leak in self.leaks:
-            width = ", ".join(f"{name} {size}" for name, size in leak.width)
-            lines.append(f"  {leak.what} changes by {leak.error:.2g} of its largest value when padded to {width}")
-        return "\n".join(lines) + notes
+        lines = [f"padding leaks; it begins in {self.suspects[0] if self.suspects else 'the gradient'}"]
+        lines += [f"  and in {suspect}" for suspect in self.suspects[1:]]
+        return "\n".join([*lines, *(f"  {leak}" for leak in self.leaks)]) + notes
 
 
 def check_padding(
-    cell: nn.Cell,
+    cell: Any,
     inputs: Mapping[str, Any] | Sequence[Any],
     axes: Mapping[str, Any],
-    widths: Sequence[int | Mapping[str, int]],
+    widths: Sequence[int | Mapping[str, int]] | None = None,
     pad: Mapping[str, Any] | None = None,
     gradients: bool = True,
     tolerance: float | None = None,
     seed: int = 0,
+    lengths: Any = None,
+    method: str = "auto",
 ) -> PaddingReport:
     """Pad a batch with garbage and see what of the batch's own results changes.
 
     The cell runs in PyNative mode, with dropout off and everything else in training mode, so that statistics over the
-    batch are seen. Its parameters, its mode and the process's mode are restored.
+    batch are seen. Trainable parameters that are all zeros, behind which a leak would not show, are filled with small
+    numbers. Its parameters, its mode and the process's mode are restored.
+
+    Every sub-cell in which padding gets in is listed, if what it has wrong is read later: a final state that is
+    dropped, and what stands beyond a row's own end already, are no leaks.
 
     Args:
-        cell: a network, or a network with its loss; not one that trains.
+        cell: a network, or a network with its loss; not one that trains. A function, or a `mindspore.jit` function, is run
+            without its graph; the gradients are those of the cells that it names.
         inputs: a batch, by construct's argument names or in their order.
         axes: the ragged axes, as in `bucketed`.
         widths: the sizes to pad to: numbers for every length, or a number for each by name; none under the batch's own.
-        pad: the inputs that are padded with a value and not with garbage: ``{"labels": -100}``. Masks are padded with 0
-            unless this says otherwise: booleans, and inputs of zeros and ones with "mask" in their name.
+            By default one and three more than the batch's own.
+        pad: the inputs that are padded with a value and not with garbage: ``{"labels": -100}``. Without it masks are
+            padded with the value that is off (whatever is a mask by what it does: with it off, garbage beyond no longer
+            reaches something; failing that, booleans, and zeros and ones with "mask" in their name), and integers that
+            hold one negative number with that.
         gradients: also compare the gradients of all trainable parameters.
         tolerance: relative; by default 1e-5 for float32, 1e-2 for float16, by the lowest precision met.
         seed: of the garbage.
+        lengths: of the rows, one integer each, or such by the name of the length. By default they are read off the masks.
+        method: "widths" pads; "in place" puts garbage beyond each row's own end, at the batch's own width, and needs
+            ``lengths`` or a mask (where every row is full, every second one is cut by a third); "both" does one after the other;
+            "auto" pads, and works in place where the cell cannot be run at another width.
 
     Raises:
-        PaddingCheckError: for a cell with an optimizer, for widths under the batch's own, or a cell that computes
-            something else at every call.
+        PaddingCheckError: for a cell with an optimizer, one that fails on the batch as it is or computes something else at
+            every call, for widths under the batch's own, lengths that do not fit, or an unknown method.
     """
+    if method not in METHODS:
+        raise PaddingCheckError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
+    cell = as_cell(cell)
     if any(isinstance(inner, nn.Optimizer) for _, inner in cell.cells_and_names()):
         raise PaddingCheckError(f"{type(cell).__name__} holds an optimizer; check the network or its loss cell")
     names = argument_names(cell)
     ragged = RaggedInputs.make(names, axes, Buckets([1]))
-    args = list(_positional(cell, names[0], inputs))
-    own = ragged.lengths(args)
-    pad = {**dict.fromkeys(_masks(ragged, args), 0), **(pad or {})}
-    with checking(cell) as notes:
-        base = _Run.of(cell, _tensors(args), own, own, gradients)
-        bound = tolerance if tolerance is not None else TOLERANCES[base.precision]
-        _must_repeat(cell, _tensors(args), own, base, bound)
-        leaks, first = [], None
-        for width in widths:
-            sizes = _sizes(width, own)
-            padded = _Run.of(cell, _garbage(ragged, args, sizes, pad, seed), own, sizes, gradients, base)
-            leaks += [Leak(what, tuple(sizes.items()), error) for what, error in base.changes(padded, bound)]
-            first = first or base.first_change(padded, bound)
-    where, inner, reduces = first or ("", cell, base.reduces)
-    cause = _cause(inner, reduces) if leaks else ""
-    return PaddingReport(
-        tuple(leaks), where if leaks else "", type(inner).__name__ if leaks else "", cause, bound, tuple(notes)
-    )
+    args = _positional(cell, names[0], inputs)
+    ragged.lengths(args)
+    with checking(cell, reveal=True) as notes:
+        _must_run(cell, args)
+        check = _Check(cell, Batch.of(cell, ragged, args, pad or {}, lengths), gradients, tolerance, seed, notes)
+        if method != "in place":
+            widths = check.default_widths() if widths is None else widths
+            check.at_widths([check.batch.sizes(width) for width in widths], must=method == "widths")
+        if method in ("in place", "both") or (method == "auto" and not check.tried):
+            check.in_place()
+    return check.report()
 
 
-@dataclass
-class _Run:
-    """One run of the cell: the batch's own part of everything it computed."""
+class _Check:
+    """A check under way: what was tried and found so far."""
 
-    outputs: dict[str, np.ndarray]
-    gradients: dict[str, np.ndarray]
-    steps: list[tuple[str, nn.Cell, dict[str, np.ndarray]]]
-    own: Lengths
-    sizes: Lengths
-    precision: str
+    def __init__(
+        self, cell: nn.Cell, batch: Batch, gradients: bool, tolerance: float | None, seed: int, notes: list[str]
+    ) -> None:
+        self.cell, self.batch, self.gradients, self.seed, self.notes = cell, batch, gradients, seed, notes
+        self.base = self.run(tensors(batch.args), Own(batch.own, batch.own, batch.rows), gradients)
+        self.bound = TOLERANCES[self.base.precision] if tolerance is None else tolerance
+        self.leaks: list[Leak] = []
+        self.suspects: dict[str, Suspect] = {}
+        self.tried: list[str] = []
+        self.rows = batch.rows
+        self._must_repeat()
 
-    @classmethod
-    def of(
-        cls, cell: nn.Cell, args: list[Any], own: Lengths, sizes: Lengths, gradients: bool, base: _Run | None = None
-    ) -> _Run:
-        steps: list[tuple[str, nn.Cell, dict[str, np.ndarray]]] = []
-        with watched(cell, steps):
-            output = cell(*args)
-        found = leaves(output)
-        shapes = {what: value.shape for what, value in (base.outputs if base else found).items()}
-        if base is not None:
-            _must_correspond(shapes, found, own, sizes)
-        taken = _gradients(cell, args, shapes, own, sizes) if gradients else {}
-        kinds = {str(value.dtype) for value in found.values()} | {str(p.dtype) for p in cell.get_parameters()}
-        kinds |= {str(value.dtype) for _, _, values in steps for value in values.values()}
-        steps = [(name, inner, {w: numpy_of(v) for w, v in values.items()}) for name, inner, values in steps]
-        floats = [kind for kind in TOLERANCES if kind in kinds]
-        arrays = {what: numpy_of(value) for what, value in found.items()}
-        return cls(arrays, taken, steps, own, sizes, floats[-1] if floats else "Float32")
+    def default_widths(self) -> list[dict[str, int]]:
+        return [{name: length + more for name, length in self.batch.own.items()} for more in (1, 3)]
 
-    def changes(self, other: _Run, tolerance: float) -> Iterator[tuple[str, float]]:
-        for what, value in self.outputs.items():
-            error = difference(value, other.outputs[what], self.own, other.sizes)
-            if not error <= tolerance:
-                yield ("loss" if value.ndim == 0 else f"output{what}"), error
-        largest = max((float(np.abs(value).max()) for value in self.gradients.values()), default=0.0)
-        for name, value in self.gradients.items():
-            error = float(np.abs(value - other.gradients[name]).max()) / (largest or 1.0)
-            if not error <= tolerance:
-                yield f"gradient of {name}", error
+    def at_widths(self, widths: Sequence[Mapping[str, int]], must: bool) -> None:
+        """Pad to other widths, as far as the cell can be run at these; ``must``: a failure is an error."""
+        for sizes in widths:
+            if dict(sizes) == self.batch.own:
+                continue
+            own = Own(self.batch.own, sizes, self.batch.rows)
+            told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            args = self.batch.padded(sizes, self.seed)
+            try:
+                padded = Run.of(self.cell, args)
+                self._must_correspond(padded, own)
+                padded = padded.differentiated(self.cell, args, own, self.base) if self.gradients else padded
+            except Exception as error:  # whatever a cell does that has its length written in
+                if must:
+                    raise
+                self.notes.append(f"it cannot be run at {told}: {first_line(error)}")
+                continue
+            self.tried.append(told)
+            self.compare(self.base, padded, args, own, "widths")
 
-    @property
-    def reduces(self) -> bool:
-        """Whether no output keeps a ragged axis."""
-        lengths = set(self.own.values())
-        return not any(lengths & set(value.shape[1:]) for value in self.outputs.values())
+    def in_place(self) -> None:
+        """Garbage beyond each row's own end, at the batch's own width."""
+        batch, base = self.batch, self.base
+        if batch.rows and not batch.reach:
+            shorter = batch.shortened()
+            if shorter is not None and shorter.reach:
+                batch = shorter
+                cut = {name: ends.tolist() for name, ends in batch.rows.items()}
+                self.notes.append(f"every row was full; some were cut for garbage in place, to {cut}")
+        if not batch.reach:
+            why = "no row ends before the batch's width" if batch.rows else "nothing says where its rows end"
+            self.notes.append(f"no garbage was put in place: {why}; pass lengths=, or a mask with shorter rows")
+            return
+        own = Own(batch.own, batch.own, batch.rows)
+        base = self.run(batch.in_place(self.seed + 1), own, self.gradients)
+        args = batch.in_place(self.seed)
+        self.tried.append("garbage in place")
+        self.rows = batch.rows
+        self.compare(base, self.run(args, own, self.gradients, base), args, own, "in place")
 
-    def first_change(self, other: _Run, tolerance: float) -> tuple[str, nn.Cell, bool] | None:
-        """The first sub-cell whose own part differs, and whether that part has lost the ragged axis."""
-        waiting: dict[str, list[dict[str, np.ndarray]]] = {}
-        for name, _, values in other.steps:
-            waiting.setdefault(name, []).append(values)
-        for name, inner, values in self.steps:
-            theirs = waiting.get(name) or [{}]
-            matching = theirs.pop(0)
-            for what, value in values.items():
-                if what in matching and not difference(value, matching[what], self.own, other.sizes) <= tolerance:
-                    return name, inner, value.shape == matching[what].shape
-        return None
+    def run(self, args: list[Any], own: Own, gradients: bool, base: Run | None = None) -> Run:
+        run = Run.of(self.cell, args)
+        return run.differentiated(self.cell, args, own, base) if gradients else run
+
+    def compare(self, base: Run, padded: Run, args: list[Any], own: Own, method: str) -> None:
+        found = base.changes(padded, own, self.bound)
+        self.leaks += [Leak(what, tuple(own.sizes.items()), error, method) for what, error in found.items()]
+        if not found:
+            return
+        if not any(what.startswith("gradient of ") for what in found) or len(found) > self._count_gradients(found):
+            suspects = of_outputs(self.cell, args, base, own, self.bound)
+        else:
+            suspects = of_gradients(self.cell, list(found))
+        for suspect in suspects:
+            self.suspects.setdefault(suspect.cell, suspect)
+
+    def _count_gradients(self, found: Mapping[str, float]) -> int:
+        return sum(what.startswith("gradient of ") for what in found)
+
+    def _must_correspond(self, padded: Run, own: Own) -> None:
+        for place, value in self.base.outputs.items():
+            wide = padded.outputs[place].shape if place in padded.outputs else ()
+            if not own.fits(value.shape, wide):
+                raise PaddingCheckError(
+                    f"output{place} has shape {list(value.shape)} for {dict(own.lengths)} and {list(wide)} for "
+                    f"{dict(own.sizes)}; its ragged axes cannot be told: choose widths that are no multiples of other sizes"
+                )
+
+    def _must_repeat(self) -> None:
+        own = Own(self.batch.own, self.batch.own)
+        again = Run.of(self.cell, tensors(self.batch.args))
+        for place, value in self.base.outputs.items():
+            if not own.difference(value, again.outputs[place]) <= self.bound:
+                raise PaddingCheckError(
+                    f"output{place} of {type(self.cell).__name__} differs between two equal calls; turn off what is "
+                    f"random in it (nn.Dropout cells are off already)"
+                )
+
+    def report(self) -> PaddingReport:
+        first = next(iter(self.suspects.values()), Suspect("", type(self.cell).__name__, "") if self.leaks else None)
+        return PaddingReport(
+            tuple(self.leaks),
+            first.cell if first else "",
+            first.kind if first else "",
+            first.cause if first else "",
+            self.bound,
+            tuple(self.notes),
+            tuple(self.suspects.values()),
+            tuple(self.tried),
+            tuple(self.batch.pads.items()),
+            tuple((name, tuple(ends.tolist())) for name, ends in self.rows.items()),
+        )
 
 
-# --- running --------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def checking(cell: nn.Cell) -> Iterator[list[str]]:
-    """PyNative mode and training mode without dropout, for a while; parameters keep their values."""
-    training = [(inner, inner.training) for _, inner in cell.cells_and_names()]
-    for parameter in cell.get_parameters():
-        if parameter.has_init:
-            parameter.init_data()
-    values = [(parameter, parameter.value().copy()) for parameter in cell.get_parameters()]
-    graph_mode = _mindspore.in_graph_mode()
-    notes: list[str] = []
-    ms.set_context(mode=ms.PYNATIVE_MODE)
+def _must_run(cell: nn.Cell, args: Sequence[Any]) -> None:
     try:
-        for inner, _ in training:
-            inner.add_flags(training="dropout" not in type(inner).__name__.lower())
-        yield notes
-    finally:
-        for inner, was in training:
-            inner.add_flags(training=was)
-        for parameter, value in values:
-            parameter.set_data(value)
-        if graph_mode:
-            ms.set_context(mode=ms.GRAPH_MODE)
-
-
-@contextlib.contextmanager
-def watched(cell: nn.Cell, steps: list) -> Iterator[None]:
-    """Append (name, sub-cell, its outputs) to ``steps`` whenever a sub-cell has been called."""
-    handles = []
-    for name, inner in cell.cells_and_names():
-        if inner is not cell:
-
-            def note(_: Any, __: Any, output: Any, name: str = name, inner: nn.Cell = inner) -> None:
-                steps.append((name, inner, leaves(output)))
-
-            handles.append(inner.register_forward_hook(note))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _must_correspond(shapes: Mapping[str, tuple], found: Mapping[str, Tensor], own: Lengths, sizes: Lengths) -> None:
-    for what, shape in shapes.items():
-        wide = found[what].shape if what in found else None
-        if wide is None or not valid(np.zeros(wide, np.bool_), tuple(shape), own, sizes):
-            raise PaddingCheckError(
-                f"output{what} has shape {list(shape)} for {dict(own)} and {list(wide or ())} for {dict(sizes)}; its"
-                f" ragged axes cannot be told: choose widths that are no multiples of other sizes"
-            )
-
-
-def _gradients(
-    cell: nn.Cell, args: list[Any], shapes: Mapping[str, tuple], own: Lengths, sizes: Lengths
-) -> dict[str, np.ndarray]:
-    """Of a fixed combination of all that belongs to the batch, by parameter."""
-    parameters = cell.trainable_params()
-    if not parameters:
-        return {}
-
-    def combined() -> Tensor:
-        total = Tensor(0.0, ms.float32)
-        for what, value in leaves(cell(*args)).items():
-            if value.is_floating_point():
-                value = valid_tensor(value, tuple(shapes[what]), own, sizes).astype(ms.float32)
-                weights = np.cos(np.arange(value.size, dtype=np.float32)).reshape(value.shape)
-                total = total + (value * Tensor(weights)).sum()
-        return total
-
-    values = ms.value_and_grad(combined, None, ms.ParameterTuple(parameters))()[1]
-    return {parameter.name: numpy_of(value) for parameter, value in zip(parameters, values)}
-
-
-def _must_repeat(cell: nn.Cell, args: list[Any], own: Lengths, base: _Run, tolerance: float) -> None:
-    again = _Run.of(cell, args, own, own, gradients=False)
-    for what, value in base.outputs.items():
-        if not difference(value, again.outputs[what], own, own) <= tolerance:
-            raise PaddingCheckError(
-                f"output{what} of {type(cell).__name__} differs between two equal calls; turn off what is random in it "
-                f"(nn.Dropout cells are off already)"
-            )
-
-
-# --- inputs ---------------------------------------------------------------------------------------
+        cell(*tensors(args))
+    except Exception as error:
+        raise PaddingCheckError(f"{type(cell).__name__} fails on the batch as it is: {first_line(error)}") from error
 
 
 def _positional(cell: nn.Cell, names: list[str], inputs: Any) -> tuple:
@@ -310,84 +287,3 @@ def _positional(cell: nn.Cell, names: list[str], inputs: Any) -> tuple:
     bound = signature.bind(**inputs)
     bound.apply_defaults()
     return bound.args
-
-
-def _tensors(args: Sequence[Any]) -> list[Any]:
-    return [Tensor(value) if isinstance(value, np.ndarray) else value for value in args]
-
-
-def _sizes(width: int | Mapping[str, int], own: Lengths) -> dict[str, int]:
-    sizes = dict(width) if isinstance(width, Mapping) else dict.fromkeys(own, width)
-    for name, length in own.items():
-        if sizes.get(name, length) < length:
-            raise PaddingCheckError(f"widths contain {name} {sizes[name]}, but the batch's own is {length}; pass more")
-    return {name: int(sizes.get(name, length)) for name, length in own.items()}
-
-
-def _masks(ragged: RaggedInputs, args: Sequence[Any]) -> list[str]:
-    """The ragged arguments that tell what is padding: garbage in them would be a lie about the lengths."""
-    found = []
-    for argument in ragged.arguments:
-        if argument.index < len(args) and args[argument.index] is not None:
-            array = numpy_of(args[argument.index])
-            named = "mask" in argument.name.lower() and bool(np.isin(array, (0, 1)).all())
-            if named or array.dtype.kind == "b":
-                found.append(argument.name)
-    return found
-
-
-def _garbage(ragged: RaggedInputs, args: Sequence[Any], sizes: Lengths, pad: Mapping[str, Any], seed: int) -> list[Any]:
-    """The arguments padded: with their value in ``pad``, or with garbage of its kind."""
-    random = np.random.default_rng(seed)
-    padded = list(args)
-    for argument in ragged.arguments:
-        if argument.index >= len(args) or args[argument.index] is None:
-            continue
-        array = numpy_of(args[argument.index])
-        shape = list(array.shape)
-        for axis, name in argument.axes:
-            shape[axis] = sizes[name]
-        if argument.name in pad:
-            filled = pad_array(array, shape, pad[argument.name])
-        else:
-            filled = _garbage_like(array, tuple(shape), random)
-            filled[tuple(slice(length) for length in array.shape)] = array
-        padded[argument.index] = filled
-    return _tensors(padded)
-
-
-def _garbage_like(array: np.ndarray, shape: tuple, random: np.random.Generator) -> np.ndarray:
-    """Integers up to the array's largest, so that ids stay in their table; floats of several times its size."""
-    if array.dtype.kind in "iu":
-        return random.integers(min(0, array.min(initial=0)), array.max(initial=0), shape, array.dtype, endpoint=True)
-    if array.dtype.kind == "b":
-        return random.integers(0, 2, shape).astype(np.bool_)
-    scale = 1.0 + 3.0 * float(np.abs(array).max(initial=0.0))
-    return (random.standard_normal(shape) * scale).astype(array.dtype)
-
-
-def numpy_of(value: Any) -> np.ndarray:
-    if isinstance(value, Tensor):
-        return (value.astype(ms.float32) if value.dtype == ms.bfloat16 else value).asnumpy()
-    return np.asarray(value)
-
-
-# --- causes ---------------------------------------------------------------------------------------
-
-
-def _cause(cell: nn.Cell, reduces: bool) -> str:
-    """The usual cause of a leak that begins in such a cell, with its remedy."""
-    kind = " ".join(base.__name__.lower() for base in type(cell).__mro__)
-    if "batchnorm" in kind:
-        return "batch statistics include padded positions; use LayerNorm, or statistics over the mask"
-    if "crf" in kind:
-        return "a CRF that scores padded steps; multiply its steps by the mask"
-    if any(name in kind for name in ("gru", "lstm", "rnn", "recurrent")) and reduces:
-        return "the final state is that of the last padded step; pass seq_length, or freeze it where the mask is 0"
-    if any(name in kind for name in ("gru", "lstm", "rnn", "recurrent")):
-        return "a backward direction starts in the padding; pass seq_length, or reverse each row within its length"
-    if any(name in kind for name in ("attention", "softmax", "transformer")):
-        return "attention reaches padded positions; mask its scores before the softmax"
-    if reduces:
-        return "a mean, sum or maximum over padded positions; mask it, and divide by the mask's sum"
-    return "positions depend on their neighbours in the padding (attention, convolution); mask them"
