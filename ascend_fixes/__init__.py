@@ -3,7 +3,7 @@
     import ascend_fixes
     ascend_fixes.patch()        # every cure that this MindSpore and this backend need
 
-`patch`, `unpatch`, `patched` and `status` bind cures to MindSpore's own names;
+`patch`, `unpatch`, `patched` and `status` bind cures to MindSpore's own names; `audit` says what will go wrong with a model;
 the toolboxes `shapes`, `host`, `fusion`, `amp` and `dryrun` work without them. Importing
 this package loads neither MindSpore nor a toolbox and changes nothing: each name
 is loaded when it is first used.
@@ -21,13 +21,17 @@ import numpy as _numpy
 
 if TYPE_CHECKING:
     from ascend_fixes import amp, dryrun, fusion, host, shapes
+    from ascend_fixes.auditing import AuditReport, Hazard, audit
     from ascend_fixes.cures import CureStatus, PatchReport, patch, patched, status, unpatch
 
 __version__ = "0.1.0"
 __all__ = [
+    "AuditReport",
     "CureStatus",
+    "Hazard",
     "PatchReport",
     "amp",
+    "audit",
     "dryrun",
     "fusion",
     "host",
@@ -49,11 +53,14 @@ if int(_numpy.__version__.partition(".")[0]) >= 2 and not _COMMAND_LINE:
     )
 
 _TOOLBOXES = ("amp", "dryrun", "fusion", "host", "shapes")
+_OF_AUDITING = ("AuditReport", "Hazard", "audit")
 
 
 def __getattr__(name: str) -> Any:
     if name in _TOOLBOXES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _OF_AUDITING:
+        return getattr(importlib.import_module(f"{__name__}.auditing"), name)
     if name in __all__:
         return getattr(importlib.import_module(f"{__name__}.cures"), name)
     if name == "FixStatus":

@@ -1,4 +1,4 @@
-"""The command line: ``ascend-fixes doctor | bisect | dryrun | explain | defects``."""
+"""The command line: ``ascend-fixes doctor | audit | bisect | dryrun | explain | defects``."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(run=_doctor)
 
+    _add_audit(commands)
     bisect = commands.add_parser(
         "bisect",
         help="find the operators that graph-kernel fusion gets wrong in a cell of yours",
@@ -170,6 +171,53 @@ def _names(only: str | None) -> list[str]:
     if only is not None and not names:
         raise UnknownNameError(f"--only {only!r} names nothing; give ids or families, as in --only A1,fusion")
     return names
+
+
+def _add_audit(commands: Any) -> None:
+    audit = commands.add_parser(
+        "audit",
+        help="find what will go wrong with a cell of yours, with evidence and cures",
+        description="Run a cell at other widths, with padding and in float16, fused and compiled for Ascend, and say what goes "
+        "wrong. Exit status: 0 when nothing was seen, 1 when hazards were, 2 for wrong usage.",
+    )
+    audit.add_argument("target", metavar="package.module:factory", help="a function that returns (cell, input, ...)")
+    audit.add_argument(
+        "--axes", type=_mapping, metavar="JSON", help="""the ragged axes, '{"ids": 1}'; by default inferred"""
+    )
+    audit.add_argument("--soc", default="Ascend910B", help="Ascend910A, Ascend910B (the default) or Ascend910_93")
+    audit.add_argument("--budget", type=_positive(float), default=120.0, metavar="S", help="seconds (120)")
+    audit.add_argument("--json", action="store_true", help="print one object instead of a text")
+    audit.add_argument("--html", metavar="FILE", help="write a page as well")
+    audit.set_defaults(run=_audit)
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """A JSON object whose inner objects, ``{"1": "source"}``, have axes for keys."""
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise argparse.ArgumentTypeError(f"""{text} is no JSON object, such as '{{"ids": 1}}'""")
+    return {
+        name: {int(axis) if axis.lstrip("-").isdigit() else axis: length for axis, length in spec.items()}
+        if isinstance(spec, dict)
+        else spec
+        for name, spec in given.items()
+    }
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from ascend_fixes import files
+    from ascend_fixes.auditing import audit
+
+    sys.path.insert(0, os.getcwd())  # where the factory's module lies
+    report = audit(arguments.target, axes=arguments.axes, target=arguments.soc, budget=arguments.budget)
+    if arguments.html:
+        with files.replacing(arguments.html) as stream:
+            stream.write(report.to_html().encode())
+    print(report.to_json() if arguments.json else report.show())
+    return 1 if report.certain else 0
 
 
 def _bisect(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Callable
 
 from ascend_fixes.errors import AscendFixesError, first_line
 
-__all__ = ["FactoryError", "check", "find", "told", "unpacked"]
+__all__ = ["FactoryError", "check", "find", "made", "told", "unpacked"]
 
 
 class FactoryError(AscendFixesError, ValueError):
@@ -43,6 +43,20 @@ def find(factory: str) -> Callable[[], Any]:
     except Exception as error:
         raise FactoryError(f"{module} cannot be imported: {told(error)}") from None
     return found
+
+
+def made(factory: str) -> tuple[Any, ...]:
+    """The cell and its inputs that a factory returns when called.
+
+    Raises:
+        FactoryError: it cannot be found, raises, or returns something else.
+    """
+    function = find(factory)
+    try:
+        returned = function()
+    except Exception as error:
+        raise FactoryError(f"{factory} cannot be called: {told(error)}") from None
+    return unpacked(factory, returned)
 
 
 def unpacked(factory: str, made: Any) -> tuple[Any, ...]:

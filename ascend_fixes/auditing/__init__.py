@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from ascend_fixes.auditing._audit import audit
 from ascend_fixes.auditing._kinds import CERTAINTIES, FAMILIES, KINDS, Kind
 from ascend_fixes.auditing._report import AuditError, AuditReport, Hazard
 
-__all__ = ["CERTAINTIES", "FAMILIES", "KINDS", "AuditError", "AuditReport", "Hazard", "Kind"]
+__all__ = ["CERTAINTIES", "FAMILIES", "KINDS", "AuditError", "AuditReport", "Hazard", "Kind", "audit"]

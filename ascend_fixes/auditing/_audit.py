@@ -1,0 +1,180 @@
+"""`audit`: the looks one after the other, cheapest first, within the budget."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mindspore import Tensor, nn
+
+from ascend_fixes import _mindspore, factories
+from ascend_fixes.auditing._cells import CELLS
+from ascend_fixes.auditing._inferring import inferred_axes, normalised_axes
+from ascend_fixes.auditing._kinds import CERTAINTIES, KINDS
+from ascend_fixes.auditing._lengths import LENGTHS
+from ascend_fixes.auditing._looking import Cleared, Fact, Look, Outcome, Unknown, carry_out
+from ascend_fixes.auditing._padding import PADDING
+from ascend_fixes.auditing._plainly import PLAINLY
+from ascend_fixes.auditing._report import AuditError, AuditReport, Hazard
+from ascend_fixes.auditing._subject import Clock, Subject, leaves_of, rebuilt
+from ascend_fixes.errors import nearest
+
+__all__ = ["LOOKS", "audit"]
+
+LOOKS: tuple[Look, ...] = (PLAINLY, CELLS, LENGTHS, PADDING)
+"""In the order in which they are taken."""
+
+
+def audit(
+    cell: Any,
+    *inputs: Any,
+    axes: Mapping[str, Any] | None = None,
+    optimizer: Any = None,
+    target: str = "Ascend910B",
+    budget: float = 120,
+) -> AuditReport:
+    """Find what will go wrong with a cell on MindSpore and Ascend: its hazards, each with evidence and cure.
+
+    Every look runs in a fork of this process, so the cell, its parameters, its graphs and the process's context stay as
+    they are, and a crash of the compiler is a finding. What the budget does not reach is named.
+
+    Args:
+        cell: a network, or a network with its loss; or ``"package.module:factory"``, a function that returns the cell and
+            its inputs, which can be compiled for Ascend too.
+        inputs: one batch, as the cell takes it: Tensors, NumPy arrays, containers of these, Python values.
+        axes: the ragged axes, as `ascend_fixes.shapes.bucketed` takes them; None infers them from the inputs, ``{}`` says that
+            nothing is ragged.
+        optimizer: the one it will be trained with; adds what a training step meets.
+        target: the device to compile for: "Ascend910A", "Ascend910B" or "Ascend910_93".
+        budget: seconds.
+
+    Returns:
+        The report; `AuditReport.show` prints it.
+
+    Raises:
+        AuditError: there is no cell, the inputs do not fit, the cell fails as it is, or an option is wrong.
+        FactoryError: the factory cannot be found or called, or returns no cell.
+    """
+    if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < float("inf"):
+        raise AuditError(f"budget={budget!r} must be a positive number of seconds")
+    if target not in _mindspore.SOCS:
+        raise AuditError(f"target={target!r} is not known{nearest(target, _mindspore.SOCS)}")
+    clock = Clock(float(budget))
+    factory = cell if isinstance(cell, str) else ""
+    if factory:
+        if inputs:
+            raise AuditError(f"{factory} returns the inputs as well; give either the factory or a cell and its inputs")
+        cell, *made = factories.made(factory)
+        inputs = tuple(made)
+    if not isinstance(cell, nn.Cell):
+        raise AuditError(f"cell={cell!r} is no mindspore.nn.Cell; wrap a function in a cell whose construct calls it")
+    if optimizer is not None and not isinstance(optimizer, nn.Optimizer):
+        raise AuditError(f"optimizer={optimizer!r} is no mindspore.nn.Optimizer")
+    names = _names(cell, inputs)
+    inputs = tuple(
+        rebuilt(names, inputs, lambda name, value: Tensor(value) if isinstance(value, np.ndarray) else value)
+    )
+    leaves = {name: value.asnumpy() for name, value in leaves_of(names, inputs)}
+    ragged = inferred_axes(leaves) if axes is None else normalised_axes(axes, leaves)
+    subject = Subject(cell, inputs, names, ragged, factory, target, optimizer, clock)
+    return _report(subject, axes is None, _outcomes(subject))
+
+
+def _names(cell: nn.Cell, inputs: Sequence[Any]) -> tuple[str, ...]:
+    """construct's names for the inputs.
+
+    Raises:
+        AuditError: it takes another number of them.
+    """
+    signature = inspect.signature(cell.construct)
+    try:
+        bound = signature.bind(*inputs)
+    except TypeError as error:
+        raise AuditError(f"the inputs do not fit {type(cell).__name__}.construct{signature}: {error}") from None
+    names: list[str] = []
+    for name, value in bound.arguments.items():
+        variadic = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+        names += [f"{name}{place}" for place in range(len(value))] if variadic else [name]
+    return tuple(names)
+
+
+def _outcomes(subject: Subject) -> list[tuple[Look, Outcome]]:
+    """What every look gave; all but the first are left out where the cell does not run.
+
+    Raises:
+        AuditError: the cell fails as it is.
+    """
+    done: list[tuple[Look, Outcome]] = []
+    stopped = ""
+    for look in LOOKS:
+        left = subject.clock.left
+        if stopped:
+            done.append((look, Outcome((), stopped)))
+        elif left < look.needs:
+            done.append((look, Outcome((), f"the budget of {subject.clock.budget:g} s was spent")))
+        else:
+            outcome = carry_out(look, subject, left)
+            if outcome.stopped and subject.clock.left <= 0:
+                outcome = Outcome(outcome.findings, f"the budget of {subject.clock.budget:g} s was spent")
+            done.append((look, outcome))
+        if look is PLAINLY:
+            stopped = _ended(subject, done[0][1])
+    return done
+
+
+def _ended(subject: Subject, outcome: Outcome) -> str:
+    """Why nothing else can be looked at after the plain run; "" where everything can."""
+    facts = _facts([outcome])
+    if "failure" in facts:
+        failure = facts["failure"]
+        where = f" in {failure['cell']}" if failure["cell"] else ""
+        line = f" at {failure['source']}" if failure["source"] else ""
+        raise AuditError(
+            f"{type(subject.cell).__name__} does not run on these inputs as it is{where}{line}: {failure['error']}; "
+            f"give a cell and a batch that run"
+        )
+    if facts.get("mode") == "":
+        return "the cell computes something else at every call; turn off what is random in it"
+    return str(facts.get("stopped", outcome.stopped))
+
+
+def _facts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    return {one.name: one.value for outcome in outcomes for one in outcome.findings if isinstance(one, Fact)}
+
+
+def _report(subject: Subject, inferred: bool, done: Sequence[tuple[Look, Outcome]]) -> AuditReport:
+    findings = [finding for _, outcome in done for finding in outcome.findings]
+    hazards = [finding for finding in findings if isinstance(finding, Hazard)]
+    hazards.sort(key=lambda one: CERTAINTIES.index(one.certainty))
+    seen = {one.kind for one in hazards}
+    cleared = {one.kind: one.how for one in findings if isinstance(one, Cleared) and one.kind not in seen}
+    missed = {one.kind: one.why for one in findings if isinstance(one, Unknown)}
+    for look, outcome in done:
+        for kind in look.kinds:
+            if outcome.stopped and kind not in cleared:
+                missed.setdefault(kind, outcome.stopped)
+    missed = {kind: why for kind, why in missed.items() if kind not in seen and kind not in cleared}
+    facts = _facts([outcome for _, outcome in done])
+    return AuditReport(
+        cell=type(subject.cell).__name__,
+        target=subject.target,
+        hazards=tuple(hazards),
+        cleared={kind: cleared[kind] for kind in KINDS if kind in cleared},
+        not_looked_at={kind: missed[kind] for kind in KINDS if kind in missed},
+        axes={name: dict(by_axis) for name, by_axis in subject.axes.items()},
+        pad=facts.get("pad", {}),
+        masks=tuple(facts.get("masks", ())),
+        notes=(*_on_axes(subject, inferred), *facts.get("notes", ())),
+        seconds=subject.clock.budget - subject.clock.left,
+    )
+
+
+def _on_axes(subject: Subject, inferred: bool) -> tuple[str, ...]:
+    if not inferred:
+        return ()
+    if not subject.axes:
+        return ("no axis of the inputs was taken for ragged; where one is, give axes=",)
+    axes = {name: dict(by_axis) for name, by_axis in subject.axes.items()}
+    return (f"ragged axes as inferred from the inputs: {axes}; give axes= where that is wrong",)

@@ -1,0 +1,159 @@
+"""Which axes of the inputs are ragged, where nobody says: read off their types, sizes and names.
+
+A length is an axis that several integer or mask inputs share, that integer lengths reach up to, or along which ids
+stand. Columns of features (ids beside weights of the same shape), images and one-element axes are none. What is
+inferred is stated in the report, and ``axes=`` overrules it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+__all__ = ["inferred_axes", "normalised_axes"]
+
+from ascend_fixes.auditing._report import AuditError
+
+Axes = dict[str, dict[int, str]]
+
+_COLUMNS = re.compile(r"field|feat|column|sparse|dense|categ|numer|wide|deep|hldr|image|img|pixel|label_onehot")
+_ROWWISE = re.compile(r"len|size|num|count|start|end|position|index|idx|class|target_id|user|item")
+
+
+def normalised_axes(given: Mapping[str, Any], leaves: Mapping[str, np.ndarray]) -> Axes:
+    """``axes=`` as `ascend_fixes.shapes.bucketed` takes it, as {leaf: {axis: name of the length}}.
+
+    Raises:
+        AuditError: it names no array among the inputs, or an axis that the array does not have.
+    """
+    if not isinstance(given, Mapping):
+        raise AuditError(f'axes={given!r} must be a mapping such as {{"ids": 1}}; {{}} says that nothing is ragged')
+    made: Axes = {}
+    for key, spec in given.items():
+        name = list(leaves)[key] if isinstance(key, int) and 0 <= key < len(leaves) else str(key)
+        if name not in leaves:
+            raise AuditError(f"axes= names {key!r}, but the arrays among the inputs are {', '.join(leaves) or 'none'}")
+        pairs = dict(spec) if isinstance(spec, Mapping) else dict.fromkeys(_axes(name, spec), "length")
+        for axis in pairs:
+            if not isinstance(axis, int) or not -leaves[name].ndim <= axis < leaves[name].ndim:
+                raise AuditError(f"axes= names axis {axis!r} of {name!r}, whose shape is {list(leaves[name].shape)}")
+        made[name] = {axis % leaves[name].ndim: str(length) for axis, length in pairs.items()}
+    sizes: dict[str, int] = {}
+    for name, by_axis in made.items():
+        for axis, length in by_axis.items():
+            size = leaves[name].shape[axis]
+            if sizes.setdefault(length, size) != size:
+                raise AuditError(
+                    f"axes= calls axis {axis} of {name!r} {length!r}, which is {size} there and {sizes[length]} elsewhere; "
+                    f'give the axes different names, as in {{"source": {{1: "source"}}}}'
+                )
+    return made
+
+
+def _axes(name: str, spec: Any) -> tuple[int, ...]:
+    if isinstance(spec, int) and not isinstance(spec, bool):
+        return (spec,)
+    if isinstance(spec, (tuple, list)):
+        return tuple(spec)
+    raise AuditError(f"axes of {name!r} are {spec!r}; pass an axis, several axes, or {{axis: name of the length}}")
+
+
+def inferred_axes(leaves: Mapping[str, np.ndarray]) -> Axes:
+    """The axes that are likely ragged, by leaf: those of one size have one name. None where time comes before rows."""
+    if _time_comes_first(leaves):
+        return {}
+    batch = _batch(leaves)
+    sizes = _length_sizes(leaves, batch)
+    names = dict.fromkeys(sizes, "length")
+    if len(sizes) > 1:  # named after the first argument that has it
+        names = {size: _first(leaves, size, batch) for size in sizes}
+    made: Axes = {}
+    for name, array in leaves.items():
+        if _is_columns(name, array, leaves) or array.ndim > 4:
+            continue
+        axes = {
+            axis: names[size] for axis, size in enumerate(array.shape) if size in names and not (axis == 0 and batch)
+        }
+        if array.dtype.kind == "f" and not _is_mask(array) and len(axes) > 1 and not _is_square(array, batch):
+            axes = dict(list(axes.items())[:1])  # the others are features of the same size
+        if axes and not (array.ndim == 1 and batch):
+            made[name] = axes
+    return made
+
+
+def _batch(leaves: Mapping[str, np.ndarray]) -> int:
+    """The number of rows, by which most arrays begin; 0 where there are none, as for one graph of nodes."""
+    firsts = Counter(array.shape[0] for array in leaves.values() if array.ndim)
+    if any(array.ndim == 2 and array.dtype.kind != "i" and _is_square(array, 0) for array in leaves.values()):
+        return 0
+    if not any(array.ndim > 1 for array in leaves.values()) and len(leaves) == 1:
+        return 0  # one sentence
+    return firsts.most_common(1)[0][0] if firsts else 0
+
+
+def _time_comes_first(leaves: Mapping[str, np.ndarray]) -> bool:
+    lengths = [
+        (one.size, int(one.max())) for one in leaves.values() if one.ndim == 1 and one.dtype.kind in "iu" and one.size
+    ]
+    shapes = [array.shape[:2] for array in leaves.values() if array.ndim > 1]
+    return any((top, rows) in shapes and (rows, top) not in shapes for rows, top in lengths)
+
+
+def _length_sizes(leaves: Mapping[str, np.ndarray], batch: int) -> list[int]:
+    found: Counter[int] = Counter()
+    low = 1 if batch else 0
+    kept = {name: array for name, array in leaves.items() if not _is_columns(name, array, leaves)}
+    for array in kept.values():
+        sizes = [size for size in array.shape[low:] if size > 1]
+        if array.dtype.kind in "iub" or _is_mask(array):
+            found.update(set(sizes) if array.ndim <= 4 else ())
+        elif array.ndim == 3 or (not batch and _is_square(array, batch)):
+            found.update(sizes[:1])
+        for other in kept.values():  # lengths reach up to it
+            if _are_lengths(other, batch) and int(other.max()) in sizes:
+                found[int(other.max())] += 1
+    return [size for size, _ in found.most_common()]
+
+
+def _are_lengths(array: np.ndarray, batch: int) -> bool:
+    return array.dtype.kind in "iu" and array.size == (batch or array.size) and array.size > 0 and array.max() > 1
+
+
+def _is_mask(array: np.ndarray) -> bool:
+    """Zeros and ones, or zeros and one large negative number that is added to scores."""
+    if array.dtype.kind == "b" or array.ndim < 2 or array.size == 0:
+        return array.dtype.kind == "b"
+    if np.isin(array, (0, 1)).all():
+        return True
+    return array.dtype.kind == "f" and array.max() == 0 and bool(np.isin(array, (0, array.min())).all())
+
+
+def _is_square(array: np.ndarray, batch: int) -> bool:
+    return (
+        array.ndim >= 2 and array.shape[-1] == array.shape[-2] > 1 and (array.ndim == 2 or not batch or array.ndim == 3)
+    )
+
+
+def _is_columns(name: str, array: np.ndarray, leaves: Mapping[str, np.ndarray]) -> bool:
+    """Whether an array holds columns of features, or an image, and no sequence."""
+    if _is_mask(array):
+        return False
+    if _COLUMNS.search(name.lower()):
+        return True
+    if array.dtype.kind == "f" and array.ndim == 4:
+        return True
+    beside = [one for one in leaves.values() if one is not array and one.shape == array.shape]
+    if array.dtype.kind in "iu" and array.ndim == 2:
+        return any(one.dtype.kind == "f" and not _is_mask(one) for one in beside)
+    if array.dtype.kind == "f" and array.ndim == 2 and not _is_mask(array):
+        return not any(_is_square(one, 0) and len(one) == len(array) for one in leaves.values())  # nodes of a graph
+    return False
+
+
+def _first(leaves: Mapping[str, np.ndarray], size: int, batch: int) -> str:
+    low = 1 if batch else 0
+    return next(name for name, array in leaves.items() if size in array.shape[low:])

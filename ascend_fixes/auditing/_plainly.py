@@ -1,0 +1,103 @@
+"""The cell as it is: does it run, does it compute the same twice, and what does its forward pass write?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import mindspore
+import numpy as np
+from mindspore import nn
+
+from ascend_fixes.auditing import _kinds as kinds
+from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
+from ascend_fixes.auditing._running import Failure, attempt, eagerly, line_of, settled
+from ascend_fixes.auditing._subject import Subject, array_of
+
+__all__ = ["PLAINLY"]
+
+_NO_KERNEL = re.compile(
+    r"Unsupported op \[(\w+)\] on CPU|(?:kernel|operator|op) \[?'?(\w+)'?\]? .{0,40}(?:not support|unsupported).{0,30}CPU",
+    re.I,
+)
+
+
+def look(subject: Subject) -> Iterator[Finding]:
+    """Run it, twice; facts are "failure" (a `Failure`, where it does not run), "mode" and "randomness"."""
+    cell = subject.cell
+    eagerly(cell)
+    before = _values(cell)
+    ran = attempt(cell, subject.inputs)
+    if ran.failure is not None:
+        yield from _failed(subject, ran.failure)
+        return
+    yield Cleared("missing-kernel-cpu", "it ran on CPU, operator by operator")
+    yield from _state(subject, before)
+    mode = settled(cell, subject.inputs)
+    yield Fact("mode", mode)
+    yield Fact("outputs", [list(output.shape) for output in ran.outputs])
+
+
+def _failed(subject: Subject, failure: Failure) -> Iterator[Finding]:
+    missing = _NO_KERNEL.search(failure.text)
+    if missing:
+        operator = missing.group(1) or missing.group(2)
+        yield hazard(
+            "missing-kernel-cpu",
+            kinds.FAILED,
+            f"{operator} has no kernel on CPU",
+            f"{failure.error} at {line_of(failure.source, failure.line)}",
+            f'host.place(net, ["{operator}"]) does not help where the host lacks it: write it with other operators, or '
+            f"run it in Python with host.callback(function, shape, dtype)",
+            operator=operator,
+            cell=failure.cell,
+            source=failure.source,
+        )
+        yield Fact("stopped", f"{operator} has no kernel on CPU, so the cell does not run here")
+        return
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)
+    compiled = attempt(subject.cell, subject.inputs)
+    if compiled.failure is None:
+        yield Fact("stopped", f"operator by operator it does not run ({failure.error}), compiled it does")
+        return
+    yield Fact("failure", asdict(failure))
+
+
+def _values(cell: nn.Cell) -> dict[str, np.ndarray]:
+    return {parameter.name: array_of(parameter).copy() for parameter in cell.get_parameters()}
+
+
+def _state(subject: Subject, before: dict[str, np.ndarray]) -> Iterator[Finding]:
+    """Parameters that one forward pass in training mode has changed."""
+    if any(isinstance(inner, nn.Optimizer) for _, inner in subject.cell.cells_and_names()):
+        yield Unknown("forward-state", "the cell holds an optimizer: its parameters are meant to change")
+        return
+    after = _values(subject.cell)
+    changed = [name for name, value in before.items() if not np.array_equal(value, after[name], equal_nan=True)]
+    if not changed:
+        yield Cleared("forward-state", "a forward pass in training mode left every parameter as it was")
+        return
+    owners: dict[str, list[str]] = {}
+    layers = {}
+    for path, inner in subject.cell.cells_and_names():
+        for _, parameter in inner.parameters_and_names(expand=False):
+            if parameter.name in changed:
+                owners.setdefault(path, []).append(parameter.name)
+                layers[path] = type(inner).__name__
+    for path, names in owners.items():
+        by = max(
+            float(np.abs(after[name].astype(np.float64) - before[name].astype(np.float64)).max()) for name in names
+        )
+        yield hazard(
+            "forward-state",
+            kinds.DIFFERED,
+            f"the forward pass writes {', '.join(names)}: a step that overflows and is skipped leaves its NaN there",
+            f"one forward pass in training mode moved them by up to {by:.3g}",
+            "step = amp.TrainStep(net, optimizer, amp.LossScaler())  # puts back what a skipped step wrote",
+            operator=layers[path],
+            cell=path,
+        )
+
+
+PLAINLY = Look("the plain run", ("missing-kernel-cpu", "forward-state"), look)

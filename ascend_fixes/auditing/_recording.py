@@ -1,0 +1,159 @@
+"""What a cell does, operation by operation: every call and every arithmetic operation of a run, with what went in and out.
+
+The run is one of copies whose methods report (`ascend_fixes.amp` instruments them), so places are those of the user's own
+source. Every result is waited for: an error is raised where its operation stands.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, ClassVar
+
+from mindspore import Tensor, nn
+from mindspore.ops import Primitive
+
+from ascend_fixes.amp import _sites as sites
+from ascend_fixes.amp import autocast
+from ascend_fixes.auditing._subject import tensors_in
+
+__all__ = ["Event", "Recording", "record"]
+
+_SYMBOLS = {"MatMult": "MatMul", "Mult": "Mul", "Mod": "FloorMod"}
+_THEIRS = str(Path(nn.__file__).parents[1]) + os.sep
+
+
+@dataclass(frozen=True)
+class Event:
+    """One operation that was run.
+
+    Attributes:
+        operator: the operator's name, "Add", "Softmax", "exp"; of a cell its class.
+        cell: the path of the cell whose method calls it.
+        source: file and line, of the caller outside of MindSpore.
+        text: the operation's source there.
+        args, kwargs, result: what went in and came out; result None where it failed.
+        is_cell: a cell was called, whose own operations are events too.
+    """
+
+    operator: str
+    cell: str
+    source: str
+    text: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: Any
+    is_cell: bool
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """The Tensors that went in."""
+        return list(tensors_in((self.args, dict(self.kwargs))))
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The Tensors that came out."""
+        return list(tensors_in(self.result))
+
+
+@dataclass
+class Recording:
+    """The events in the order of their ends, the output, and the event that failed with its error."""
+
+    events: list[Event] = field(default_factory=list)
+    output: Any = None
+    failed: Event | None = None
+    error: Exception | None = None
+    stack: list[sites.Site] = field(default_factory=list)
+
+    def call(self, path: str, site: sites.Site, callee: Any, args: tuple, kwargs: dict, run: Callable) -> Any:
+        """Run an operation and note it."""
+        place = next((one for one in (site, *reversed(self.stack)) if not one.file.startswith(_THEIRS)), site)
+        self.stack.append(site)
+        receiver = (callee.__self__,) if isinstance(getattr(callee, "__self__", None), Tensor) else ()
+
+        def event(result: Any) -> Event:
+            source = f"{os.path.basename(place.file)}:{place.line}"
+            cell = isinstance(callee, nn.Cell)
+            return Event(_name(callee, site), path, source, place.text, (*receiver, *args), kwargs, result, cell)
+
+        try:
+            result = run(*args, **kwargs)
+            for value in tensors_in(result):
+                value.asnumpy()  # errors come late otherwise
+        except Exception as error:
+            if self.error is None:
+                self.failed, self.error = event(None), error
+            raise
+        finally:
+            self.stack.pop()
+        self.events.append(event(result))
+        return result
+
+
+def record(cell: nn.Cell, inputs: Sequence[Any], policy: Any = None) -> Recording:
+    """Run a cell in PyNative mode, under a policy where one is given, and note every operation. Its errors are kept."""
+    cell.check_names_and_refresh_name()
+    recording = Recording()
+    copy = sites.instrumented(cell, _Edit, lambda inner, path: {"audit_record": _At(recording, path)})
+    try:
+        recording.output = (copy if policy is None else autocast(copy, policy))(*inputs)
+        for value in tensors_in(recording.output):
+            value.asnumpy()
+    except Exception as error:
+        recording.error = recording.error or error
+    return recording
+
+
+def _name(callee: Any, site: sites.Site) -> str:
+    if isinstance(callee, Primitive):
+        return callee.name
+    if isinstance(callee, nn.Cell):
+        return type(callee).__name__
+    if site.callee in ("Add", "Sub", "Div", "Pow", "FloorDiv", *_SYMBOLS):
+        return _SYMBOLS.get(site.callee, site.callee)
+    return getattr(callee, "__name__", site.callee)
+
+
+@dataclass(frozen=True)
+class _At:
+    """The recording, as one cell's copy sees it."""
+
+    recording: Recording
+    path: str
+
+    def __deepcopy__(self, memo: dict) -> _At:
+        return self
+
+
+def _recorded(self: Any, method: str, number: int, callee: Any, *args: Any, **kwargs: Any) -> Any:
+    """What the rewritten methods call operations through."""
+    at, run = self.audit_record, callee
+    if isinstance(callee, types.MethodType) and isinstance(callee.__self__, nn.Cell):
+        return callee(*args, **kwargs)  # a method of the cell's own, whose operations are events
+    if isinstance(callee, nn.Cell) and not hasattr(callee, "audit_record"):
+        run = sites.instrumented(callee, _Edit, lambda inner, path: {"audit_record": at})  # made by the method itself
+    return at.recording.call(at.path, self.operation_sites[method][number], callee, args, kwargs, run)
+
+
+class _Edit(sites.Edit):
+    """``a * f(b)`` becomes ``self.recorded_call("construct", 1, lambda x, y: x * y, a, self.recorded_call(..., f, b))``."""
+
+    methods: ClassVar[dict] = {"recorded_call": _recorded}
+
+    def around(self, node: ast.expr) -> ast.expr:
+        number = ast.Constant(self.site(node))
+        method = ast.Constant(self.name)
+        if isinstance(node, ast.Call):
+            call = self.call("recorded_call", method, number, node.func, *node.args)
+            call.keywords = node.keywords
+            return call
+        assert isinstance(node, ast.BinOp)
+        names = [ast.arg("left_"), ast.arg("right_")]
+        body = ast.BinOp(ast.Name("left_", ast.Load()), node.op, ast.Name("right_", ast.Load()))
+        function = ast.Lambda(ast.arguments([], names, None, [], [], None, []), body)
+        return self.call("recorded_call", method, number, function, node.left, node.right)

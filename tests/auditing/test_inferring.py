@@ -1,0 +1,46 @@
+"""Which axes are taken for ragged, where nobody says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ascend_fixes.auditing._inferring import inferred_axes
+
+LENGTH = {1: "length"}
+
+
+def ints(*shape, top=50):
+    return np.random.default_rng(0).integers(0, top, shape).astype(np.int32)
+
+
+def floats(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "leaves, axes",
+    [
+        ({"ids": ints(4, 8)}, {"ids": LENGTH}),
+        ({"ids": ints(4, 8), "mask": np.ones((4, 8), np.float32), "label": ints(4)}, {"ids": LENGTH, "mask": LENGTH}),
+        ({"ids": ints(4, 8), "mask": np.ones((4, 1, 8, 8))}, {"ids": LENGTH, "mask": {2: "length", 3: "length"}}),
+        ({"ids": ints(4, 8), "mask": np.ones((4, 1, 1, 8))}, {"ids": LENGTH, "mask": {3: "length"}}),
+        ({"source": ints(4, 8), "target": ints(4, 6)}, {"source": {1: "source"}, "target": {1: "target"}}),
+        ({"x": floats(4, 9, 16), "lengths": np.array([9, 7, 3, 1])}, {"x": LENGTH}),
+        ({"x": floats(4, 9, 16)}, {"x": LENGTH}),
+        ({"image": floats(4, 3, 32, 32)}, {}),
+        ({"columns": ints(4, 39), "weights": floats(4, 39), "label": ints(4, top=2)}, {}),
+        ({"user": ints(4, 1), "item": ints(4, 1)}, {}),
+        ({"user": ints(4), "item": ints(4), "history": ints(4, 7)}, {"history": LENGTH}),
+        ({"x": floats(4, 9, 9)}, {"x": {1: "length", 2: "length"}}),
+        ({"x": floats(9, 4, 16), "lengths": np.array([9, 7, 3, 1])}, {}),  # time first: nothing is inferred
+        (
+            {"x": floats(6, 16), "adjacency": floats(6, 6)},
+            {"x": {0: "length"}, "adjacency": {0: "length", 1: "length"}},
+        ),
+        ({"dense_features": floats(4, 13)}, {}),
+        ({}, {}),
+    ],
+)
+def test_axes(leaves, axes):
+    assert inferred_axes(leaves) == axes

@@ -1,0 +1,28 @@
+"""Padding that leaks, and padding that a mask or a pad value keeps out."""
+
+from __future__ import annotations
+
+from audit_cells import IDS, LABELS, MASK, Classifier, Tagger, Unmasked
+
+from ascend_fixes.auditing._padding import PADDING
+
+KINDS = {"padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient"}
+
+
+def test_a_masked_loss_is_cleared(looked):
+    assert looked(PADDING, Tagger(), IDS, MASK, LABELS).cleared == KINDS
+
+
+def test_a_mean_over_all_positions_leaks(looked):
+    found = looked(PADDING, Classifier(), IDS)
+    assert found.kinds == {"padding-leak-output"}
+    assert found["padding-leak-output"].certainty == "ran and differed" and "mask" in found["padding-leak-output"].cure
+
+
+def test_an_unmasked_loss_leaks_unless_its_labels_are_ignored(looked):
+    found = looked(PADDING, Unmasked(), IDS, MASK, LABELS)
+    assert found.kinds == {"padding-leak-loss"}
+
+
+def test_nothing_ragged_is_not_looked_at(looked):
+    assert set(looked(PADDING, Classifier(), IDS, axes={}).unknown) == KINDS

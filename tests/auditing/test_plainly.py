@@ -1,0 +1,68 @@
+"""The cell as it is: what it writes, and how it fails."""
+
+from __future__ import annotations
+
+import mindspore
+import numpy as np
+import pytest
+from audit_cells import IDS, LABELS, MASK, Failing, Normalised, Tagger
+from mindspore import Tensor, nn
+
+import ascend_fixes
+from ascend_fixes.auditing import AuditError
+from ascend_fixes.auditing._plainly import PLAINLY
+
+
+def test_statistics_are_state(looked):
+    found = looked(PLAINLY, Normalised(), IDS, MASK, LABELS)["forward-state"]
+    assert found.cell == "norm" and found.operator == "BatchNorm1d" and "moving_mean" in found.reason
+    assert found.certainty == "ran and differed" and "TrainStep" in found.cure
+
+
+def test_a_cell_that_writes_nothing_is_cleared(looked):
+    assert looked(PLAINLY, Tagger(), IDS, MASK, LABELS).cleared == {"forward-state", "missing-kernel-cpu"}
+
+
+def test_a_cell_that_fails_as_it_is_is_one_line():
+    with pytest.raises(AuditError) as raised:
+        ascend_fixes.audit(Failing(), Tensor(IDS), Tensor(MASK), Tensor(LABELS))
+    assert "\n" not in str(raised.value)
+    assert "Failing does not run on these inputs" in str(raised.value) and "audit_cells.py:" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "arguments, options, words",
+    [
+        ((), {}, "missing"),
+        ((IDS, MASK, LABELS, IDS), {}, "too many"),
+        ((IDS, MASK, LABELS), {"budget": 0}, "budget=0"),
+        ((IDS, MASK, LABELS), {"budget": "x"}, "budget='x'"),
+        ((IDS, MASK, LABELS), {"target": "Ascend910X"}, "did you mean"),
+        ((IDS, MASK, LABELS), {"axes": {"idz": 1}}, "idz"),
+        ((IDS, MASK, LABELS), {"axes": {"ids": 2}}, "axis 2"),
+        ((IDS, MASK, LABELS), {"axes": {"ids": 0, "mask": 1}}, "different names"),
+        ((IDS, MASK, LABELS), {"axes": 1}, "axes=1"),
+        ((IDS, MASK, LABELS), {"optimizer": 1}, "optimizer=1"),
+    ],
+)
+def test_wrong_use_is_one_line_and_nothing_runs(arguments, options, words):
+    with pytest.raises(AuditError) as raised:
+        ascend_fixes.audit(Tagger(), *map(Tensor, arguments), **options)
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_only_cells_are_audited():
+    with pytest.raises(AuditError, match="wrap a function in a cell"):
+        ascend_fixes.audit(np.add, 1, 2)
+
+
+def test_the_cell_and_the_process_stay_as_they_are():
+
+    cell = Normalised()
+    before = {name: value.asnumpy().copy() for name, value in cell.parameters_dict().items()}
+    report = ascend_fixes.audit(cell, IDS, MASK, LABELS, axes={})
+    assert all(np.array_equal(value.asnumpy(), before[name]) for name, value in cell.parameters_dict().items())
+    assert mindspore.get_context("mode") == mindspore.GRAPH_MODE and not cell.compile_cache
+    assert not cell.training and isinstance(cell.norm, nn.BatchNorm1d)
+    assert any(hazard.kind == "forward-state" for hazard in report.hazards)
+    assert "length-written-in" in report.not_looked_at
