@@ -6,7 +6,9 @@ defect shows in values or on the host, so nothing is said of it, only what the b
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ascend_fixes.defects import Defect, Finding
 from ascend_fixes.defects._compiled import compile_for_ascend, not_refused
@@ -33,7 +35,9 @@ def examine(
     """
     rows = []
     for defect in defects:
+        start = time.monotonic()
         row = _judged(defect, timeout) if defect.ascend is not None else _looked_at(defect, timeout)
+        row = replace(row, seconds=round(time.monotonic() - start, 1))
         rows.append(row)
         report(row)
     return rows

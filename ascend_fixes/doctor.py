@@ -11,9 +11,10 @@ import importlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ascend_fixes.defects import Defect, Finding
@@ -46,6 +47,7 @@ class Row:
         cure: ``patch``, ``tool: <name>`` or ``not cured yet``.
         answer: one of `ANSWERS`: what the probe saw, or why there is nothing to tell. ``"no answer"`` is a probe
             that ran out of time, with or without the cure; ``"failed"`` one that crashed or was killed.
+        seconds: how long looking took, without and with the cure, the start of each process included.
     """
 
     id: str
@@ -56,6 +58,7 @@ class Row:
     evidence: str
     cure: str
     answer: str
+    seconds: float = 0.0
 
 
 def examine(
@@ -93,7 +96,7 @@ def healthy(rows: Sequence[Row]) -> bool:
 
 
 def to_json(rows: Sequence[Row]) -> str:
-    """A list of objects with the keys id, family, symptom, present, cured, evidence, cure, answer."""
+    """A list of objects with the keys id, family, symptom, present, cured, evidence, cure, answer, seconds."""
     return json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False)
 
 
@@ -132,6 +135,11 @@ class _Examination:
 
     def of(self, defect: Defect) -> Row:
         """Examine one defect."""
+        start = time.monotonic()
+        row = self._judged(defect)
+        return replace(row, seconds=round(time.monotonic() - start, 1))
+
+    def _judged(self, defect: Defect) -> Row:
         before = self._run(defect, "plain")
         if isinstance(before, Outcome):
             return _row(defect, None, None, _sentence(before), _unanswered(before))

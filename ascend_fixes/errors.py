@@ -15,6 +15,7 @@ a traceback. Each is also of the built-in type that fits, so that code which kno
         ScratchError (OSError)                  no folder for what a child process writes
         StoppedError (RuntimeError)             a child process was to be started after its block had ended
         FactoryError (ValueError)               ``module:factory`` names nothing that gives a cell and its inputs
+        EvidenceError (ValueError)              a file that is no evidence of the doctor's
         shapes: LengthError, SizesError, PadValueError, AxesError, DatasetError, StateError, PaddingCheckError,
                 PackingError, PackingCheckError (ValueError)
                 CellTypeError (TypeError)       GraphLimitError, CompileCacheError (RuntimeError)

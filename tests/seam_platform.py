@@ -28,6 +28,24 @@ def backend():
     assert seam.backend() == "CPU"
 
 
+def build():
+    commit, branch = seam.build().split()
+    assert int(commit, 16) and branch == "r" + ".".join(map(str, seam.version()[:2]))
+
+
+def device_name():
+    assert seam.device_name() == "CPU"
+
+
+def toolkit_version(tmp_path, monkeypatch):
+    monkeypatch.delenv("ASCEND_HOME_PATH", raising=False)
+    assert seam.toolkit_version() == ""
+    (tmp_path / "compiler").mkdir()
+    (tmp_path / "compiler" / "version.info").write_text("Package=x\nVersion=8.5.0\ninner=1\n")
+    monkeypatch.setenv("ASCEND_HOME_PATH", str(tmp_path))
+    assert seam.toolkit_version() == "8.5.0"
+
+
 # --- context --------------------------------------------------------------------------------------
 
 

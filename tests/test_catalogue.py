@@ -7,7 +7,7 @@ import importlib
 
 import pytest
 
-from ascend_fixes import doctor
+from ascend_fixes import doctor, evidence
 from ascend_fixes.defects import FAMILIES, catalogue
 
 
@@ -28,8 +28,9 @@ def test_the_probe_shows_the_defect_and_the_cure_removes_it(defect):
 def test_catalogue_entries_are_complete(defect):
     assert defect.id[0] in {"shapes": "S", "host": "H", "fusion": "F", "amp": "A", "environment": "E"}[defect.family]
     assert defect.probe.__module__.split(".")[-1].startswith(defect.id.lower() + "_")
-    for field in ("symptom", "cause", "seen", "upstream", "removal"):
+    for field in ("symptom", "cause", "upstream", "removal"):
         assert getattr(defect, field).strip(), field
+    assert defect.seen or evidence.seen(defect.id), "run it on some version, or say who reported it"
     assert "\n" not in defect.symptom and len(defect.symptom) <= 120
     assert defect.patch is None or defect.patch.since < defect.patch.before
 

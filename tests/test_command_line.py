@@ -51,7 +51,7 @@ def test_without_mindspore_one_line_says_so(tmp_path, environment, arguments):
     process = start(environment, *arguments)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert errors == "ascend-fixes: MindSpore is not installed; install it with: pip install 'mindspore>=2.7'\n"
+    assert errors == "ascend-fixes: MindSpore is not installed; install it with: pip install 'mindspore>=2.7,<2.11'\n"
 
 
 def test_the_command_line_lives_beside_numpy_2_and_a_program_does_not(tmp_path, environment):
@@ -62,6 +62,16 @@ def test_the_command_line_lives_beside_numpy_2_and_a_program_does_not(tmp_path, 
     program = [sys.executable, "-c", "import ascend_fixes"]
     done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "pip install 'numpy<2'" in done.stderr.splitlines()[-1]
+
+
+def test_the_demo_shows_an_overflow_and_a_step_that_survives_it(environment):
+    process = start(environment, "demo")
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    rows = [line for line in output.splitlines() if line[:1].isdigit()]
+    assert len(rows) == 5 and [row.split()[3] for row in rows] == ["whole"] * 2 + ["NaN"] * 3
+    assert ["skipped" in row for row in rows] == [False, False, True, False, False]
+    assert all(row.split()[6] == "whole" for row in rows)
 
 
 def test_a_closed_pipe_is_no_traceback(environment):

@@ -169,7 +169,7 @@ def test_the_table_aligns_and_counts():
 
 def test_json_has_the_published_keys():
     (row,) = json.loads(doctor.to_json([doctor.Row("A1", "amp", "one", True, True, "1", "patch", "present")]))
-    assert list(row) == ["id", "family", "symptom", "present", "cured", "evidence", "cure", "answer"]
+    assert list(row) == ["id", "family", "symptom", "present", "cured", "evidence", "cure", "answer", "seconds"]
 
 
 def test_the_environment_of_the_user_does_not_reach_a_probe(plant, tmp_path, monkeypatch):

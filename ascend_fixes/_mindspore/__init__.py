@@ -105,7 +105,7 @@ from ascend_fixes._mindspore.training import (
     pipeline_iterators,
     set_model_eval_network,
 )
-from ascend_fixes._mindspore.versions import backend, version, version_text
+from ascend_fixes._mindspore.versions import backend, build, device_name, toolkit_version, version, version_text
 
 __all__ = [
     "CELL_COMPILE_OPTIONS",
@@ -118,6 +118,7 @@ __all__ = [
     "auto_cast_lists",
     "backend",
     "blanket_strategy",
+    "build",
     "cast_strategy",
     "cell_compile_target",
     "cell_state",
@@ -130,6 +131,7 @@ __all__ = [
     "compiles_cells",
     "copy_with_children",
     "data_parallel",
+    "device_name",
     "documented_platforms",
     "dynamic_inputs",
     "eager_gradient_target",
@@ -185,6 +187,7 @@ __all__ = [
     "set_soc",
     "tagged_for_host",
     "taking_gradients",
+    "toolkit_version",
     "under_jit",
     "version",
     "version_text",

@@ -111,7 +111,8 @@ class Defect:
         symptom: what happens, in one line.
         error: the text the user sees, word for word, so that a web search finds it; "" where nothing is printed.
         cause: why.
-        seen: where it was seen: versions, backends, how.
+        seen: what there is to say of where it was seen besides the versions, which `evidence.seen` knows from the
+            doctor's files: amounts, reports, what a dry run shows; "" for nothing.
         upstream: address of a report, or "none found".
         removal: the condition under which this file can be deleted.
         probe: shows the defect on this machine, in the process it is called in. It may change

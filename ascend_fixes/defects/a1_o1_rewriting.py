@@ -78,7 +78,7 @@ DEFECT = Defect(
     error="NameError: The name '_get_softmax_implicit_dim' is not defined, or not supported in graph mode.",
     cause="O1 rewrites the source of what the network calls; the copy is executed without the names of the module "
     "it came from, and constructs it does not know stay as they are",
-    seen="MindSpore 2.7.0, 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel",
+    seen="",
     upstream="none found",
     removal="the probe finds O1 right on every supported MindSpore",
     probe=probe,

@@ -57,7 +57,7 @@ DEFECT = Defect(
     error="For primitive[MatMulExt], the input type must be same.",
     cause="the levels cast the inputs of cells; a Parameter used directly in construct stays float32 beside float16 "
     "inputs",
-    seen="MindSpore 2.7.0, 2.8.0 and 2.10.0, CPU, PyPI wheel",
+    seen="",
     upstream="none found",
     removal="the probe finds O2 and O3 right on every supported MindSpore",
     probe=probe,

@@ -46,7 +46,7 @@ DEFECT = Defect(
     error="",
     cause="no maximum; a minimum of 1; the scale is cast to the loss's type (2**17 is inf in float16) and its "
     "reciprocal to the gradient's (2**-25 is 0)",
-    seen="MindSpore 2.7.0, 2.8.0 and 2.10.0, CPU, PyPI wheel",
+    seen="",
     upstream="https://github.com/mindspore-lab/mindyolo/issues/440 (reported: overflow, then NaN)",
     removal="the probe finds bounds and finite products on every supported MindSpore",
     probe=probe,

@@ -71,7 +71,7 @@ DEFECT = Defect(
     error="Unsupported op [NPUGetFloatStatusV2] on CPU",
     cause="off the GPU the cell reads the float status register of an Ascend device; build_train_network refuses "
     "for that reason",
-    seen="MindSpore 2.7.0, 2.8.0 and 2.10.0, CPU, PyPI wheel",
+    seen="",
     upstream="none found",
     removal="the probe trains and skips on every supported MindSpore",
     probe=probe,

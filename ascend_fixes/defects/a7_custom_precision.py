@@ -65,7 +65,7 @@ DEFECT = Defect(
     error="TypeError: The subclass of element in black_list should be one of 'Cell'",
     cause="it sets flags on the network's own cells and replaces some by wrappers; primitives cannot be reached "
     "that way",
-    seen="MindSpore 2.10.0, CPU, PyPI wheel",
+    seen="",
     upstream="MindSpore's documentation of the function names nesting and primitives as limits",
     removal="the probe finds none of the three on every supported MindSpore",
     probe=probe,

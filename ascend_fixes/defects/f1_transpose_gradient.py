@@ -72,9 +72,8 @@ DEFECT = Defect(
     error="",
     cause="kernels that the graph kernel's compiler (AKG) builds from a Transpose and a Reshape of the gradient read "
     "wrong elements; the values differ from run to run, and right and wrong alternate with batch x length",
-    seen="MindSpore 2.7.0, 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel: 2 x 12, 4 x 10 and 16 x 24 wrong, 3 x 9 right. "
-    "Compiled for Ascend (dry run), 2.10.0, O1: no transpose is in a fused kernel, with or without the flag: "
-    "the defect is AKG's, on CPU",
+    seen="2 x 12, 4 x 10 and 16 x 24 wrong, 3 x 9 right. Compiled for Ascend (dry run), 2.10.0, O1: no transpose "
+    "is in a fused kernel, with or without the flag: the defect is AKG's, on CPU",
     upstream="none found",
     removal="the probe finds the gradient right on every supported MindSpore",
     probe=probe,

@@ -65,9 +65,7 @@ DEFECT = Defect(
     symptom="fusion turns the float16 gradient of an unrolled GRU into NaN",
     error="",
     cause="the same kernels as F1: a fused Transpose of the gradient reads wrong elements",
-    seen="MindSpore 2.7.0, 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel. "
-    "Compiled for Ascend (dry run), 2.10.0, O1: no transpose is in a fused kernel: the defect is AKG's, on "
-    "CPU",
+    seen="Compiled for Ascend (dry run), 2.10.0, O1: no transpose is in a fused kernel: the defect is AKG's, on CPU",
     upstream="none found",
     removal="the probe finds no NaN on every supported MindSpore",
     probe=probe,

@@ -51,11 +51,9 @@ DEFECT = Defect(
     error="",
     cause="the graph kernel's compiler (AKG) replaces both functions by a fast approximation; "
     "the flag exact_precision_mode changes nothing on CPU",
-    seen="MindSpore 2.7.0, 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel: "
-    "exp 2.8e-4, tanh 3.6e-4, gradient of GELU 5e-5 of its largest value. "
-    "Compiled for Ascend (dry run), 2.10.0, O1: DVM fuses exp and composes tanh of it; how exactly it "
-    "computes exp only a device can tell. disable_expand_ops=Tanh keeps tanh out there, "
-    "disable_cluster_ops=Tanh does not",
+    seen="exp 2.8e-4, tanh 3.6e-4, gradient of GELU 5e-5 of its largest value. Compiled for Ascend (dry run), "
+    "2.10.0, O1: DVM fuses exp and composes tanh of it; how exactly it computes exp only a device can tell. "
+    "disable_expand_ops=Tanh keeps tanh out there, disable_cluster_ops=Tanh does not",
     upstream="none found",
     removal="the probe finds both functions within 2e-5 on every supported MindSpore",
     probe=probe,

@@ -63,9 +63,8 @@ DEFECT = Defect(
     error="RuntimeError: Response is empty.",
     cause="the bundled compiler (AKG) imports decorator in a process of its own; the wheel does not declare it, and "
     "the process's ModuleNotFoundError is printed but not reported",
-    seen="MindSpore 2.7.0, 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel; on 2.10.0 "
-    "hiding attrs and sympy, which CANN's compiler needs, broke nothing on CPU. "
-    "Compiled for Ascend (dry run), 2.10.0: all fused kernels are made by DVM, a library of the wheel, and none by AKG",
+    seen="on 2.10.0 hiding attrs and sympy, which CANN's compiler needs, broke nothing on CPU. Compiled for Ascend "
+    "(dry run), 2.10.0: all fused kernels are made by DVM, a library of the wheel, and none by AKG",
     upstream="none found",
     removal="the wheel declares decorator, or the error names it",
     probe=probe,

@@ -93,7 +93,7 @@ DEFECT = Defect(
     error="",
     cause="kernels go to the compile cache's folder, by default the current one; reports of failed compilations to "
     "MS_OM_PATH, by default the current one; rewritten sources and the compiler's trace always to the current one",
-    seen="MindSpore 2.7.0, 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel. Ascend was not looked at",
+    seen="Ascend was not looked at",
     upstream="none found",
     removal="the probe finds nothing left behind on every supported MindSpore",
     probe=probe,

@@ -52,9 +52,8 @@ DEFECT = Defect(
     error="RuntimeError: Response is empty.\nCheck failed: attr->IsInstance<StringImm>()",
     cause="the gradient of a cast that a precision strategy inserts carries its dtype as a number; the compiler (AKG) "
     "takes a name",
-    seen="MindSpore 2.7.0, 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel, by auto_mixed_precision(net, 'auto'). "
-    "Compiled for Ascend (dry run), 2.10.0, O1: the same block compiles with its casts in the fused kernels: "
-    "the defect is AKG's, on CPU",
+    seen="by auto_mixed_precision(net, 'auto'). Compiled for Ascend (dry run), 2.10.0, O1: the same block compiles "
+    "with its casts in the fused kernels: the defect is AKG's, on CPU",
     upstream="none found",
     removal="the probe compiles on every supported MindSpore",
     probe=probe,

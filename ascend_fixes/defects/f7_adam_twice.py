@@ -65,11 +65,10 @@ DEFECT = Defect(
     error="",
     cause="the graph kernel expands Adam; the expansion, fused with the Reshape of the rate and split again, is left in "
     "the graph twice, and both copies assign",
-    seen="MindSpore 2.7.0, 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel: nn.Adam with a list; on 2.10.0 also nn.LazyAdam and "
-    "a LearningRateSchedule; not with a number, nor in AdamWeightDecay, Momentum, SGD, RMSProp, Adagrad, FTRL, AdaMax, "
-    "Adadelta, Rprop and ASGD. "
-    "Compiled for Ascend (dry run), 2.10.0, O1: DVM composes Adam too, in one kernel for each parameter, none "
-    "twice: the defect is AKG's, on CPU",
+    seen="nn.Adam with a list; on 2.10.0 also nn.LazyAdam and a LearningRateSchedule; not with a number, nor in "
+    "AdamWeightDecay, Momentum, SGD, RMSProp, Adagrad, FTRL, AdaMax, Adadelta, Rprop and ASGD. Compiled for "
+    "Ascend (dry run), 2.10.0, O1: DVM composes Adam too, in one kernel for each parameter, none twice: the "
+    "defect is AKG's, on CPU",
     upstream="none found",
     removal="the probe counts one update a step on every supported MindSpore",
     probe=probe,

@@ -80,7 +80,7 @@ DEFECT = Defect(
     error="RuntimeError: Unsupported op [SparseGatherV2] on CPU, Please confirm whether the device target setting is "
     "correct",
     cause="the cell gathers its rows with SparseGatherV2, which has kernels on GPU and Ascend only",
-    seen="MindSpore 2.7.0, 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel, in graph and PyNative mode",
+    seen="in graph and PyNative mode",
     upstream="none found; MindSpore announces the removal of the cell after 2.9.0",
     removal="SparseGatherV2 gets a CPU kernel, or the cell is gone from every supported MindSpore",
     probe=probe,

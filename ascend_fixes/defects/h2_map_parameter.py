@@ -91,14 +91,14 @@ DEFECT = Defect(
     error="RuntimeError: Unsupported op [MapTensorGet] on CPU, Please confirm whether the device target setting is "
     "correct",
     cause="the operators of MapTensor have no CPU kernel; on Ascend the selection of kernels finds none",
-    seen="MindSpore 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel; 2.7.0 runs it. Compiled for Ascend (dry run), 2.10.0: 'Ascend "
+    seen="2.7.0 runs it. Compiled for Ascend (dry run), 2.10.0: 'Ascend "
     "operator selection failed'; under the patch it compiles",
     upstream="none found",
     removal="MapTensorGet, MapTensorPut and MapTensorErase get CPU kernels",
     probe=probe,
     patch=Patch(
         replacements=(Replacement("mindspore.experimental:MapParameter.__new__", _on_host),),
-        since=(2, 8),
+        since=(2, 7, 1),
         backends=_WITHOUT_KERNEL,
     ),
     tool=Tool("host.Table, host.Embedding", probe_host),

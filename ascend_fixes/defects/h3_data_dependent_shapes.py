@@ -88,9 +88,7 @@ DEFECT = Defect(
     symptom="unique, nonzero and masked_select make every later shape dynamic; on Ascend they are AICPU kernels",
     error="aclnnNonzeroV2 ... AICPU exception",
     cause="the output's shape is data, so every operator behind it is compiled without one: not fused, not planned",
-    seen="MindSpore 2.7.0, 2.8.0, 2.9.0 and 2.10.0, CPU, PyPI wheel: "
-    "the shapes in the compiled graph; the AICPU by the wheel's own table; "
-    "the error in reports from Ascend",
+    seen="the shapes in the compiled graph; the AICPU by the wheel's own table; the error in reports from Ascend",
     upstream="https://github.com/vllm-project/vllm-ascend/issues/1006",
     removal="the operators take a fixed output size",
     probe=probe,

@@ -58,7 +58,7 @@ DEFECT = Defect(
         "In graph mode a graph is compiled for the exact shapes of its inputs. Ragged text has a new shape in almost "
         "every batch, and nothing is said while it compiles: 3 s for each length of a 4-layer BERT training step."
     ),
-    seen="MindSpore 2.7.0 to 2.10.0, CPU; reported from Ascend, where a graph takes 30 s and more",
+    seen="reported from Ascend, where a graph takes 30 s and more",
     upstream="https://discuss.mindspore.cn topic 286; PaddlePaddle/PaddleCustomDevice issue 1118 for the same hardware",
     removal="when graph mode compiles one graph for all lengths that is as fast as a static one, on Ascend too",
     probe=probe,

@@ -74,7 +74,7 @@ DEFECT = Defect(
         "Boundaries are exclusive, so a bucket that ends at 8 holds and pads to 7. The last bucket has no boundary to "
         "pad to. Whatever is left in a bucket at the end of the data becomes a smaller batch: a new shape."
     ),
-    seen="MindSpore 2.10.0, CPU",
+    seen="",
     upstream="none found",
     removal="when a batch is padded to its boundary, and the last one of a bucket can be filled up",
     probe=probe,

@@ -48,7 +48,7 @@ DEFECT = Defect(
         "therefore makes a new graph at every call. The patch counts the graphs of every cell and jit function and "
         f"warns once for each, after {WARN_AFTER}, naming the argument (ragged Tensors included) and the remedy."
     ),
-    seen="MindSpore 2.10.0, CPU; documented by the vendor, reported by users",
+    seen="documented by the vendor, reported by users",
     upstream="https://discuss.mindspore.cn topic 286",
     removal="when MindSpore itself says which argument made it compile again",
     probe=probe,

@@ -70,10 +70,7 @@ DEFECT = Defect(
         "The graph compiler and the graph runner are one object per process, without a lock. The patch serialises "
         "compilation and calls of cells and jit functions over all threads."
     ),
-    seen=(
-        "MindSpore 2.10.0, CPU: 3 of 3 runs of one cell fail at once, others with 'Current function call depth is "
-        "already 0' or a hang"
-    ),
+    seen="3 of 3 runs of one cell fail at once, others with 'Current function call depth is already 0' or a hang",
     upstream="none found",
     removal="when the probe passes without the patch ten times in a row",
     probe=probe,

@@ -108,7 +108,7 @@ DEFECT = Defect(
         "Model builds a training cell around the network and calls that one. Calls inside a graph are traced, and what "
         "the network's own call does on the host, padding above all, is skipped without a word."
     ),
-    seen="MindSpore 2.10.0, CPU",
+    seen="",
     upstream="none found",
     removal="when Model lets the network see its inputs before the graph does",
     probe=probe,

@@ -25,6 +25,7 @@ __all__ = [
     "LockedError",
     "MissingFileError",
     "PathLike",
+    "check_writable",
     "lock",
     "open_regular",
     "parse_json",
@@ -181,6 +182,21 @@ def replacing(path: PathLike) -> Iterator[IO[bytes]]:
         if partial is not None:
             with contextlib.suppress(OSError):
                 os.unlink(partial)
+
+
+def check_writable(path: PathLike) -> None:
+    """Refuse a path that `replacing` could not write, before the work whose result it is to hold.
+
+    Raises:
+        FileError: as `replacing`.
+    """
+    target = _path(path)
+    if target.exists() and not target.is_file():
+        raise FileError(f"cannot write {target}: it is not an ordinary file; pass another path")
+    if not target.parent.is_dir():
+        raise FileError(f"cannot write {target}: there is no folder {target.parent}; make it first")
+    if not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise FileError(f"cannot write {target}: it is read-only; pass another path")
 
 
 def sweep(folder: PathLike, name: str = "") -> None:
