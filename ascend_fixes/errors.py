@@ -30,8 +30,9 @@ a traceback. Each is also of the built-in type that fits, so that code which kno
         dryrun: DryRunError, ElfError (ValueError)                                  StandInError (RuntimeError)
         AuditError (ValueError)                 a cell, inputs or options that cannot be audited
 
-Warnings (`UncheckedVersionWarning`, `RecompilationWarning`, `LateGuardWarning`, `SinkingWarning`) are UserWarning. An
-error stands beside the code that raises it; `tests/test_errors.py` holds this tree to what is there.
+Warnings (`UncheckedVersionWarning`, `RecompilationWarning`, `LateGuardWarning`, `SinkingWarning`, `PrecisionWarning`)
+are UserWarning. An error stands beside the code that raises it; `tests/test_errors.py` holds this tree to what is
+there.
 """
 
 from __future__ import annotations

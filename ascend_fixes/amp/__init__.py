@@ -6,8 +6,9 @@ for batch in batches:
 """
 
 from ascend_fixes.amp._arguments import StepError
-from ascend_fixes.amp._autocast import Autocast, autocast
+from ascend_fixes.amp._autocast import Autocast, PrecisionWarning, autocast
 from ascend_fixes.amp._functional import train_step
+from ascend_fixes.amp._overrides import overrides
 from ascend_fixes.amp._policy import ArgumentTypeError, Policy, PolicyError, UnknownTargetError
 from ascend_fixes.amp._result import StepResult
 from ascend_fixes.amp._saturation import saturating
@@ -23,6 +24,7 @@ __all__ = [
     "OverflowReport",
     "Policy",
     "PolicyError",
+    "PrecisionWarning",
     "ScalerError",
     "ScalerStateError",
     "StepError",
@@ -33,6 +35,7 @@ __all__ = [
     "UnknownTargetError",
     "WrittenError",
     "autocast",
+    "overrides",
     "saturating",
     "trace_overflow",
     "train_step",

@@ -17,12 +17,17 @@ from mindspore import Tensor, nn
 from mindspore.ops import functional
 
 from ascend_fixes import _mindspore
+from ascend_fixes.amp._overrides import conflicts, states_gradient
 from ascend_fixes.amp._policy import ArgumentTypeError, Policy, PolicyError, Selector, UnknownTargetError
-from ascend_fixes.errors import nearest
+from ascend_fixes.errors import nearest, warn
 
-__all__ = ["Autocast", "autocast"]
+__all__ = ["Autocast", "PrecisionWarning", "autocast"]
 
 _FLOATS = (mindspore.float16, mindspore.bfloat16, mindspore.float32)
+
+
+class PrecisionWarning(UserWarning):
+    """A cell's own ``.to_float`` and a policy contradict each other."""
 
 
 class Autocast(nn.Cell):
@@ -87,6 +92,10 @@ def autocast(cell: nn.Cell, policy: Policy | None = None) -> Autocast:
     Works in graph and in PyNative mode, writes no files and leaves ``cell`` as it is: ``.wrapped`` of the result is
     ``cell``. A cell that is already the result of `autocast` is unwrapped first, so policies do not nest.
 
+    A cell with a ``bprop`` of its own computes in float32, unless the policy names it in ``fp16=``: casts are not inserted
+    into a stated gradient, which then would multiply float16 by float32. (This library's own such cells take either.)
+    A cell with ``.to_float`` keeps that type whatever the policy says; a `PrecisionWarning` says where they contradict.
+
     Two limits of MindSpore's graph mode: the branches of an ``if`` by a tensor's value must end in the same types
     (write ``x = product(x).astype(x.dtype)`` where only one of them multiplies), and a cell that one graph calls both
     inside and outside of autocast runs in the precision of the first call. Where the policy names cells, the cells
@@ -120,7 +129,10 @@ def autocast(cell: nn.Cell, policy: Policy | None = None) -> Autocast:
     cell.check_names_and_refresh_name()
     if not policy.mixed:
         return Autocast(cell, cell, None, output=policy.output, policy=policy)
-    inner = _with_exceptions(cell, policy) if policy.full_cells or policy.low_cells else cell
+    for conflict in conflicts(cell, policy):
+        warn(conflict, PrecisionWarning)
+    special = policy.full_cells or policy.low_cells or any(map(_needs_float32, cell.cells_and_names()))
+    inner = _with_exceptions(cell, policy) if special else cell
     return Autocast(cell, inner, _strategy(policy), output=policy.output, policy=policy)
 
 
@@ -160,6 +172,8 @@ def _rebuilt(cell: nn.Cell, path: str, policy: Policy, within: bool = False) -> 
             f"the policy puts {path or type(cell).__name__!r} into fp32= (as {full}) and into fp16= (as {low}); "
             "leave one of them"
         )
+    if not low and _needs_float32((path, cell)):
+        full = full or Selector(type(cell))
     within = within or full is not None or low is not None
     children = {}
     for name, child in _mindspore.child_cells(cell).items():
@@ -174,6 +188,10 @@ def _rebuilt(cell: nn.Cell, path: str, policy: Policy, within: bool = False) -> 
     if low:
         return Autocast(cell, inner, _mindspore.blanket_strategy(policy.compute))
     return inner
+
+
+def _needs_float32(found: tuple[str, nn.Cell]) -> bool:
+    return states_gradient(found[1]) and not type(found[1]).__module__.startswith(("ascend_fixes.", "mindspore."))
 
 
 def _choosing(selectors: tuple[Selector, ...], path: str, cell: nn.Cell) -> Selector | None:

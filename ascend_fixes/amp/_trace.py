@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import os
-import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,28 +17,19 @@ from typing import Any, Callable, ClassVar
 import mindspore
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
-from mindspore.ops import Primitive
 
 from ascend_fixes import _mindspore
 from ascend_fixes.amp import _sites as sites
 from ascend_fixes.amp._autocast import Autocast, autocast
-from ascend_fixes.amp._policy import ArgumentTypeError, Policy, operators_of
+from ascend_fixes.amp._causes import Event, advice, cause, is_logarithm, operator_name
+from ascend_fixes.amp._overrides import conflicts, overrides
+from ascend_fixes.amp._policy import ArgumentTypeError, Policy
 from ascend_fixes.amp._saturation import Saturating
 from ascend_fixes.amp._scaler import FLOAT16_LIMIT
 
 __all__ = ["OverflowReport", "trace_overflow"]
 
 _FLOATS = (mindspore.float16, mindspore.bfloat16, mindspore.float32)
-_SYMBOLS = {"MatMult": "MatMul", "Mult": "Mul", "Mod": "FloorMod"}
-_SYMBOLS.update({name: name for name in ("Add", "Sub", "Div", "Pow", "FloorDiv")})
-_METHODS = {
-    "astype": "Cast",
-    "to": "Cast",
-    "mean": "ReduceMean",
-    "sum": "ReduceSum",
-    "dot": "MatMul",
-    "square": "Square",
-}
 
 
 @dataclass(frozen=True)
@@ -59,6 +49,9 @@ class OverflowReport:
             order of parameters, nearest to the loss. "" where no gradient did.
         parameters: all parameters whose gradient overflowed.
         advice: an entry for the policy, ``'fp32=["encoder.3.attention"]'``, or what else to do.
+        cause: "overflow"; or what no precision cures: "0/0", "division by zero", "logarithm of zero", "undefined" (a
+            function outside of its domain), "input" (an operand that was not finite before). "" where all is finite.
+        notes: where ``.to_float`` of a cell and the policy contradict each other.
     """
 
     phase: str
@@ -72,27 +65,32 @@ class OverflowReport:
     parameter: str = ""
     parameters: tuple[str, ...] = ()
     advice: str = ""
+    cause: str = ""
+    notes: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether anything left its range."""
         return self.phase != "none"
 
     def __str__(self) -> str:
+        notes = [f"note: {note}" for note in self.notes]
         if not self:
-            return "no overflow: loss and gradients are finite"
+            return "\n".join(["no overflow: loss and gradients are finite", *notes])
         where = f"cell {self.cell!r}" if self.cell else "the traced cell itself"
         lines = [
-            f"{self.phase}: {self.operator} of {where} gives {self.value} in {self.dtype}",
+            f"{self.phase}: {self.operator} of {where} gives {self.value} in {self.dtype}: {self.cause}",
             f"  {self.source}: {self.text}",
         ]
         if self.caller != self.source:
             lines.append(f"  called at {self.caller}")
         if self.parameter:
             lines.append(f"  gradient of {self.parameter} overflows ({len(self.parameters)} in all)")
-        return "\n".join([*lines, f"  {self.advice}"])
+        return "\n".join([*lines, f"  {self.advice}", *notes])
 
 
-def trace_overflow(cell: nn.Cell, *inputs: Any, policy: Policy | None = None, scale: float = 1.0) -> OverflowReport:
+def trace_overflow(
+    cell: nn.Cell, *inputs: Any, policy: Policy | None = None, scale: float = 1.0, **named: Any
+) -> OverflowReport:
     """Run ``cell`` and its gradient on one batch and name the first operation whose result or gradient is not finite.
 
     Results of float16 at its limit, 65504, count as well: that is how a saturating device shows an overflow. A
@@ -105,6 +103,7 @@ def trace_overflow(cell: nn.Cell, *inputs: Any, policy: Policy | None = None, sc
         inputs: the batch.
         policy: the precision to run in; None runs the cell as it is, with the policy of `autocast` if it has one.
         scale: the loss scale; a run's own is ``step.scaler.value``.
+        named: the batch's arguments that are passed by name.
 
     Raises:
         ArgumentTypeError: ``cell`` is no `mindspore.nn.Cell`.
@@ -118,15 +117,17 @@ def trace_overflow(cell: nn.Cell, *inputs: Any, policy: Policy | None = None, sc
     copy = sites.instrumented(net, _Edit, lambda inner, path: {"overflow_trace": _At(trace, path)})
     traced = _Scaled(copy if policy is None else autocast(copy, policy), scale)
     weights = ParameterTuple(net.trainable_params())
+    notes = () if policy is None else tuple(conflicts(net, policy))
+    told = _Telling(policy, overrides(net), notes)
     with _eager():
-        loss = traced(*inputs)
+        loss = traced(*inputs, **named)
         forward = trace.overflow
         if forward is not None or not _finite(loss):
-            return _report("forward", forward or trace.last, (), policy)
-        bad = _bad_gradients(traced, weights, inputs, trace)
+            return told.report("forward", forward or trace.infinite(), ())
+        bad = _bad_gradients(traced, weights, inputs, named, trace)
     if not bad and trace.overflow is None:
-        return OverflowReport("none")
-    return _report("backward", trace.overflow or trace.using(bad[-1]), tuple(p.name for p in bad), policy)
+        return OverflowReport("none", notes=notes)
+    return told.report("backward", trace.overflow or trace.using(bad[-1]), tuple(p.name for p in bad))
 
 
 def _unwrapped(cell: nn.Cell, policy: Policy | None) -> tuple[Policy | None, nn.Cell]:
@@ -149,15 +150,17 @@ class _Scaled(nn.Cell):
         self.cell = cell
         self.factor = float(scale)
 
-    def construct(self, *inputs: Any) -> Any:
-        output = self.cell(*inputs)
+    def construct(self, *inputs: Any, **named: Any) -> Any:
+        output = self.cell(*inputs, **named)
         loss = output[0] if isinstance(output, (tuple, list)) else output
         return (loss.astype(mindspore.float32) * self.factor).sum()
 
 
-def _bad_gradients(traced: nn.Cell, weights: ParameterTuple, inputs: tuple, trace: _Trace) -> list[Parameter]:
+def _bad_gradients(
+    traced: nn.Cell, weights: ParameterTuple, inputs: tuple, named: dict, trace: _Trace
+) -> list[Parameter]:
     trace.start_backward()
-    grads = ops.GradOperation(get_by_list=True)(traced, weights)(*inputs)
+    grads = ops.GradOperation(get_by_list=True)(traced, weights)(*inputs, **named)
     return [weight for weight, grad in zip(weights, grads) if not _finite(getattr(grad, "values", grad))]
 
 
@@ -181,40 +184,33 @@ def _out_of_range(value: Tensor, masks: bool) -> float | None:
 
 
 @dataclass
-class _Event:
-    """One operation that was run."""
-
-    callee: Any
-    site: sites.Site
-    path: str
-    caller: str
-    dtypes: tuple[Any, ...] = ()
-    value: float = 0.0
-    dtype: Any = None
-
-
-@dataclass
 class _Trace:
     """The run so far: the operations under way, who computed and who used each Tensor, and the first overflow."""
 
-    stack: list[_Event] = field(default_factory=list)
+    stack: list[Event] = field(default_factory=list)
     backward: bool = False
-    overflow: _Event | None = None
-    last: _Event | None = None
-    users: dict[int, list[_Event]] = field(default_factory=dict)
+    overflow: Event | None = None
+    last: Event | None = None
+    users: dict[int, list[Event]] = field(default_factory=dict)
     kept: list[Any] = field(default_factory=list)  # ids are unique among objects that live
+    origins: dict[int, Event] = field(default_factory=dict)  # of values at -inf: where that came from
 
     def start_backward(self) -> None:
         self.backward = True
         self.users, self.kept = {}, []
 
-    def using(self, value: Any) -> _Event | None:
+    def using(self, value: Any) -> Event | None:
         """The operation that used a Tensor last."""
         used = self.users.get(id(value))
         return used[-1] if used else self.last
 
+    def infinite(self) -> Event | None:
+        """What made the infinity that was let through as a mask: a logarithm, else the latest operation of them."""
+        made = list(self.origins.values())
+        return next((event for event in made if is_logarithm(event)), made[-1] if made else self.last)
+
     def call(self, path: str, site: sites.Site, callee: Any, args: tuple, kwargs: dict, run: Callable) -> Any:
-        event = _Event(callee, site, path, self._caller(site))
+        event = Event(callee, site, path, self._caller(site))
         self.stack.append(event)
         try:
             result = run(*args, **kwargs)
@@ -226,6 +222,8 @@ class _Trace:
             self.kept.append(used)
         results = list(_tensors(result))
         event.dtypes = tuple(value.dtype for value in results)
+        owner = getattr(callee, "__self__", None)
+        event.operands = (owner, *args) if isinstance(owner, Tensor) else args
         for value in results:
             if not self.backward:
                 self._look(event, value)
@@ -233,18 +231,33 @@ class _Trace:
                 _mindspore.on_gradient(value, self._hook(event, value))
         return result
 
-    def _look(self, event: _Event, value: Tensor) -> None:
+    def _look(self, event: Event, value: Tensor) -> None:
         if self.overflow is None and value.dtype in _FLOATS and not isinstance(value, Parameter):
             self._found(event, value)
 
-    def _found(self, event: _Event, value: Tensor) -> bool:
+    def _found(self, event: Event, value: Tensor) -> bool:
         bad = _out_of_range(value, masks=not self.backward)  # no gradient is meant to be infinite
         if bad is None:
+            if not self.backward:
+                self._note_infinity(event, value)
             return False
+        origin = self._origin(event)
+        if origin is not None and is_logarithm(origin):
+            event, bad = origin, -np.inf
         event.value, event.dtype, self.overflow = bad, value.dtype, event
         return True
 
-    def _hook(self, producer: _Event, value: Tensor) -> Callable[[Any], None]:
+    def _origin(self, event: Event) -> Event | None:
+        return next((self.origins[id(one)] for one in _tensors(event.operands) if id(one) in self.origins), None)
+
+    def _note_infinity(self, event: Event, value: Tensor) -> None:
+        """Remember where a value at -inf, which may be a mask, came from."""
+        if value.dtype == mindspore.float32 and np.isneginf(value.asnumpy()).any():
+            event.value, event.dtype = -np.inf, value.dtype
+            self.origins[id(value)] = self._origin(event) or event
+            self.kept.append(value)
+
+    def _hook(self, producer: Event, value: Tensor) -> Callable[[Any], None]:
         key = id(value)
         self.kept.append(value)
 
@@ -254,7 +267,7 @@ class _Trace:
 
         return look
 
-    def _guilty(self, key: int, producer: _Event) -> _Event:
+    def _guilty(self, key: int, producer: Event) -> Event:
         """Whose backward made the gradient of a Tensor: the one that used it last, unless that only casts it down."""
         users = [user for user in self.users.get(key, []) if user is not producer and not _encloses(user, producer)]
         low = (mindspore.float16, mindspore.bfloat16)
@@ -269,7 +282,7 @@ class _Trace:
         return _place(site)
 
 
-def _encloses(outer: _Event, inner: _Event) -> bool:
+def _encloses(outer: Event, inner: Event) -> bool:
     return outer.path != inner.path and inner.path.startswith(f"{outer.path}.") and outer.site is not inner.site
 
 
@@ -332,53 +345,31 @@ class _Edit(sites.Edit):
 # --- what is said about it ----------------------------------------------------------------------
 
 
-def _report(phase: str, event: _Event | None, parameters: tuple[str, ...], policy: Policy | None) -> OverflowReport:
-    if event is None:
-        return OverflowReport(phase, parameters=parameters, parameter=parameters[-1] if parameters else "")
-    operator = _operator(event)
-    dtype = "float32" if event.dtype is None else str(event.dtype).lower()
-    return OverflowReport(
-        phase,
-        operator,
-        event.path,
-        _place(event.site),
-        event.caller,
-        event.site.text,
-        event.value,
-        dtype,
-        parameters[-1] if parameters else "",
-        parameters,
-        _advice(event, operator, dtype, phase, policy),
-    )
+@dataclass(frozen=True)
+class _Telling:
+    """What the reports need to know besides the operation."""
 
+    policy: Policy | None
+    overrides: dict[str, str]
+    notes: tuple[str, ...]
 
-def _operator(event: _Event) -> str:
-    callee = event.callee
-    if isinstance(callee, Primitive):
-        return callee.name
-    if isinstance(callee, nn.Cell):
-        return type(callee).__name__
-    if event.site.callee in _SYMBOLS:
-        return _SYMBOLS[event.site.callee]
-    name = getattr(callee, "__name__", event.site.callee)
-    if isinstance(callee, types.FunctionType):
-        found = sorted(operators_of(callee))
-        return found[0] if len(found) == 1 else name
-    if isinstance(getattr(callee, "__self__", None), Tensor):
-        known = {operator.lower(): operator for operator in _mindspore.operator_names()}
-        return _METHODS.get(name, known.get(name.lower(), name))
-    return name
-
-
-def _advice(event: _Event, operator: str, dtype: str, phase: str, policy: Policy | None) -> str:
-    known = operator in _mindspore.operator_names()
-    inside = operators_of(event.callee) if isinstance(event.callee, types.FunctionType) else frozenset()
-    if dtype == "float32" and (known or event.site.callee in _SYMBOLS) and not (policy and inside & policy.low):
-        if phase == "backward":
-            return "lower the loss scale: the gradient leaves float32's range"
-        return "no precision helps: the value leaves float32's range; bound it, or look at the inputs and the weights"
-    if event.path:
-        return f'add to the policy: fp32=["{event.path}"]'
-    if known:
-        return f'add to the policy: fp32=["{operator}"]'
-    return f"compute {event.site.text} in float32: cast its inputs with .astype(mindspore.float32)"
+    def report(self, phase: str, event: Event | None, parameters: tuple[str, ...]) -> OverflowReport:
+        last = parameters[-1] if parameters else ""
+        if event is None:
+            return OverflowReport(phase, parameters=parameters, parameter=last, notes=self.notes)
+        why = cause(event, phase == "backward")
+        return OverflowReport(
+            phase,
+            operator_name(event),
+            event.path,
+            _place(event.site),
+            event.caller,
+            event.site.text,
+            event.value,
+            "float32" if event.dtype is None else str(event.dtype).lower(),
+            last,
+            parameters,
+            advice(event, why, phase == "backward", self.policy, self.overrides),
+            why,
+            self.notes,
+        )
