@@ -17,13 +17,15 @@ from ascend_fixes.auditing._lengths import LENGTHS
 from ascend_fixes.auditing._looking import Cleared, Fact, Look, Outcome, Unknown, carry_out
 from ascend_fixes.auditing._padding import PADDING
 from ascend_fixes.auditing._plainly import PLAINLY
+from ascend_fixes.auditing._precision import PRECISION
 from ascend_fixes.auditing._report import AuditError, AuditReport, Hazard
 from ascend_fixes.auditing._subject import Clock, Subject, leaves_of, rebuilt
+from ascend_fixes.auditing._values import VALUES
 from ascend_fixes.errors import nearest
 
 __all__ = ["LOOKS", "audit"]
 
-LOOKS: tuple[Look, ...] = (PLAINLY, CELLS, LENGTHS, PADDING)
+LOOKS: tuple[Look, ...] = (PLAINLY, CELLS, LENGTHS, VALUES, PRECISION, PADDING)
 """In the order in which they are taken."""
 
 
@@ -141,7 +143,12 @@ def _ended(subject: Subject, outcome: Outcome) -> str:
 
 
 def _facts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    return {one.name: one.value for outcome in outcomes for one in outcome.findings if isinstance(one, Fact)}
+    facts: dict[str, Any] = {}
+    for outcome in outcomes:
+        for one in outcome.findings:
+            if isinstance(one, Fact):
+                facts[one.name] = [*facts.get("notes", ()), *one.value] if one.name == "notes" else one.value
+    return facts
 
 
 def _report(subject: Subject, inferred: bool, done: Sequence[tuple[Look, Outcome]]) -> AuditReport:

@@ -8,7 +8,7 @@ choice is a hazard. Parameters that are zero, behind which a leak could hide, ar
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,16 @@ from mindspore import Tensor, nn
 
 from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
-from ascend_fixes.auditing._running import attempt, settled
+from ascend_fixes.auditing._report import Hazard
+from ascend_fixes.auditing._running import eagerly
 from ascend_fixes.auditing._subject import Subject, array_of
-from ascend_fixes.errors import AscendFixesError, first_line
-from ascend_fixes.shapes import PaddingReport, check_padding
+from ascend_fixes.errors import first_line
+from ascend_fixes.shapes import Leak, PaddingReport, Suspect, check_padding
 
 __all__ = ["PADDING"]
 
 _KINDS = ("padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient")
 _IGNORED = (-100, -1)  # what losses take for labels that do not count
-_RECURRENT = ("gru", "lstm", "rnn", "recurrent")
 
 
 def look(subject: Subject) -> Iterator[Finding]:
@@ -35,28 +35,46 @@ def look(subject: Subject) -> Iterator[Finding]:
         yield from (Unknown(kind, why) for kind in _KINDS)
         return
     _reveal(subject.cell)
-    settled(subject.cell, subject.inputs)
-    own = _own_values(subject)
-    best: tuple[int, dict[str, Any], PaddingReport] | None = None
-    error = ""
-    for pads in _choices(subject, own):
-        try:
-            report = _checked(subject, pads, gradients=False)
-        except (AscendFixesError, ValueError, RuntimeError, TypeError, IndexError) as failure:
-            error = first_line(failure)
-            continue
-        if best is None or len(report.leaks) < best[0]:
-            best = len(report.leaks), pads, report
-        if report.ok:
-            break
+    eagerly(subject.cell)
+    best, why = _best(subject)
     if best is None:
-        yield from (Unknown(kind, f"it could not be run with padding: {error}") for kind in _KINDS)
+        yield from (Unknown(kind, f"padding could not be tried: {why}") for kind in _KINDS)
         return
-    _, pads, report = best
-    yield Fact("pad", {**dict.fromkeys(subject.axes, 0), **pads})
+    pads, report = best
     if report.ok and subject.cell.trainable_params():
         report = _checked(subject, pads, gradients=True)
-    yield from _findings(subject, report, pads)
+    yield Fact("pad", {**dict.fromkeys(subject.axes, 0), **dict(report.pads)})
+    masks = [name for name, value in report.pads if name not in pads and value in (0, 1)]
+    yield Fact("masks", masks)
+    yield from _findings(subject, report, _told(subject, report))
+
+
+def _best(subject: Subject) -> tuple[tuple[dict[str, Any], PaddingReport] | None, str]:
+    """The pad values with which least leaks, and what `check_padding` says of them; or why nothing could be tried."""
+    best: tuple[dict[str, Any], PaddingReport] | None = None
+    why = ""
+    for pads in _choices(subject):
+        try:
+            report = _checked(subject, pads, gradients=False)
+        except Exception as error:  # whatever the cell does with such values
+            why = why or first_line(error)
+            continue
+        if not report.tried:
+            why = why or "; ".join(report.notes)
+            continue
+        if best is None or len(report.leaks) < len(best[1].leaks):
+            best = pads, report
+        if report.ok or report.tried == ("garbage in place",):
+            break
+    return best, why
+
+
+def _told(subject: Subject, report: PaddingReport) -> str:
+    """What stood in the padding, in words."""
+    pads = dict(report.pads)
+    garbage = [name for name in subject.axes if name not in pads]
+    parts = [f"garbage in {', '.join(garbage)}"] if garbage else []
+    return ", ".join([*parts, *(f"{name} padded with {value}" for name, value in pads.items())])
 
 
 def _impossible(subject: Subject) -> str:
@@ -86,30 +104,17 @@ def _reveal(cell: nn.Cell) -> None:
         parameter.set_data(Tensor(filled.astype(value.dtype)).astype(parameter.dtype))
 
 
-def _own_values(subject: Subject) -> dict[str, int]:
-    """Integers whose rows end in one negative number are padded with it already."""
-    found = {}
-    for name, array in subject.leaves.items():
-        if name in subject.axes and array.dtype.kind == "i" and (array < 0).any():
-            found[name] = int(array[array < 0].flat[0])
-    return found
-
-
-def _choices(subject: Subject, own: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    """Pad values to try, by argument: garbage for those not named."""
+def _choices(subject: Subject) -> Iterator[dict[str, Any]]:
+    """Pad values to try, by argument, beside those that `check_padding` finds itself; garbage for the others."""
     leaves = subject.leaves
-    ids = [name for name in subject.axes if leaves[name].dtype.kind in "iu" and name not in own]
-    yield dict(own)
-    ignoring = [{name: value} for name in ids for value in _IGNORED]
-    for labels in ignoring:
-        yield {**own, **labels}
-    zeros = dict.fromkeys(subject.axes, 0)
-    yield {**zeros, **own}
-    for labels in ignoring:
-        yield {**zeros, **own, **labels}
-    pairs = [(a, b) for a, b in itertools.combinations(ids, 2)]
-    for a, b in pairs[:6]:
-        yield {**zeros, **own, a: -100, b: -100}
+    ids = [name for name in subject.axes if leaves[name].dtype.kind in "iu" and leaves[name].min() >= 0]
+    yield {}
+    labels = [{name: value} for name in ids for value in _IGNORED]
+    yield from labels
+    zeros = dict.fromkeys(ids, 0)
+    yield zeros
+    yield from ({**zeros, **one} for one in labels)
+    yield from ({**zeros, a: -100, b: -100} for a, b in list(itertools.combinations(ids, 2))[:6])
 
 
 def _checked(subject: Subject, pads: Mapping[str, Any], gradients: bool) -> PaddingReport:
@@ -119,55 +124,50 @@ def _checked(subject: Subject, pads: Mapping[str, Any], gradients: bool) -> Padd
     return check_padding(subject.cell, inputs, axes, widths, pad=dict(pads), gradients=gradients)
 
 
-def _findings(subject: Subject, report: PaddingReport, pads: Mapping[str, Any]) -> Iterator[Finding]:
-    told = ", ".join(f"{name} padded with {value}" for name, value in pads.items()) or "garbage in the padding"
-    shapes = {
-        _what(place, output): output for place, output in enumerate(attempt(subject.cell, subject.inputs).outputs)
-    }
-    found: set[tuple[str, str]] = set()
+def _findings(subject: Subject, report: PaddingReport, told: str) -> Iterator[Finding]:
+    leaks: dict[str, list[Leak]] = {}
     for leak in report.leaks:
-        kind = _kind(leak.what, shapes, subject, report)
-        if kind == "padding-leak-gradient" and found:
-            continue  # it follows from what leaks already
-        if (kind, leak.what) in found:
-            continue
-        found.add((kind, leak.what))
-        width = ", ".join(f"{name} {size}" for name, size in leak.width)
-        yield hazard(
-            kind,
-            kinds.DIFFERED,
-            f"{leak.what} changes with the padding: {report.cause}"
-            if report.cause
-            else f"{leak.what} changes with the padding",
-            f"padded to {width}, {told}: {leak.what} changes by {leak.error:.2g} of its largest value",
-            _CURES[kind],
-            operator=report.kind,
-            cell=report.cell,
-        )
-    gradients = bool(subject.cell.trainable_params())
+        gradient, loss = leak.what.startswith("gradient"), leak.what == "loss"
+        leaks.setdefault(_KINDS[3 if gradient else 2 if loss else 0], []).append(leak)
+    if len(leaks) > 1:
+        leaks.pop("padding-leak-gradient", None)  # it follows from what leaks already
+    for kind, found in leaks.items():
+        yield _hazard(kind, found, report.suspects, report, told)
+    states = [one for one in report.suspects if one.cause.startswith("the final state")]
+    for state in states:
+        concerned = [leak for leak in report.leaks if leak.what in state.explains] or list(report.leaks)
+        yield _hazard("padding-leak-state", concerned, (state,), report, told)
+    seen = {*leaks, *(["padding-leak-state"] if states else [])}
     for kind in _KINDS:
-        if not any(kind == one for one, _ in found):
-            if kind == "padding-leak-gradient" and found:
-                yield Unknown(kind, "what the padding changes forward changes the gradients too; cure that first")
-            elif kind != "padding-leak-gradient" or gradients:
-                yield Cleared(kind, f"run with padding ({told}): the batch's own part stayed the same")
-            else:
-                yield Cleared(kind, "there are no trainable parameters")
+        if kind in seen:
+            continue
+        if kind == "padding-leak-gradient" and seen:
+            yield Unknown(kind, "what padding changes forward changes the gradients too; cure that first")
+        else:
+            yield Cleared(
+                kind, f"run with padding ({', '.join(report.tried)}; {told}): the batch's own part stayed the same"
+            )
 
 
-def _what(place: int, output: np.ndarray) -> str:
-    return "loss" if output.ndim == 0 else f"output[{place}]"
-
-
-def _kind(what: str, shapes: Mapping[str, np.ndarray], subject: Subject, report: PaddingReport) -> str:
-    if what.startswith("gradient"):
-        return "padding-leak-gradient"
-    if what == "loss":
-        return "padding-leak-loss"
-    output = shapes.get(what if "[" in what else "output[0]")
-    ragged = output is not None and bool(set(subject.lengths.values()) & set(output.shape[1:]))
-    recurrent = any(word in report.kind.lower() for word in _RECURRENT)
-    return "padding-leak-state" if recurrent and not ragged else "padding-leak-output"
+def _hazard(kind: str, leaks: list[Leak], suspects: Sequence[Suspect], report: PaddingReport, told: str) -> Hazard:
+    concerned = [one for one in suspects if any(leak.what in one.explains for leak in leaks)] or list(suspects)
+    first = concerned[0] if concerned else Suspect(report.cell, report.kind, report.cause)
+    worst: dict[str, Leak] = {}
+    for leak in leaks:
+        if leak.what not in worst or leak.error > worst[leak.what].error:
+            worst[leak.what] = leak
+    evidence = [f"{told}: {'; '.join(map(str, list(worst.values())[:4]))}"]
+    evidence += [f"and {len(worst) - 4} more"] if len(worst) > 4 else []
+    evidence += [f"it gets in at {one} too" for one in concerned[1:]]
+    return hazard(
+        kind,
+        kinds.DIFFERED,
+        f"{', '.join(list(worst)[:4])} changes with the padding: {first.cause}",
+        "; ".join(evidence),
+        _CURES[kind],
+        operator=first.kind,
+        cell=first.cell,
+    )
 
 
 _CURES = {

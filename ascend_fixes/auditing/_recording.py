@@ -38,6 +38,7 @@ class Event:
         text: the operation's source there.
         args, kwargs, result: what went in and came out; result None where it failed.
         is_cell: a cell was called, whose own operations are events too.
+        run: does it again; the Tensor whose method it is comes first in ``args``.
     """
 
     operator: str
@@ -48,6 +49,7 @@ class Event:
     kwargs: Mapping[str, Any]
     result: Any
     is_cell: bool
+    run: Callable[..., Any]
 
     @property
     def inputs(self) -> list[Tensor]:
@@ -79,7 +81,8 @@ class Recording:
         def event(result: Any) -> Event:
             source = f"{os.path.basename(place.file)}:{place.line}"
             cell = isinstance(callee, nn.Cell)
-            return Event(_name(callee, site), path, source, place.text, (*receiver, *args), kwargs, result, cell)
+            again = getattr(type(receiver[0]), callee.__name__) if receiver else run
+            return Event(_name(callee, site), path, source, place.text, (*receiver, *args), kwargs, result, cell, again)
 
         try:
             result = run(*args, **kwargs)

@@ -110,3 +110,119 @@ class Failing(Tagger):
 def tagger():
     """A factory."""
     return Tagger(), Tensor(IDS), Tensor(MASK), Tensor(LABELS)
+
+
+class Attention(nn.Cell):
+    """Ids and mask to one vector a row: a query attends to the positions. What is added where the mask is 0 can be chosen."""
+
+    def __init__(self, off=-1e4):
+        super().__init__()
+        self.embedding, self.key, self.off = nn.Embedding(50, 16), nn.Dense(16, 1), off
+
+    def construct(self, ids, mask):
+        x = self.embedding(ids)
+        scores = self.key(ops.tanh(x)).squeeze(-1) + (1.0 - mask) * self.off
+        return (ops.softmax(scores, axis=1).expand_dims(-1) * x).sum(1)
+
+
+class OneScore(nn.Cell):
+    """The same with the softmax over the one score of each position."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.key = nn.Embedding(50, 16), nn.Dense(16, 1)
+
+    def construct(self, ids, mask):
+        x = self.embedding(ids)
+        weights = ops.softmax(self.key(x), axis=-1) * mask.expand_dims(-1)
+        return (weights * x).sum(1)
+
+
+class SumOfExponentials(nn.Cell):
+    """log(sum(exp)) of the scores, with and without their maximum taken off."""
+
+    def __init__(self, bounded):
+        super().__init__()
+        self.embedding, self.head, self.bounded = nn.Embedding(50, 16), nn.Dense(16, 5), bounded
+
+    def construct(self, ids):
+        scores = self.head(self.embedding(ids))
+        if self.bounded:
+            largest = scores.max(-1, keepdims=True)
+            return ops.log(ops.exp(scores - largest).sum(-1)) + largest.squeeze(-1)
+        return ops.log(ops.exp(scores).sum(-1))
+
+
+class Fixed(nn.Cell):
+    """A dense layer that is fixed to a type."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(50, 16), nn.Dense(16, 5)
+        self.head.to_float(dtype)
+
+    def construct(self, ids):
+        return self.head(self.embedding(ids))
+
+
+class Casting(nn.Cell):
+    """Turns what it computes into a type."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.embedding, self.head, self.dtype = nn.Embedding(50, 16), nn.Dense(16, 5), dtype
+
+    def construct(self, ids):
+        return self.head(self.embedding(ids)).astype(self.dtype)
+
+
+class Product(nn.Cell):
+    """A product of matrices with a gradient of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = Parameter(Tensor(RANDOM.standard_normal((16, 5)), mindspore.float32), name="weight")
+
+    def construct(self, x):
+        return ops.matmul(x, self.weight)
+
+    def bprop(self, x, out, dout):
+        return (ops.matmul(dout, self.weight.T),)
+
+
+class OwnGradient(nn.Cell):
+    """With such a product inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(50, 16), Product()
+
+    def construct(self, ids):
+        return self.head(self.embedding(ids).reshape(-1, 16))
+
+
+class Large(nn.Cell):
+    """Ids to scores of up to a given size."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(50, 16), nn.Dense(16, 5)
+        self.size = size
+
+    def construct(self, ids):
+        return ops.tanh(self.head(self.embedding(ids) * self.size).mean(1))
+
+
+class Ignoring(nn.Cell):
+    """The mean cross entropy of labels that are not -100: 0/0 where none is. ``safe`` divides by at least 1."""
+
+    def __init__(self, safe):
+        super().__init__()
+        self.embedding, self.head, self.safe = nn.Embedding(50, 16), nn.Dense(16, 5), safe
+
+    def construct(self, ids, labels):
+        scores = self.head(self.embedding(ids)).reshape(-1, 5)
+        if self.safe:
+            losses = ops.cross_entropy(scores, labels.reshape(-1), ignore_index=-100, reduction="sum")
+            return losses / ops.maximum((labels != -100).astype(mindspore.float32).sum(), 1.0)
+        return ops.cross_entropy(scores, labels.reshape(-1), ignore_index=-100)

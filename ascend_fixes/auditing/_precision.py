@@ -1,0 +1,210 @@
+"""Mixed precision: what a float16 policy does not reach, what defeats it, and what leaves float16's range under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import mindspore
+import numpy as np
+from mindspore import Tensor, nn
+
+from ascend_fixes.amp import Policy, autocast, trace_overflow
+from ascend_fixes.auditing import _kinds as kinds
+from ascend_fixes.auditing._cells import lowered, own_gradients
+from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
+from ascend_fixes.auditing._recording import Event, Recording, record
+from ascend_fixes.auditing._running import attempt, differs_by, settled
+from ascend_fixes.auditing._subject import Subject, array_of, tensors_in
+from ascend_fixes.errors import first_line
+
+__all__ = ["PRECISION"]
+
+_HALF = (mindspore.float16, mindspore.bfloat16)
+_CASTS = ("cast", "astype", "to", "half", "type", "float16", "saturatecast")
+_KINDS = ("to-float", "cast-in-construct", "own-bprop", "overflow")
+
+
+def look(subject: Subject) -> Iterator[Finding]:
+    """Run it plainly, with the marks of `.to_float` taken off, and under a float16 policy, forward and backward."""
+    cell, inputs = subject.cell, subject.inputs
+    settled(cell, inputs)
+    plain = record(cell, inputs)
+    if plain.error is not None:
+        yield from (Unknown(kind, f"it could not be run operation by operation: {plain.error}") for kind in _KINDS)
+        return
+    yield from _casts(plain)
+    yield from _marks(cell, inputs)
+    yield from _under_policy(subject, plain)
+
+
+# --- .to_float ------------------------------------------------------------------------------------
+
+
+def _marks(cell: nn.Cell, inputs: Sequence[Any]) -> Iterator[Finding]:
+    """What the marks of `.to_float` change: results without a policy, and types under one."""
+    marked = lowered(cell)
+    if not marked:
+        yield Cleared("to-float", "no cell is marked by .to_float")
+        return
+    before, typed = attempt(cell, inputs).outputs, _types(cell, inputs)
+    layers = {path: type(inner).__name__ for path, inner in cell.cells_and_names()}
+    types = [(inner, inner.mixed_precision_type) for _, inner in cell.cells_and_names()]
+    for inner, _ in types:
+        inner.mixed_precision_type = None  # what PyNative mode goes by
+    after, free = attempt(cell, inputs).outputs, _types(cell, inputs)
+    for inner, kind in types:
+        inner.mixed_precision_type = kind
+    change = differs_by(before, after) if before and after else 0.0
+    for dtype in dict.fromkeys(marked.values()):
+        paths = [path for path, kind in marked.items() if kind == dtype]
+        inside = [key for key in typed if any(key[0] == path or key[0].startswith(f"{path}.") for path in paths)]
+        changed = sum(key in free and free[key] != typed[key] for key in inside)
+        if dtype == "float32":
+            evidence = (
+                f"under a float16 policy {changed} operations in these cells compute in another type than without it"
+            )
+            reason, seen = "float32 is fixed there: a policy of float16 is silently passed over", changed > 0
+        else:
+            evidence = f"without any policy results change by {change:.2g} of their largest value when it is taken off"
+            reason, seen = f"{dtype} is fixed there: fp32=[...] of a policy is defeated", change > 0
+        more = (
+            f" ({len(paths)} cells: {', '.join(path or 'the cell itself' for path in paths[:6])})"
+            if len(paths) > 1
+            else ""
+        )
+        yield hazard(
+            "to-float",
+            kinds.DIFFERED if seen else kinds.READ,
+            f".to_float(mindspore.{dtype}): {reason}",
+            f"{evidence}{more}",
+            "# take .to_float out, and say it once, from outside\n"
+            'step = amp.TrainStep(net, optimizer, amp.LossScaler(), policy=amp.Policy("compute=float16"))',
+            operator=layers[paths[0]],
+            cell=paths[0],
+        )
+
+
+def _types(cell: nn.Cell, inputs: Sequence[Any]) -> dict[tuple[str, str, str, int], str]:
+    """The types that operations compute in under a policy, by place."""
+    found: dict[tuple[str, str, str, int], str] = {}
+    for event in record(cell, inputs, Policy()).events:
+        key = event.cell, event.source, event.text
+        turn = sum(other[:3] == key for other in found)
+        found[key + (turn,)] = ", ".join(str(value.dtype) for value in event.outputs)
+    return found
+
+
+# --- casts ----------------------------------------------------------------------------------------
+
+
+def _casts(plain: Recording) -> Iterator[Finding]:
+    """float32 that construct itself turns into half precision."""
+    found: dict[str, list[Event]] = {}
+    for event in plain.events:
+        if event.operator.lower() in _CASTS and _lowers(event):
+            found.setdefault(event.source, []).append(event)
+    for source, events in found.items():
+        event = events[0]
+        dtype = str(event.outputs[0].dtype).lower()
+        error = max(_rounding(one) for one in events)
+        yield hazard(
+            "cast-in-construct",
+            kinds.DIFFERED,
+            f"construct casts to {dtype} whatever the policy says",
+            f"{event.text}: float32 becomes {dtype}, {len(events)} times in a run, rounded by up to {error:.2g}",
+            "# take the cast out; the policy casts what gains from it\n"
+            'net = amp.autocast(net, amp.Policy("compute=float16"))',
+            operator="Cast",
+            cell=event.cell,
+            source=source,
+        )
+    if not found:
+        yield Cleared("cast-in-construct", "no operation of a plain run turned float32 into half precision")
+
+
+def _lowers(event: Event) -> bool:
+    given = next(iter(event.inputs), None)
+    made = event.outputs
+    return given is not None and bool(made) and given.dtype == mindspore.float32 and made[0].dtype in _HALF
+
+
+def _rounding(event: Event) -> float:
+    return float(np.abs(array_of(event.inputs[0]) - array_of(event.outputs[0]).astype(np.float32)).max(initial=0.0))
+
+
+# --- under a policy -------------------------------------------------------------------------------
+
+
+def _under_policy(subject: Subject, plain: Recording) -> Iterator[Finding]:
+    own = own_gradients(subject.cell)
+    error = _failure(subject)
+    if own:
+        yield _own_bprop(own, error)
+    else:
+        yield Cleared("own-bprop", "no cell has a gradient of its own")
+    if error is not None:
+        yield Unknown("overflow", f"it does not run under a float16 policy: {first_line(error)}")
+        if not own:
+            yield Fact("notes", [f'it does not run under amp.Policy("compute=float16"): {first_line(error)}'])
+        return
+    if not all(np.isfinite(array_of(value)).all() for value in tensors_in(plain.output)):
+        yield Unknown("overflow", "it is not finite in float32 already")
+        return
+    report = trace_overflow(subject.cell, *subject.inputs, policy=Policy())
+    if not report:
+        how = "loss and gradients" if subject.cell.trainable_params() else "results"
+        yield Cleared("overflow", f"{how} stayed finite under a float16 policy")
+        return
+    yield hazard(
+        "overflow",
+        kinds.FAILED,
+        f"{report.phase}: {report.operator} leaves the range of {report.dtype} under a float16 policy",
+        f"{report.text} gives {report.value}"
+        + (f"; gradient of {report.parameter} is not finite" if report.parameter else ""),
+        f"# {report.advice}",
+        operator=report.operator,
+        cell=report.cell,
+        source=report.caller,
+    )
+
+
+def _failure(subject: Subject) -> Exception | None:
+    """The error of the forward or backward pass under a policy, if there is one."""
+    net = autocast(subject.cell, Policy())
+    weights = mindspore.ParameterTuple(subject.cell.trainable_params())
+
+    def total() -> Tensor:
+        parts = [
+            value.astype(mindspore.float32).sum()
+            for value in tensors_in(net(*subject.inputs))
+            if value.is_floating_point()
+        ]
+        return sum(parts[1:], parts[0]) if parts else Tensor(0.0)
+
+    try:
+        if weights:
+            for value in tensors_in(mindspore.value_and_grad(total, None, weights)()):
+                value.asnumpy()
+        else:
+            total().asnumpy()
+    except Exception as error:
+        return error
+    return None
+
+
+def _own_bprop(own: dict[str, nn.Cell], error: Exception | None) -> Finding:
+    path, cell = next(iter(own.items()))
+    evidence = "it runs under a float16 policy, forward and backward" if error is None else first_line(error)
+    return hazard(
+        "own-bprop",
+        kinds.READ if error is None else kinds.FAILED,
+        "the cell has a gradient of its own (bprop), whose operations get the types that stand there, not the policy's",
+        f"{type(cell).__name__}.bprop: {evidence}",
+        f'policy = amp.Policy("compute=float16", fp32=["{path or type(cell).__name__}"])  # the cell computes in float32',
+        operator=type(cell).__name__,
+        cell=path,
+    )
+
+
+PRECISION = Look("float16", _KINDS, look, needs=2.0)

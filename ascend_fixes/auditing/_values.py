@@ -1,0 +1,287 @@
+"""Values that precision alone does not explain: constants, exponentials, softmax over one element, 0/0 and the like."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import mindspore
+import numpy as np
+from mindspore import Tensor
+
+from ascend_fixes.auditing import _kinds as kinds
+from ascend_fixes.auditing._looking import Cleared, Finding, Look, Unknown, hazard
+from ascend_fixes.auditing._recording import Event, Recording, record
+from ascend_fixes.auditing._report import Hazard
+from ascend_fixes.auditing._running import Ran, attempt, settled
+from ascend_fixes.auditing._subject import Subject, array_of, tensors_in
+
+__all__ = ["VALUES"]
+
+_LIMIT = 65504.0  # of float16
+_SOFTMAX = ("softmax", "logsoftmax", "log_softmax")
+_SUMS = ("sum", "reducesum", "sumext", "reduce_sum", "matmul", "logsumexp")
+_SCALES = (8.0, 64.0, 512.0)
+_IGNORED = (-100, -1)
+_KINDS = ("constant-beyond-float16", "exp-without-maximum", "single-element-softmax", "not-an-overflow")
+
+
+def look(subject: Subject) -> Iterator[Finding]:
+    """Look at every operation of a plain run; then at larger weights, and with nothing left to count."""
+    settled(subject.cell, subject.inputs)
+    plain = record(subject.cell, subject.inputs)
+    if plain.error is not None:
+        yield from (Unknown(kind, f"it could not be run operation by operation: {plain.error}") for kind in _KINDS)
+        return
+    yield from _or_cleared(
+        _constants(plain), "constant-beyond-float16", "no operation of a run has a constant beyond 65504"
+    )
+    yield from _or_cleared(_softmaxes(plain), "single-element-softmax", "no softmax of a run is over one element")
+    found = list(_unbounded(plain))
+    yield from _or_cleared(iter(_nothing_to_count(subject, plain)), "not-an-overflow", _TRIED)
+    yield from _or_cleared(
+        _exponentials(subject, found),
+        "exp-without-maximum",
+        "no sum of exponentials overflowed at 512 times the weights",
+    )
+
+
+_TRIED = "results stayed finite with labels ignored, with masks off, and with one row masked"
+
+
+def _or_cleared(found: Iterator[Hazard], kind: str, how: str) -> Iterator[Finding]:
+    any_found = False
+    for one in found:
+        any_found = True
+        yield one
+    if not any_found:
+        yield Cleared(kind, how)
+
+
+def _finite(values: Any) -> bool:
+    return all(np.isfinite(array_of(value)).all() for value in tensors_in(values) if value.is_floating_point())
+
+
+# --- constants ------------------------------------------------------------------------------------
+
+
+def _constants(plain: Recording) -> Iterator[Hazard]:
+    """Numbers beyond float16 that an operation of the user's takes, and what it gives in float16."""
+    seen = set()
+    produced = {id(value) for event in plain.events for value in event.outputs}
+    for event in plain.events:
+        value = _beyond(event, produced)
+        if value is None or event.source in seen:
+            continue
+        seen.add(event.source)
+        result = _in_half(event)
+        evidence = f"{event.text}: {value:g} is {'-' if value < 0 else ''}inf in float16"
+        if result:
+            evidence += f", and the operation gives {result} when its inputs are float16"
+        yield hazard(
+            "constant-beyond-float16",
+            kinds.DIFFERED if result else kinds.READ,
+            f"{value:g} does not fit float16",
+            evidence,
+            "scores = ops.masked_fill(scores, mask == 0, -1e4)  # or a cell that stays in float32: "
+            f'amp.Policy(fp32=["{event.cell or event.operator}"])',
+            operator=event.operator,
+            cell=event.cell,
+            source=event.source,
+        )
+
+
+def _beyond(event: Event, produced: set[int]) -> float | None:
+    """A finite constant beyond float16 among an operation's arguments; Tensors count that no operation has made."""
+    floating = any(one.is_floating_point() for one in event.inputs)
+    for value in (*event.args, *event.kwargs.values()):
+        number = isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and floating)
+        if number and _LIMIT < abs(value) < 1e300:
+            return float(value)
+        if (
+            isinstance(value, Tensor)
+            and value.dtype == mindspore.float32
+            and id(value) not in produced
+            and value.size < 65
+        ):
+            array = array_of(value)
+            big = array[(np.abs(array) > _LIMIT) & np.isfinite(array)]
+            if big.size and not isinstance(value, mindspore.Parameter):
+                return float(big.flat[0])
+    return None
+
+
+def _in_half(event: Event) -> str:
+    """What is not finite in the operation's result when its inputs are float16; "" where all is."""
+
+    def lowered(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.astype(mindspore.float16) if value.is_floating_point() else value
+        return type(value)(map(lowered, value)) if type(value) in (tuple, list) else value
+
+    try:
+        result = event.run(*map(lowered, event.args), **{name: lowered(value) for name, value in event.kwargs.items()})
+        arrays = [array_of(value) for value in tensors_in(result)]
+    except Exception as error:
+        return type(error).__name__
+    words = {"nan": any(np.isnan(one).any() for one in arrays), "inf": any(np.isinf(one).any() for one in arrays)}
+    return " and ".join(word for word, there in words.items() if there)
+
+
+# --- softmax --------------------------------------------------------------------------------------
+
+
+def _softmaxes(plain: Recording) -> Iterator[Hazard]:
+    seen = set()
+    for event in plain.events:
+        if event.operator.lower() not in _SOFTMAX or not event.outputs or event.source in seen:
+            continue
+        given, made = event.inputs[0], array_of(event.outputs[0])
+        constant = 0.0 if "log" in event.operator.lower() else 1.0
+        if (
+            1 in given.shape
+            and made.size > 1
+            and np.all(made == constant)
+            and not np.all(array_of(given) == array_of(given).flat[0])
+        ):
+            seen.add(event.source)
+            yield hazard(
+                "single-element-softmax",
+                kinds.DIFFERED,
+                "the softmax is over an axis of one element: its result does not depend on its input",
+                f"{event.text}: all {made.size} results are {constant:g} for scores from {array_of(given).min():.3g} to "
+                f"{array_of(given).max():.3g}, shape {list(given.shape)}; the parameters before it get no gradient",
+                "weights = ops.softmax(scores, axis=1)  # over the positions, not over the one score of each",
+                operator="Softmax",
+                cell=event.cell,
+                source=event.source,
+            )
+
+
+# --- exponentials ---------------------------------------------------------------------------------
+
+
+def _unbounded(recording: Recording) -> Iterator[Event]:
+    """Exponentials that are summed, of scores whose maximum was not taken off."""
+    summed = {id(value) for event in recording.events if event.operator.lower() in _SUMS for value in event.inputs}
+    through = {
+        id(value): [id(one) for one in event.outputs]
+        for event in recording.events
+        if event.operator in ("Mul", "mul") and not event.is_cell
+        for value in event.inputs
+    }
+    for event in recording.events:
+        if event.operator.lower() != "exp" or not event.outputs:
+            continue
+        made = id(event.outputs[0])
+        if (made in summed or any(one in summed for one in through.get(made, ()))) and array_of(event.inputs[0]).max(
+            initial=0.0
+        ) > 0:
+            yield event
+
+
+def _exponentials(subject: Subject, found: Sequence[Event]) -> Iterator[Hazard]:
+    """Those that overflow when the weights grow, though their scores are finite."""
+    if not found:
+        return
+    places = {event.source for event in found}
+    for event, scale in _overflowing(subject, places):
+        score = float(array_of(event.inputs[0]).max())
+        yield hazard(
+            "exp-without-maximum",
+            kinds.FAILED,
+            "exponentials are summed without their maximum taken off first",
+            f"{event.text}: at {scale:g} times the weights a score of {score:.3g} gives inf in float32 (beyond 88; float16 beyond 11)",
+            "scores = scores - ops.stop_gradient(scores.max(-1, keepdims=True))  # before exp\n"
+            "fusion.LogSumExp()(scores); fusion.Softmax()(scores)  # or these",
+            operator="Exp",
+            cell=event.cell,
+            source=event.source,
+        )
+
+
+def _overflowing(subject: Subject, places: set[str]) -> Iterator[tuple[Event, float]]:
+    weights = [one for one in subject.cell.get_parameters() if one.requires_grad and one.is_floating_point()]
+    values = [array_of(one).copy() for one in weights]
+    left = set(places)
+    for scale in _SCALES:
+        for parameter, value in zip(weights, values):
+            parameter.set_data(Tensor(value * np.asarray(scale, value.dtype)).astype(parameter.dtype))
+        for event in record(subject.cell, subject.inputs).events:
+            if (
+                event.source in left
+                and event.operator.lower() == "exp"
+                and _finite(event.inputs)
+                and not _finite(event.result)
+            ):
+                left.discard(event.source)
+                yield event, scale
+    for parameter, value in zip(weights, values):
+        parameter.set_data(Tensor(value).astype(parameter.dtype))
+
+
+# --- nothing to count -----------------------------------------------------------------------------
+
+
+def _nothing_to_count(subject: Subject, plain: Recording) -> list[Hazard]:
+    """Runs in which every label is ignored, a mask is off, or a row has nothing: what is not finite then."""
+    if not _finite(plain.output):
+        return [_not_finite(plain, "the inputs as they are")]
+    found: dict[tuple[str, str], Hazard] = {}
+    for told, arrays in _variants(subject):
+        inputs = subject.with_arrays(arrays)
+        ran = attempt(subject.cell, inputs)
+        if ran.failure is None and not all(np.isfinite(one).all() for one in ran.outputs if one.dtype.kind == "f"):
+            one = _not_finite(record(subject.cell, inputs), told)
+            found.setdefault((one.cell, one.source), one)
+    return list(found.values())
+
+
+def _variants(subject: Subject) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
+    for name, array in subject.leaves.items():
+        if array.dtype.kind == "b" or (
+            array.size > 1 and name in subject.axes and np.isin(array, (0, 1)).all() and array.any()
+        ):
+            row = array.copy()
+            row[-1] = 0
+            yield f"one row of {name!r} all zeros", {name: row}
+            yield f"{name!r} all zeros", {name: np.zeros_like(array)}
+        elif array.dtype.kind == "i" and array.size > 1:
+            for value in _IGNORED:
+                some = array.copy()
+                some.flat[-1] = value
+                if _is_finite(attempt(subject.cell, subject.with_arrays({name: some}))):
+                    yield f"{name!r} all {value}", {name: np.full_like(array, value)}
+                    break
+
+
+def _is_finite(ran: Ran) -> bool:
+    return ran.failure is None and all(np.isfinite(one).all() for one in ran.outputs if one.dtype.kind == "f")
+
+
+def _not_finite(recording: Recording, told: str) -> Hazard:
+    event = next(
+        (one for one in recording.events if not one.is_cell and _finite(one.args) and not _finite(one.result)), None
+    )
+    operator = event.operator if event else ""
+    words = {"div": "a division by zero", "log": "a logarithm of zero", "softmax": "a softmax over nothing but -inf"}
+    why = next((text for word, text in words.items() if word in operator.lower()), "a division by nothing that counts")
+    value = "not finite"
+    if event is not None:
+        array = np.concatenate(
+            [array_of(one).reshape(-1).astype(np.float64) for one in event.outputs if one.is_floating_point()]
+        )
+        value = str(array[~np.isfinite(array)][0])
+    return hazard(
+        "not-an-overflow",
+        kinds.FAILED,
+        f"{why}, in float32 too: a smaller loss scale or another precision does not help",
+        f"with {told}: {event.text if event else 'the result'} gives {value}",
+        "loss = total / ops.maximum(count, 1)  # 0 where nothing counts; for a logarithm: ops.log(ops.maximum(x, 1e-12))",
+        operator=operator,
+        cell=event.cell if event else "",
+        source=event.source if event else "",
+    )
+
+
+VALUES = Look("values", _KINDS, look, needs=2.0)

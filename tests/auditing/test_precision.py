@@ -1,0 +1,47 @@
+"""What a float16 policy does not reach, what defeats it, and what overflows under it."""
+
+from __future__ import annotations
+
+import mindspore
+import pytest
+from audit_cells import IDS, LABELS, MASK, Casting, Fixed, Large, OwnGradient, Tagger
+
+from ascend_fixes.auditing._precision import PRECISION
+
+KINDS = {"to-float", "cast-in-construct", "own-bprop", "overflow"}
+
+
+def test_a_plain_cell_is_cleared(looked):
+    assert looked(PRECISION, Tagger(), IDS, MASK, LABELS).cleared == KINDS
+
+
+@pytest.mark.parametrize("dtype", [mindspore.float16, mindspore.float32])
+def test_to_float(looked, dtype):
+    found = looked(PRECISION, Fixed(dtype), IDS)
+    assert found.kinds == {"to-float"}
+    assert found["to-float"].certainty == "ran and differed" and found["to-float"].cell == "head"
+    assert ("passed over" if dtype == mindspore.float32 else "defeated") in found["to-float"].reason
+
+
+@pytest.mark.parametrize("dtype", [mindspore.float16, mindspore.float32])
+def test_casts_in_construct(looked, dtype):
+    found = looked(PRECISION, Casting(dtype), IDS)
+    assert found.kinds == ({"cast-in-construct"} if dtype == mindspore.float16 else set())
+    if dtype == mindspore.float16:
+        assert (
+            "astype" in found["cast-in-construct"].evidence
+            and "rounded by up to" in found["cast-in-construct"].evidence
+        )
+
+
+def test_a_gradient_of_its_own(looked):
+    found = looked(PRECISION, OwnGradient(), IDS)["own-bprop"]
+    assert found.cell == "head" and found.operator == "Product" and 'fp32=["head"]' in found.cure
+
+
+@pytest.mark.parametrize("size, kinds", [(1.0, set()), (1e7, {"overflow"})])
+def test_overflow(looked, size, kinds):
+    found = looked(PRECISION, Large(size), IDS)
+    assert found.kinds == kinds
+    if kinds:
+        assert found["overflow"].certainty == "ran and failed" and "policy" in found["overflow"].cure
