@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from mindspore import Tensor, nn
 
 from ascend_fixes import _mindspore, factories
 from ascend_fixes.auditing._cells import CELLS
+from ascend_fixes.auditing._compiling import COMPILING
+from ascend_fixes.auditing._for_ascend import FOR_ASCEND
+from ascend_fixes.auditing._fusing import FUSING
 from ascend_fixes.auditing._inferring import inferred_axes, normalised_axes
 from ascend_fixes.auditing._kinds import CERTAINTIES, KINDS
 from ascend_fixes.auditing._lengths import LENGTHS
@@ -22,10 +26,11 @@ from ascend_fixes.auditing._report import AuditError, AuditReport, Hazard
 from ascend_fixes.auditing._subject import Clock, Subject, leaves_of, rebuilt
 from ascend_fixes.auditing._values import VALUES
 from ascend_fixes.errors import nearest
+from ascend_fixes.shapes._runs import as_cell
 
 __all__ = ["LOOKS", "audit"]
 
-LOOKS: tuple[Look, ...] = (PLAINLY, CELLS, LENGTHS, VALUES, PRECISION, PADDING)
+LOOKS: tuple[Look, ...] = (PLAINLY, CELLS, LENGTHS, VALUES, PRECISION, PADDING, COMPILING, FOR_ASCEND, FUSING)
 """In the order in which they are taken."""
 
 
@@ -43,8 +48,8 @@ def audit(
     they are, and a crash of the compiler is a finding. What the budget does not reach is named.
 
     Args:
-        cell: a network, or a network with its loss; or ``"package.module:factory"``, a function that returns the cell and
-            its inputs, which can be compiled for Ascend too.
+        cell: a network, or a network with its loss; a function, also one under `mindspore.jit`; or ``"package.module:factory"``,
+            a function that returns the cell and its inputs, which can be compiled for Ascend too.
         inputs: one batch, as the cell takes it: Tensors, NumPy arrays, containers of these, Python values.
         axes: the ragged axes, as `ascend_fixes.shapes.bucketed` takes them; None infers them from the inputs, ``{}`` says that
             nothing is ragged.
@@ -70,8 +75,10 @@ def audit(
             raise AuditError(f"{factory} returns the inputs as well; give either the factory or a cell and its inputs")
         cell, *made = factories.made(factory)
         inputs = tuple(made)
-    if not isinstance(cell, nn.Cell):
-        raise AuditError(f"cell={cell!r} is no mindspore.nn.Cell; wrap a function in a cell whose construct calls it")
+    function = None if isinstance(cell, nn.Cell) else cell
+    if function is not None and not isinstance(function, (FunctionType, MethodType)):
+        raise AuditError(f"cell={cell!r} is neither a mindspore.nn.Cell nor a function")
+    cell = as_cell(cell)
     if optimizer is not None and not isinstance(optimizer, nn.Optimizer):
         raise AuditError(f"optimizer={optimizer!r} is no mindspore.nn.Optimizer")
     names = _names(cell, inputs)
@@ -80,7 +87,7 @@ def audit(
     )
     leaves = {name: value.asnumpy() for name, value in leaves_of(names, inputs)}
     ragged = inferred_axes(leaves) if axes is None else normalised_axes(axes, leaves)
-    subject = Subject(cell, inputs, names, ragged, factory, target, optimizer, clock)
+    subject = Subject(cell, inputs, names, ragged, factory, target, optimizer, clock, function)
     return _report(subject, axes is None, _outcomes(subject))
 
 
@@ -153,7 +160,7 @@ def _facts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def _report(subject: Subject, inferred: bool, done: Sequence[tuple[Look, Outcome]]) -> AuditReport:
     findings = [finding for _, outcome in done for finding in outcome.findings]
-    hazards = [finding for finding in findings if isinstance(finding, Hazard)]
+    hazards = _without_less_exact([finding for finding in findings if isinstance(finding, Hazard)])
     hazards.sort(key=lambda one: CERTAINTIES.index(one.certainty))
     seen = {one.kind for one in hazards}
     cleared = {one.kind: one.how for one in findings if isinstance(one, Cleared) and one.kind not in seen}
@@ -176,6 +183,13 @@ def _report(subject: Subject, inferred: bool, done: Sequence[tuple[Look, Outcome
         notes=(*_on_axes(subject, inferred), *facts.get("notes", ())),
         seconds=subject.clock.budget - subject.clock.left,
     )
+
+
+def _without_less_exact(hazards: list[Hazard]) -> list[Hazard]:
+    """Without those that name no place, where a longer search has named one for the same kind."""
+    placed = {one.kind for one in hazards if one.operator or one.cell or one.source}
+    kept = [one for one in hazards if one.operator or one.cell or one.source or one.kind not in placed]
+    return list(dict.fromkeys(kept))
 
 
 def _on_axes(subject: Subject, inferred: bool) -> tuple[str, ...]:

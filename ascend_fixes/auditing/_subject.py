@@ -44,6 +44,7 @@ class Subject:
         target: the device to compile for.
         optimizer: the one it is trained with, or None.
         clock: the time that is left.
+        function: the function that is audited, of which ``cell`` is a wrapper; None for a cell.
     """
 
     cell: nn.Cell
@@ -54,6 +55,7 @@ class Subject:
     target: str
     optimizer: Any
     clock: Clock
+    function: Any = None
 
     @property
     def leaves(self) -> dict[str, np.ndarray]:
@@ -126,13 +128,19 @@ def rebuilt(names: Sequence[str], inputs: Sequence[Any], change: Callable[[str, 
             made.append(change(name, value))
         elif isinstance(value, Mapping):
             inner = rebuilt([f"{name}.{key}" for key in value], list(value.values()), change)
-            made.append(dict(zip(value, inner)))
+            made.append(_like(value, dict(zip(value, inner))))
         elif isinstance(value, (tuple, list)):
             inner = rebuilt([f"{name}.{place}" for place in range(len(value))], value, change)
-            made.append(type(value)(*inner) if hasattr(value, "_fields") else type(value)(inner))
+            plain = tuple if isinstance(value, tuple) else list
+            made.append(type(value)(*inner) if hasattr(value, "_fields") else _like(value, plain(inner)))
         else:
             made.append(value)
     return made
+
+
+def _like(container: Any, new: Any) -> Any:
+    """The new container, mutable if the old one was."""
+    return mindspore.mutable(new) if hasattr(container, "__ms_mutable__") else new
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

@@ -226,3 +226,67 @@ class Ignoring(nn.Cell):
             losses = ops.cross_entropy(scores, labels.reshape(-1), ignore_index=-100, reduction="sum")
             return losses / ops.maximum((labels != -100).astype(mindspore.float32).sum(), 1.0)
         return ops.cross_entropy(scores, labels.reshape(-1), ignore_index=-100)
+
+
+class Arguments(nn.Cell):
+    """The embedding of ids, times what else is given: a number, or what a container or a dict holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+
+    def construct(self, ids, other):
+        if isinstance(other, (int, float, Tensor)):
+            return self.embedding(ids) * other
+        if isinstance(other, dict):
+            return self.embedding(ids) * other["scale"]
+        return self.embedding(ids) * other[0]
+
+
+class Loop(nn.Cell):
+    """A recurrence written as a Python loop over the positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.step = nn.Embedding(50, 16), nn.Dense(16, 16)
+
+    def construct(self, ids):
+        x = self.embedding(ids)
+        state = x[:, 0]
+        for position in range(1, ids.shape[1]):
+            state = ops.tanh(self.step(state) + x[:, position])
+        return state
+
+
+class Selecting(nn.Cell):
+    """The mean of the positions whose mask is on, picked out."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+
+    def construct(self, ids, mask):
+        x = self.embedding(ids).sum(-1)
+        return ops.masked_select(x, mask > 0).mean()
+
+
+class Scores(nn.Cell):
+    """Attention in heads, whose transposed gradient MindSpore 2.10 fuses wrongly on CPU (defect F1)."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value = nn.Dense(32, 32), nn.Dense(32, 32), nn.Dense(32, 32)
+
+    def heads(self, x):
+        return x.reshape(4, 8, 4, 8).transpose(0, 2, 1, 3)
+
+    def construct(self, x):
+        query, key, value = self.heads(self.query(x)), self.heads(self.key(x)), self.heads(self.value(x))
+        weights = ops.softmax(ops.matmul(query, key.swapaxes(2, 3)) * 0.35, -1)
+        return ops.matmul(weights, value).transpose(0, 2, 1, 3).reshape(4, 8, 32)
+
+
+@mindspore.jit
+def doubled(x):
+    """A function under jit."""
+    return ops.tanh(x) * 2

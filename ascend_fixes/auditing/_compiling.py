@@ -1,0 +1,285 @@
+"""What makes new graphs: Python values, containers and functions among the arguments; loops that unroll; shapes that depend on values.
+
+Only what the arguments or the number of operations give reason to suspect is compiled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import mindspore
+import numpy as np
+from mindspore import Tensor
+
+from ascend_fixes import _mindspore, shapes
+from ascend_fixes.auditing import _kinds as kinds
+from ascend_fixes.auditing._looking import Cleared, Finding, Look, Unknown, hazard
+from ascend_fixes.auditing._recording import Event, Recording, record
+from ascend_fixes.auditing._running import settled
+from ascend_fixes.auditing._subject import Subject, rebuilt
+from ascend_fixes.errors import first_line
+
+__all__ = ["COMPILING"]
+
+_KINDS = (
+    "recompile-scalar",
+    "recompile-container",
+    "recompile-dict",
+    "recompile-function",
+    "unrolled-recurrence",
+    "value-dependent-shape",
+)
+
+
+def look(subject: Subject) -> Iterator[Finding]:
+    """Call it with other values of the same shapes, and at another length; then compile what has to be measured."""
+    settled(subject.cell, subject.inputs)
+    plain = record(subject.cell, subject.inputs)
+    yield from _value_dependent(subject, plain)
+    loops = _growing(subject, plain)
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)
+    yield from _arguments(subject)
+    yield from _function(subject)
+    yield from _unrolled(subject, loops)
+
+
+# --- shapes that depend on values -----------------------------------------------------------------
+
+
+def _value_dependent(subject: Subject, plain: Recording) -> Iterator[Finding]:
+    kind = "value-dependent-shape"
+    if plain.error is not None:
+        yield Unknown(kind, f"it could not be run operation by operation: {plain.error}")
+        return
+    found = False
+    for event, shapes_seen in _differing(subject, plain):
+        found = True
+        yield hazard(
+            kind,
+            kinds.DIFFERED,
+            "the shape is known only when the values are: no static graph on a device holds it",
+            f"{event.text}: {' and '.join(map(str, shapes_seen))} for inputs of the same shapes",
+            "values, count = host.masked_select(x, mask, size, fill=0)  # host.nonzero, host.unique: a size that is always enough",
+            operator=event.operator,
+            cell=event.cell,
+            source=event.source,
+        )
+        break  # what follows from it has such shapes too
+    if not found:
+        yield Cleared(kind, "the shapes of all operations stayed the same for other values")
+
+
+def _differing(subject: Subject, plain: Recording) -> Iterator[tuple[Event, list[list[int]]]]:
+    """Operations whose result has another shape when only values change."""
+    runs = [plain, *(record(subject.cell, subject.with_arrays(_other_values(subject, seed))) for seed in (1, 2))]
+    runs = [run for run in runs if run.error is None]
+    for events in zip(*(run.events for run in runs)):
+        first = events[0]
+        if any(event.source != first.source for event in events):
+            return  # another way through the code
+        seen = [[list(value.shape) for value in event.outputs] for event in events]
+        if any(one != seen[0] for one in seen) and not first.is_cell:
+            yield first, [one[0] for one in seen if one]
+
+
+def _other_values(subject: Subject, seed: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    new = {}
+    for name, array in subject.leaves.items():
+        if array.size and array.dtype.kind in "iu":
+            new[name] = random.permuted(array.reshape(-1)).reshape(array.shape)
+        elif array.size and (array.dtype.kind == "b" or np.isin(array, (0, 1)).all()):
+            flipped = random.integers(0, 2, array.shape).astype(array.dtype)
+            flipped.reshape(-1)[0] = 1
+            new[name] = flipped
+        elif array.size:
+            new[name] = (array[::-1] * random.uniform(-1, 1)).astype(array.dtype)
+    return new
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+def _arguments(subject: Subject) -> Iterator[Finding]:
+    """Arguments that are constants of the graph: each is called with another value, or made anew, and graphs are counted."""
+    by_kind: dict[str, list[str]] = {}
+    for name, value in zip(subject.names, subject.inputs):
+        kind = _kind_of(value)
+        if kind:
+            by_kind.setdefault(kind, []).append(name)
+    for kind, how in (
+        ("recompile-scalar", "no argument is a Python value"),
+        ("recompile-container", "no argument is a tuple or list of Tensors"),
+        ("recompile-dict", "no argument is a dict of Tensors"),
+    ):
+        if kind not in by_kind:
+            yield Cleared(kind, how)
+            continue
+        for name in by_kind[kind]:
+            yield _called_again(subject, kind, name)
+
+
+def _kind_of(value: Any) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return "recompile-scalar"
+    if hasattr(value, "__ms_mutable__"):
+        return ""
+    if isinstance(value, Mapping) and any(isinstance(part, Tensor) for part in value.values()):
+        return "recompile-dict"
+    if isinstance(value, (tuple, list)) and any(isinstance(part, Tensor) for part in value):
+        return "recompile-container"
+    return ""
+
+
+def _called_again(subject: Subject, kind: str, name: str) -> Finding:
+    place = subject.names.index(name)
+    other = _fresh(subject)
+    if kind == "recompile-scalar":
+        other[place] = other[place] + 1
+    try:
+        subject.cell(*_fresh(subject))
+        before = len(shapes.graphs(subject.cell))
+        start = time.perf_counter()
+        subject.cell(*other)
+        seconds = time.perf_counter() - start
+    except Exception as error:
+        return Unknown(kind, f"it could not be called again: {first_line(error)}")
+    graphs = len(shapes.graphs(subject.cell))
+    if graphs == before:
+        return Cleared(kind, f"another {name!r} ran the same graph")
+    what = "another value" if kind == "recompile-scalar" else "Tensors of the same shapes"
+    return hazard(
+        kind,
+        kinds.DIFFERED,
+        f"argument {name!r} is a constant of the graph: {'every new value' if kind == 'recompile-scalar' else 'every call'} compiles",
+        f"called with {what} for {name!r}: {before} graphs became {graphs}, in {seconds:.1f} s",
+        f"{name} = Tensor({name}, mindspore.int32)"
+        if kind == "recompile-scalar"
+        else f"{name} = mindspore.mutable({name})  # or shapes.bucketed, which does it",
+    )
+
+
+def _fresh(subject: Subject) -> list[Any]:
+    """The inputs with every Tensor, and every container, made anew."""
+    return rebuilt(subject.names, subject.inputs, lambda _, value: Tensor(value.asnumpy()).astype(value.dtype))
+
+
+def _function(subject: Subject) -> Iterator[Finding]:
+    kind, function = "recompile-function", subject.function
+    if function is None:
+        yield Unknown(kind, "what is audited is a cell; give the function under mindspore.jit itself")
+        return
+    try:
+        held = len(shapes.graphs(function))
+    except TypeError:
+        yield Cleared(kind, "the function is not under mindspore.jit")
+        return
+    lengths = subject.lengths
+    widths = [
+        {name: own - less for name, own in lengths.items()}
+        for less in (0, 1, 2)
+        if min(lengths.values(), default=0) > less
+    ]
+    try:
+        for width in widths:
+            function(*subject.with_arrays(subject.resized(width)))
+    except Exception as error:
+        yield Unknown(kind, f"it could not be called at other widths: {first_line(error)}")
+        return
+    made = len(shapes.graphs(function)) - held
+    if made < 2:
+        yield Cleared(kind, f"{len(widths)} widths made {made} graph")
+        return
+    yield hazard(
+        kind,
+        kinds.DIFFERED,
+        "the function compiles for every new shape",
+        f"{len(widths)} widths made {made} graphs",
+        "shapes.limit_graphs(function, 4)  # and pad its arguments to shapes.Buckets.fit(lengths, k=4)",
+        operator=getattr(function, "__name__", ""),
+    )
+
+
+# --- loops that unroll ----------------------------------------------------------------------------
+
+
+def _growing(subject: Subject, plain: Recording) -> tuple[str, str, int, int, dict[str, int]] | None:
+    """The cell and line of which more operations run at a greater length, how many at both, and the shorter length."""
+    for name, own in subject.lengths.items():
+        shorter = {name: max(1, own // 2)}
+        if own < 4:
+            continue
+        run = record(subject.cell, subject.with_arrays(subject.resized(shorter)))
+        if run.error is not None or plain.error is not None:
+            return _repeating(plain, name, own)
+        long, short = (Counter((event.cell, event.source) for event in one.events) for one in (plain, run))
+        grown = [place for place in long if long[place] >= short[place] + (own - shorter[name]) - 1 and short[place]]
+        if grown:
+            cell, source = max(grown, key=lambda place: long[place])
+            return cell, source, len(run.events), len(plain.events), shorter
+    return None
+
+
+def _repeating(plain: Recording, name: str, own: int) -> tuple[str, str, int, int, dict[str, int]] | None:
+    """A line that runs about as often as there are positions, where another length cannot be run."""
+    often = Counter((event.cell, event.source, event.text) for event in plain.events)
+    repeated = [place for place, count in often.items() if own - 1 <= count <= own and own >= 6]
+    if not repeated:
+        return None
+    cell, source, _ = repeated[0]
+    return cell, source, 0, len(plain.events), {name: own}
+
+
+def _unrolled(subject: Subject, loop: tuple[str, str, int, int, dict[str, int]] | None) -> Iterator[Finding]:
+    kind = "unrolled-recurrence"
+    if not subject.axes:
+        yield Unknown(kind, "no axis of the inputs is ragged, as far as their sizes tell; say which with axes=")
+        return
+    if loop is None:
+        yield Cleared(kind, "as many operations run at half the length")
+        return
+    cell, source, short, long, shorter = loop
+    told = ", ".join(f"{name} {size}" for name, size in shorter.items())
+    own = ", ".join(f"{name} {subject.lengths[name]}" for name in shorter)
+    certainty = kinds.READ
+    evidence = f"{long} operations run, this line once for each position; at {own} only" if not short else ""
+    if short:
+        evidence = f"{short} operations run at {told}, {long} at {own}"
+        measured = _measured(subject, shorter)
+        if measured:
+            (fewer, quick), (more, slow) = measured
+            if more <= fewer * 1.2:
+                yield Cleared(kind, f"the graph has {fewer} operators at {told}, and {more} at {own}")
+                return
+            certainty = kinds.DIFFERED
+            evidence = f"the graph has {fewer} operators at {told} ({quick:.1f} s to compile), and {more} at {own} ({slow:.1f} s)"
+    yield hazard(
+        kind,
+        certainty,
+        "a loop over positions is unrolled: graph and compile time grow with the length",
+        evidence,
+        "self.rnn = fusion.GRU(input_size, hidden_size)  # one loop in the graph, whatever the length; or nn.LSTM",
+        cell=cell,
+        source=source,
+    )
+
+
+def _measured(subject: Subject, shorter: Mapping[str, int]) -> Sequence[tuple[int, float]]:
+    """Operators of the graph and seconds to compile, at the shorter length and at the subject's own; () where it fails."""
+    found = []
+    for sizes in (shorter, {}):
+        inputs = subject.with_arrays(subject.resized(sizes))
+        start = time.perf_counter()
+        try:
+            subject.cell.compile(*inputs)
+        except Exception:
+            return ()
+        seconds = time.perf_counter() - start
+        found.append((len(_mindspore.whole_graph_operators(subject.cell)), seconds))
+    return found
+
+
+COMPILING = Look("compilation", _KINDS, look, needs=3.0)

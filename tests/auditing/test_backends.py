@@ -1,0 +1,75 @@
+"""Fused against unfused, compiled for Ascend, and the whole audit within its budget."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from audit_cells import IDS, LABELS, MASK, Classifier, Positions, Scores
+from mindspore import Tensor
+
+import ascend_fixes
+from ascend_fixes.auditing import KINDS
+from ascend_fixes.auditing._for_ascend import FOR_ASCEND
+from ascend_fixes.auditing._fusing import FUSING
+
+X = np.random.default_rng(0).standard_normal((4, 8, 32)).astype(np.float32)
+
+
+def test_a_cell_that_fuses_well_is_cleared(looked):
+    assert looked(FUSING, Classifier(), IDS).cleared == {"fusion-inexact", "fusion-fails"}
+
+
+@pytest.mark.slow
+def test_what_fusion_gets_wrong_is_named_with_its_operator(looked):
+    found = looked(FUSING, Scores(), X)
+    assert found.kinds == {"fusion-inexact"} and len(found.hazards) == 2  # seen at once, named after the search
+    assert found.hazards[-1].operator == "Transpose" and "fusion.guard('cluster:Transpose')" in found.hazards[-1].cure
+
+
+def test_a_cell_in_memory_is_not_compiled_for_ascend(looked):
+    assert "module:factory" in looked(FOR_ASCEND, Classifier(), IDS).unknown["missing-kernel-ascend"]
+
+
+@pytest.mark.slow
+def test_a_factory_is_compiled_for_ascend(looked, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    found = looked(FOR_ASCEND, Classifier(), IDS, factory="audit_cells:tagger")
+    assert found.kinds == {"aclop-per-shape"} and "missing-kernel-ascend" in found.cleared
+    assert "compiled for Ascend" in found["aclop-per-shape"].evidence
+
+
+def test_what_the_budget_does_not_reach_is_named():
+    start = time.monotonic()
+    report = ascend_fixes.audit(Positions(), IDS, MASK, LABELS, budget=0.01)
+    assert not report.hazards and "budget of 0.01 s was spent" in report.not_looked_at["fusion-inexact"]
+    assert time.monotonic() - start < 30
+
+
+def test_every_kind_is_a_hazard_cleared_or_not_looked_at():
+    report = ascend_fixes.audit(Classifier(), Tensor(IDS), budget=300)
+    assert {one.kind for one in report.hazards} | set(report.cleared) | set(report.not_looked_at) == set(KINDS)
+    assert {"padding-leak-output"} == {one.kind for one in report.certain}
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    command = [sys.executable, "-m", "ascend_fixes", "audit", "audit_cells:tagger", "--budget", "20", "--json"]
+    done = subprocess.run(
+        [*command, "--axes", '{"ids": 1, "mask": 1, "labels": 1}', "--html", "audit.html"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    report = json.loads(done.stdout)
+    assert report["cell"] == "Tagger" and report["axes"]["ids"] == {"1": "length"}
+    assert done.returncode == (1 if any(one["certainty"] != "read only" for one in report["hazards"]) else 0)
+    assert (tmp_path / "audit.html").read_text().startswith("<!doctype html>")
