@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import mindspore
@@ -206,80 +207,89 @@ def _function(subject: Subject) -> Iterator[Finding]:
 # --- loops that unroll ----------------------------------------------------------------------------
 
 
-def _growing(subject: Subject, plain: Recording) -> tuple[str, str, int, int, dict[str, int]] | None:
-    """The cell and line of which more operations run at a greater length, how many at both, and the shorter length."""
+@dataclass(frozen=True)
+class _Loop:
+    """Where operations grow with a length: the cell and line, operations and sizes at the shorter and the longer."""
+
+    cell: str
+    source: str
+    operations: tuple[int, int]
+    sizes: tuple[dict[str, int], dict[str, int]]
+
+
+def _growing(subject: Subject, plain: Recording) -> _Loop | None:
+    """The line at which more operations run at a greater length: at the subject's own beside half of it, or half as much again."""
+    if plain.error is not None:
+        return None
     for name, own in subject.lengths.items():
-        shorter = {name: max(1, own // 2)}
-        if own < 4:
-            continue
-        run = record(subject.cell, subject.with_arrays(subject.resized(shorter)))
-        if run.error is not None or plain.error is not None:
+        for other in (own // 2, own + own // 2):
+            if min(own, other) < 2:
+                continue
+            run = record(subject.cell, subject.with_arrays(subject.resized({name: other})))
+            if run.error is not None:
+                continue
+            short, long = (run, plain) if other < own else (plain, run)
+            few, many = (Counter((event.cell, event.source) for event in one.events) for one in (short, long))
+            grown = [place for place in many if few[place] and many[place] - few[place] >= abs(own - other) - 1]
+            if not grown:
+                break
+            cell, source = max(grown, key=lambda place: many[place])
+            sizes = ({name: min(own, other)}, {name: max(own, other)})
+            return _Loop(cell, source, (len(short.events), len(long.events)), sizes)
+        else:
             return _repeating(plain, name, own)
-        long, short = (Counter((event.cell, event.source) for event in one.events) for one in (plain, run))
-        grown = [place for place in long if long[place] >= short[place] + (own - shorter[name]) - 1 and short[place]]
-        if grown:
-            cell, source = max(grown, key=lambda place: long[place])
-            return cell, source, len(run.events), len(plain.events), shorter
     return None
 
 
-def _repeating(plain: Recording, name: str, own: int) -> tuple[str, str, int, int, dict[str, int]] | None:
+def _repeating(plain: Recording, name: str, own: int) -> _Loop | None:
     """A line that runs about as often as there are positions, where another length cannot be run."""
     often = Counter((event.cell, event.source, event.text) for event in plain.events)
-    repeated = [place for place, count in often.items() if own - 1 <= count <= own and own >= 6]
-    if not repeated:
-        return None
-    cell, source, _ = repeated[0]
-    return cell, source, 0, len(plain.events), {name: own}
+    for (cell, source, _), count in often.items():
+        if own >= 6 and own - 1 <= count <= own:
+            return _Loop(cell, source, (0, count), ({name: own}, {name: own}))
+    return None
 
 
-def _unrolled(subject: Subject, loop: tuple[str, str, int, int, dict[str, int]] | None) -> Iterator[Finding]:
+def _unrolled(subject: Subject, loop: _Loop | None) -> Iterator[Finding]:
     kind = "unrolled-recurrence"
     if not subject.axes:
         yield Unknown(kind, "no axis of the inputs is ragged, as far as their sizes tell; say which with axes=")
         return
     if loop is None:
-        yield Cleared(kind, "as many operations run at half the length")
+        yield Cleared(kind, "as many operations run at another length")
         return
-    cell, source, short, long, shorter = loop
-    told = ", ".join(f"{name} {size}" for name, size in shorter.items())
-    own = ", ".join(f"{name} {subject.lengths[name]}" for name in shorter)
+    short, long = (", ".join(f"{name} {size}" for name, size in sizes.items()) for sizes in loop.sizes)
     certainty = kinds.READ
-    evidence = f"{long} operations run, this line once for each position; at {own} only" if not short else ""
-    if short:
-        evidence = f"{short} operations run at {told}, {long} at {own}"
-        measured = _measured(subject, shorter)
-        if measured:
-            (fewer, quick), (more, slow) = measured
-            if more <= fewer * 1.2:
-                yield Cleared(kind, f"the graph has {fewer} operators at {told}, and {more} at {own}")
+    evidence = f"the line runs {loop.operations[1]} times at {long}; it could not be run at another length"
+    if loop.operations[0]:
+        evidence = f"{loop.operations[0]} operations run at {short}, {loop.operations[1]} at {long}"
+        measured = [_measured(subject, sizes) for sizes in loop.sizes]
+        (fewer, quick), (more, slow) = measured
+        if fewer and more:
+            if more <= fewer * 1.15:
+                yield Cleared(kind, f"the graph has {fewer} operators at {short}, and {more} at {long}")
                 return
             certainty = kinds.DIFFERED
-            evidence = f"the graph has {fewer} operators at {told} ({quick:.1f} s to compile), and {more} at {own} ({slow:.1f} s)"
+            evidence = f"the graph has {fewer} operators at {short} ({quick:.1f} s to compile), and {more} at {long} ({slow:.1f} s)"
     yield hazard(
         kind,
         certainty,
         "a loop over positions is unrolled: graph and compile time grow with the length",
         evidence,
         "self.rnn = fusion.GRU(input_size, hidden_size)  # one loop in the graph, whatever the length; or nn.LSTM",
-        cell=cell,
-        source=source,
+        cell=loop.cell,
+        source=loop.source,
     )
 
 
-def _measured(subject: Subject, shorter: Mapping[str, int]) -> Sequence[tuple[int, float]]:
-    """Operators of the graph and seconds to compile, at the shorter length and at the subject's own; () where it fails."""
-    found = []
-    for sizes in (shorter, {}):
-        inputs = subject.with_arrays(subject.resized(sizes))
-        start = time.perf_counter()
-        try:
-            subject.cell.compile(*inputs)
-        except Exception:
-            return ()
-        seconds = time.perf_counter() - start
-        found.append((len(_mindspore.whole_graph_operators(subject.cell)), seconds))
-    return found
+def _measured(subject: Subject, sizes: Mapping[str, int]) -> tuple[int, float]:
+    """Operators of the graph and seconds to compile at these sizes; (0, 0) where it fails."""
+    start = time.perf_counter()
+    try:
+        subject.cell.compile(*subject.with_arrays(subject.resized(sizes)))
+    except Exception:  # whatever the compiler says
+        return 0, 0.0
+    return len(_mindspore.whole_graph_operators(subject.cell)), time.perf_counter() - start
 
 
 COMPILING = Look("compilation", _KINDS, look, needs=3.0)

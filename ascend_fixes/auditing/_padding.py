@@ -66,7 +66,20 @@ def _best(subject: Subject) -> tuple[tuple[dict[str, Any], PaddingReport] | None
             best = pads, report
         if report.ok or report.tried == ("garbage in place",):
             break
+    if best is None and subject.lengths and (assumed := _assumed(subject)) is not None:
+        best, why = ({}, assumed), ""
     return best, why
+
+
+def _assumed(subject: Subject) -> PaddingReport | None:
+    """Garbage in place where nothing says where rows end: every row is taken to be two thirds of the width long."""
+    rows = max((array.shape[0] for name, array in subject.leaves.items() if name in subject.axes), default=0)
+    lengths = {name: np.full(rows, max(1, own - max(1, own // 3))) for name, own in subject.lengths.items()}
+    try:
+        report = _checked(subject, {}, gradients=False, lengths=lengths, method="in place")
+    except Exception:  # whatever the cell does with garbage
+        return None
+    return report if report.tried else None
 
 
 def _told(subject: Subject, report: PaddingReport) -> str:
@@ -117,11 +130,11 @@ def _choices(subject: Subject) -> Iterator[dict[str, Any]]:
     yield from ({**zeros, a: -100, b: -100} for a, b in list(itertools.combinations(ids, 2))[:6])
 
 
-def _checked(subject: Subject, pads: Mapping[str, Any], gradients: bool) -> PaddingReport:
+def _checked(subject: Subject, pads: Mapping[str, Any], gradients: bool, **options: Any) -> PaddingReport:
     widths = [{name: own + max(3, own // 2) for name, own in subject.lengths.items()}]
     axes = {name: dict(by_axis) for name, by_axis in subject.axes.items()}
     inputs = dict(zip(subject.names, subject.inputs))
-    return check_padding(subject.cell, inputs, axes, widths, pad=dict(pads), gradients=gradients)
+    return check_padding(subject.cell, inputs, axes, widths, pad=dict(pads), gradients=gradients, **options)
 
 
 def _findings(subject: Subject, report: PaddingReport, told: str) -> Iterator[Finding]:

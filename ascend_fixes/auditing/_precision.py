@@ -56,33 +56,34 @@ def _marks(cell: nn.Cell, inputs: Sequence[Any]) -> Iterator[Finding]:
     for inner, kind in types:
         inner.mixed_precision_type = kind
     change = differs_by(before, after) if before and after else 0.0
-    for dtype in dict.fromkeys(marked.values()):
-        paths = [path for path, kind in marked.items() if kind == dtype]
-        inside = [key for key in typed if any(key[0] == path or key[0].startswith(f"{path}.") for path in paths)]
+    for path, dtype in marked.items():
+        inside = [key for key in typed if _is_inside(key[0], path)]
         changed = sum(key in free and free[key] != typed[key] for key in inside)
         if dtype == "float32":
-            evidence = (
-                f"under a float16 policy {changed} operations in these cells compute in another type than without it"
-            )
             reason, seen = "float32 is fixed there: a policy of float16 is silently passed over", changed > 0
         else:
-            evidence = f"without any policy results change by {change:.2g} of their largest value when it is taken off"
             reason, seen = f"{dtype} is fixed there: fp32=[...] of a policy is defeated", change > 0
-        more = (
-            f" ({len(paths)} cells: {', '.join(path or 'the cell itself' for path in paths[:6])})"
-            if len(paths) > 1
-            else ""
+        evidence = (
+            f"under a float16 policy {changed} of its {len(inside)} operations have another type once the mark is off"
         )
+        if dtype != "float32":
+            evidence += (
+                f"; without a policy results change by {change:.2g} of their largest value once all marks are off"
+            )
         yield hazard(
             "to-float",
             kinds.DIFFERED if seen else kinds.READ,
             f".to_float(mindspore.{dtype}): {reason}",
-            f"{evidence}{more}",
+            evidence,
             "# take .to_float out, and say it once, from outside\n"
             'step = amp.TrainStep(net, optimizer, amp.LossScaler(), policy=amp.Policy("compute=float16"))',
-            operator=layers[paths[0]],
-            cell=paths[0],
+            operator=layers[path],
+            cell=path,
         )
+
+
+def _is_inside(path: str, outer: str) -> bool:
+    return not outer or path == outer or path.startswith(f"{outer}.")
 
 
 def _types(cell: nn.Cell, inputs: Sequence[Any]) -> dict[tuple[str, str, str, int], str]:

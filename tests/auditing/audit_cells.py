@@ -89,6 +89,17 @@ class Classifier(nn.Cell):
         return self.head(self.embedding(ids).mean(1))
 
 
+class Flat(nn.Cell):
+    """Ids of 8 positions to (4, 5) by one dense layer over all of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(50, 16), nn.Dense(8 * 16, 5)
+
+    def construct(self, ids):
+        return self.head(self.embedding(ids).reshape(ids.shape[0], -1))
+
+
 class Normalised(Tagger):
     """With statistics that the forward pass writes."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit_cells import IDS, LABELS, MASK, Classifier, Tagger, Unmasked
+from audit_cells import IDS, LABELS, MASK, Classifier, Flat, Tagger, Unmasked
 
 from ascend_fixes.auditing._padding import PADDING
 
@@ -26,3 +26,8 @@ def test_an_unmasked_loss_leaks_unless_its_labels_are_ignored(looked):
 
 def test_nothing_ragged_is_not_looked_at(looked):
     assert set(looked(PADDING, Classifier(), IDS, axes={}).unknown) == KINDS
+
+
+def test_a_cell_of_one_width_without_a_mask_is_taken_to_have_shorter_rows(looked):
+    found = looked(PADDING, Flat(), IDS)["padding-leak-output"]
+    assert "with garbage beyond the rows' ends" in found.evidence
