@@ -20,8 +20,7 @@ from ascend_fixes.auditing._report import AuditError
 
 Axes = dict[str, dict[int, str]]
 
-_COLUMNS = re.compile(r"field|feat|column|sparse|dense|categ|numer|wide|deep|hldr|image|img|pixel|label_onehot")
-_ROWWISE = re.compile(r"len|size|num|count|start|end|position|index|idx|class|target_id|user|item")
+_COLUMNS = re.compile(r"field|column|sparse|dense|categ|numer|hldr|image|img|pixel")
 
 
 def normalised_axes(given: Mapping[str, Any], leaves: Mapping[str, np.ndarray]) -> Axes:
@@ -67,22 +66,52 @@ def inferred_axes(leaves: Mapping[str, np.ndarray]) -> Axes:
     if _time_comes_first(leaves):
         return {}
     batch = _batch(leaves)
-    sizes = _length_sizes(leaves, batch)
+    candidates = {name: _candidates(name, array, leaves, batch) for name, array in leaves.items()}
+    shared = Counter(size for name, axes in candidates.items() for size in {leaves[name].shape[axis] for axis in axes})
+    sizes = [size for size in shared if _is_length(size, shared[size], candidates, leaves)]
     names = dict.fromkeys(sizes, "length")
     if len(sizes) > 1:  # named after the first argument that has it
-        names = {size: _first(leaves, size, batch) for size in sizes}
-    made: Axes = {}
-    for name, array in leaves.items():
-        if _is_columns(name, array, leaves) or array.ndim > 4:
-            continue
-        axes = {
-            axis: names[size] for axis, size in enumerate(array.shape) if size in names and not (axis == 0 and batch)
-        }
-        if array.dtype.kind == "f" and not _is_mask(array) and len(axes) > 1 and not _is_square(array, batch):
-            axes = dict(list(axes.items())[:1])  # the others are features of the same size
-        if axes and not (array.ndim == 1 and batch):
-            made[name] = axes
-    return made
+        names = {size: next(n for n, axes in candidates.items() if size in _at(leaves[n], axes)) for size in sizes}
+    made = {
+        name: {axis: names[leaves[name].shape[axis]] for axis in axes if leaves[name].shape[axis] in names}
+        for name, axes in candidates.items()
+    }
+    return {name: axes for name, axes in made.items() if axes}
+
+
+def _at(array: np.ndarray, axes: tuple[int, ...]) -> set[int]:
+    return {array.shape[axis] for axis in axes}
+
+
+def _candidates(name: str, array: np.ndarray, leaves: Mapping[str, np.ndarray], batch: int) -> tuple[int, ...]:
+    """The axes of one array along which positions may stand."""
+    low = 1 if batch else 0
+    told = {int(one.max()) for other, one in leaves.items() if other != name and _are_lengths(one, batch)}
+    reached = tuple(axis for axis in range(low, array.ndim) if array.shape[axis] > 1 and array.shape[axis] in told)
+    if _is_mask(array):
+        return tuple(axis for axis in range(low, array.ndim) if array.shape[axis] > 1)
+    if _COLUMNS.search(name.lower()) or _beside_weights(array, leaves):
+        return ()
+    if array.ndim > 2 and _is_square(array, batch):
+        return (array.ndim - 2, array.ndim - 1)
+    if array.dtype.kind in "iu":
+        return (array.ndim - 1,) if low < array.ndim <= 3 and array.shape[-1] > 1 else ()
+    if array.ndim == 3:
+        return reached or (1,)
+    if array.ndim == 2 and not batch:
+        return (0, 1) if _is_square(array, batch) else (0,)
+    return reached
+
+
+def _is_length(
+    size: int, count: int, candidates: Mapping[str, tuple[int, ...]], leaves: Mapping[str, np.ndarray]
+) -> bool:
+    """Whether a size is one of positions: not one that only a mask has, not a few columns, not a number of items."""
+    holders = [name for name, axes in candidates.items() if size in _at(leaves[name], axes)]
+    if count == 1 and (size < 3 or _is_mask(leaves[holders[0]])):
+        return False
+    items = (array for array in leaves.values() if array.dtype.kind in "iu" and array.ndim == 3)
+    return not any(array.shape[1] == size != array.shape[2] for array in items)
 
 
 def _batch(leaves: Mapping[str, np.ndarray]) -> int:
@@ -103,32 +132,16 @@ def _time_comes_first(leaves: Mapping[str, np.ndarray]) -> bool:
     return any((top, rows) in shapes and (rows, top) not in shapes for rows, top in lengths)
 
 
-def _length_sizes(leaves: Mapping[str, np.ndarray], batch: int) -> list[int]:
-    found: Counter[int] = Counter()
-    low = 1 if batch else 0
-    kept = {name: array for name, array in leaves.items() if not _is_columns(name, array, leaves)}
-    for array in kept.values():
-        sizes = [size for size in array.shape[low:] if size > 1]
-        if array.dtype.kind in "iub" or _is_mask(array):
-            found.update(set(sizes) if array.ndim <= 4 else ())
-        elif array.ndim == 3 or (not batch and _is_square(array, batch)):
-            found.update(sizes[:1])
-        for other in kept.values():  # lengths reach up to it
-            if _are_lengths(other, batch) and int(other.max()) in sizes:
-                found[int(other.max())] += 1
-    return [size for size, _ in found.most_common()]
-
-
 def _are_lengths(array: np.ndarray, batch: int) -> bool:
     return array.dtype.kind in "iu" and array.size == (batch or array.size) and array.size > 0 and array.max() > 1
 
 
 def _is_mask(array: np.ndarray) -> bool:
-    """Zeros and ones, or zeros and one large negative number that is added to scores."""
+    """Zeros and ones that are not one-hot, or zeros and one large negative number that is added to scores."""
     if array.dtype.kind == "b" or array.ndim < 2 or array.size == 0:
         return array.dtype.kind == "b"
     if np.isin(array, (0, 1)).all():
-        return True
+        return array.ndim > 2 or not (array.sum(-1) == 1).all()
     return array.dtype.kind == "f" and array.max() == 0 and bool(np.isin(array, (0, array.min())).all())
 
 
@@ -138,22 +151,11 @@ def _is_square(array: np.ndarray, batch: int) -> bool:
     )
 
 
-def _is_columns(name: str, array: np.ndarray, leaves: Mapping[str, np.ndarray]) -> bool:
-    """Whether an array holds columns of features, or an image, and no sequence."""
-    if _is_mask(array):
+def _beside_weights(array: np.ndarray, leaves: Mapping[str, np.ndarray]) -> bool:
+    """Whether these are ids of columns: numbers of the same shape stand beside them, or they are one-hot."""
+    if array.ndim != 2:
         return False
-    if _COLUMNS.search(name.lower()):
-        return True
-    if array.dtype.kind == "f" and array.ndim == 4:
+    if array.shape[1] > 1 and np.isin(array, (0, 1)).all() and (array.sum(-1) == 1).all():
         return True
     beside = [one for one in leaves.values() if one is not array and one.shape == array.shape]
-    if array.dtype.kind in "iu" and array.ndim == 2:
-        return any(one.dtype.kind == "f" and not _is_mask(one) for one in beside)
-    if array.dtype.kind == "f" and array.ndim == 2 and not _is_mask(array):
-        return not any(_is_square(one, 0) and len(one) == len(array) for one in leaves.values())  # nodes of a graph
-    return False
-
-
-def _first(leaves: Mapping[str, np.ndarray], size: int, batch: int) -> str:
-    low = 1 if batch else 0
-    return next(name for name, array in leaves.items() if size in array.shape[low:])
+    return array.dtype.kind in "iu" and any(one.dtype.kind == "f" and not _is_mask(one) for one in beside)

@@ -39,6 +39,15 @@ def floats(*shape):
             {"x": {0: "length"}, "adjacency": {0: "length", 1: "length"}},
         ),
         ({"dense_features": floats(4, 13)}, {}),
+        ({"inputs": floats(2, 1, 81, 40), "input_length": np.array([40, 28])}, {"inputs": {3: "length"}}),
+        ({"content": ints(4, 16), "solution": np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]}, {"content": LENGTH}),
+        (
+            {"title": ints(2, 4, 8), "news": ints(2, 4), "label": ints(2, 3)},
+            {"title": {2: "title"}, "label": {1: "label"}},
+        ),
+        ({"item": ints(4), "negatives": ints(4, 2)}, {}),
+        ({"feature": ints(4, 16), "label": ints(4, 16, top=5)}, {"feature": LENGTH, "label": LENGTH}),
+        ({"x": floats(2, 20, 6), "units": np.ones((2, 20, 16), np.float32)}, {"x": LENGTH, "units": LENGTH}),
         ({}, {}),
     ],
 )
