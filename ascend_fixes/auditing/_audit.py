@@ -86,7 +86,8 @@ def audit(
         rebuilt(names, inputs, lambda name, value: Tensor(value) if isinstance(value, np.ndarray) else value)
     )
     leaves = {name: value.asnumpy() for name, value in leaves_of(names, inputs)}
-    ragged = inferred_axes(leaves) if axes is None else normalised_axes(axes, leaves)
+    numbers = [value for value in inputs if type(value) is int]
+    ragged = inferred_axes(leaves, numbers) if axes is None else normalised_axes(axes, leaves)
     subject = Subject(cell, inputs, names, ragged, factory, target, optimizer, clock, function)
     return _report(subject, axes is None, _outcomes(subject))
 

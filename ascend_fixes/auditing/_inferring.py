@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,14 +61,20 @@ def _axes(name: str, spec: Any) -> tuple[int, ...]:
     raise AuditError(f"axes of {name!r} are {spec!r}; pass an axis, several axes, or {{axis: name of the length}}")
 
 
-def inferred_axes(leaves: Mapping[str, np.ndarray]) -> Axes:
-    """The axes that are likely ragged, by leaf: those of one size have one name. None where time comes before rows."""
+def inferred_axes(leaves: Mapping[str, np.ndarray], numbers: Sequence[int] = ()) -> Axes:
+    """The axes that are likely ragged, by leaf: those of one size have one name. None where time comes before rows.
+
+    Args:
+        leaves: the arrays among the inputs, by name.
+        numbers: the Python integers among them; an axis of such a size is as long as the caller says.
+    """
     if _time_comes_first(leaves):
         return {}
     batch = _batch(leaves)
     candidates = {name: _candidates(name, array, leaves, batch) for name, array in leaves.items()}
     shared = Counter(size for name, axes in candidates.items() for size in {leaves[name].shape[axis] for axis in axes})
-    sizes = [size for size in shared if _is_length(size, shared[size], candidates, leaves)]
+    lengths = [size for size in shared if _is_length(size, shared[size], candidates, leaves)]
+    sizes = [size for size in lengths if size not in numbers]
     names = dict.fromkeys(sizes, "length")
     if len(sizes) > 1:  # named after the first argument that has it
         names = {size: next(n for n, axes in candidates.items() if size in _at(leaves[n], axes)) for size in sizes}

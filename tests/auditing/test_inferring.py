@@ -18,6 +18,15 @@ def floats(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
+def padded(width, *lengths):
+    return (ints(len(lengths), width) + 1) * (np.arange(width) < np.array(lengths)[:, None])
+
+
+def test_axes_as_long_as_an_argument_says_are_not_ragged():
+    leaves = {"ids": ints(4, 8), "negatives": ints(4, 5)}
+    assert inferred_axes(leaves, [5]) == {"ids": LENGTH}
+
+
 @pytest.mark.parametrize(
     "leaves, axes",
     [
@@ -49,6 +58,17 @@ def floats(*shape):
         ({"feature": ints(4, 16), "label": ints(4, 16, top=5)}, {"feature": LENGTH, "label": LENGTH}),
         ({"x": floats(2, 20, 6), "units": np.ones((2, 20, 16), np.float32)}, {"x": LENGTH, "units": LENGTH}),
         ({}, {}),
+        # a name that speaks of columns counts only where nothing in the values says otherwise
+        ({"feature": ints(4, 8), "label": ints(4, 8)}, {"feature": LENGTH, "label": LENGTH}),
+        ({"feature": padded(8, 3, 5)}, {"feature": LENGTH}),
+        (
+            {"feature": floats(2, 8, 6), "masks": (padded(8, 8, 5) > 0)[..., None] * np.ones(4)},
+            {"feature": LENGTH, "masks": LENGTH},
+        ),
+        ({"spectra": floats(2, 1, 81, 40), "lengths": np.array([40, 28])}, {"spectra": {3: "length"}}),
+        # classes one-hot, coordinates of sparse labels
+        ({"ids": ints(4, 8), "solution": np.eye(3, dtype=np.int32)[[0, 1, 2, 1]]}, {"ids": LENGTH}),
+        ({"ids": ints(4, 8), "places": ints(10, 2), "values": ints(10)}, {"ids": LENGTH}),
     ],
 )
 def test_axes(leaves, axes):
