@@ -50,10 +50,10 @@ def differences(before: list[tuple[Any, dict[str, Any]]]) -> list[str]:
     return found
 
 
-def late_import(number: int) -> None:
+def late_import(chance: random.Random) -> None:
     """A module of MindSpore's that comes into being while cures are in force, and re-exports what it finds."""
-    module = types.ModuleType(f"mindspore.late_{number}")
-    for id_ in random.sample(IDS, 3):
+    module = types.ModuleType(f"mindspore.late_{chance.randrange(10**9)}")
+    for id_ in chance.sample(IDS, 3):
         for part in catalogue()[id_].patch.replacements:
             home, _, path = part.target.partition(":")
             if "." not in path and home in sys.modules:
@@ -79,7 +79,7 @@ def act(chance: random.Random, counts: dict[str, int], errors: list[str]) -> Non
             elif what == "unpatch":
                 ascend_fixes.unpatch()
             elif what == "late import":
-                late_import(chance.randrange(10**9))
+                late_import(chance)
             else:
                 assert len(ascend_fixes.status()) == len(catalogue())
     except Exception as error:
