@@ -1,6 +1,6 @@
 """What docs/reliability.md states, tried at length: the generators of tests/fuzz, and what checksums cost.
 
-    nice -n 19 python -m benchmarks.reliability [--only files,patching,kills,resume,scaler,soak,cost] [--scale 1.0] [--seed 0]
+    nice -n 19 python -m benchmarks.reliability [--only files,patching,kills,...] [--scale 1.0] [--seed 0]
 
 ``--scale`` multiplies the numbers of cases. Results of a part replace those of an earlier run in
 benchmarks/results/reliability.json. A promise that does not hold ends the script with the input that broke it.
@@ -33,7 +33,7 @@ def mutated_files(scale: float, seed: int) -> Any:
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     for reader in fuzz_files.READERS:
         with tempfile.TemporaryDirectory(dir=memory) as folder:
-            counts = fuzz_files.run(reader, Path(folder), int(10_000 * scale), seed)
+            counts = fuzz_files.run(reader, Path(folder), int(46_000 * scale), seed)
         found[reader.name] = {name: n + found.get(reader.name, {}).get(name, 0) for name, n in counts.items()}
         print(reader.name, found[reader.name], flush=True)
     total = {name: sum(row[name] for row in found.values()) for name in next(iter(found.values()))}
@@ -86,18 +86,28 @@ def resume(scale: float, seed: int) -> Any:
     return fuzz_resume.run(int(1000 * scale), seed)
 
 
+def training(scale: float, seed: int) -> Any:
+    """Training steps stopped anywhere, with their datasets."""
+    import fuzz_training
+    import mindspore
+
+    mindspore.set_context(mode=mindspore.GRAPH_MODE)
+    with tempfile.TemporaryDirectory() as folder:
+        return fuzz_training.run(int(1000 * scale), Path(folder), seed)
+
+
 def scaler(scale: float, seed: int) -> Any:
     """Sequences of a compiled loss scale."""
     import fuzz_scaler
     import mindspore
 
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    return fuzz_scaler.run(int(10_000 * scale), seed)
+    return fuzz_scaler.run(int(1_000_000 * scale), seed)
 
 
 def soak(scale: float, seed: int) -> Any:
     """Training without a pause."""
-    found = script("soak.py", 600 * scale)
+    found = script("soak.py", 3600 * scale)
     assert found["growth in %"] <= 2, found
     return found
 
@@ -144,6 +154,7 @@ PARTS: dict[str, Callable[[float, int], Any]] = {
     "patching": patching,
     "kills": kills,
     "resume": resume,
+    "training": training,
     "scaler": scaler,
     "soak": soak,
     "cost": cost,

@@ -29,7 +29,7 @@ FLOAT16_LIMIT = 65504.0  # the largest float16: on a device that saturates, ever
 
 _SETTINGS = ("initial", "minimum", "maximum", "growth", "backoff", "growth_interval", "hysteresis")
 _COUNTERS = ("good_steps", "bad_steps", "stuck_steps")
-_MOST = 2**31  # counters are int32
+_MOST = 2**31 - 1  # counters are int32, and the next step counts one more
 
 
 class ScalerError(AscendFixesError, ValueError):

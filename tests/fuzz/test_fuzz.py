@@ -15,6 +15,7 @@ import fuzz_files
 import fuzz_kills
 import fuzz_resume
 import fuzz_scaler
+import fuzz_training
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,12 @@ def test_whatever_threads_patch_everything_is_as_before(tmp_path, times):
 
 def test_a_dataset_goes_on_with_the_batches_that_remained(times):
     assert fuzz_resume.run(10 * times, seed=times)["batches compared"] > 0
+
+
+def test_training_goes_on_to_the_bit(tmp_path, times):
+    """Windows of accumulation, written Parameters and faults; benchmarks.reliability runs the other kinds, too."""
+    found = fuzz_training.run(5 * times, tmp_path, times, [fuzz_training.KINDS[1]])
+    assert found["steps compared"] > found["of them without an update"] > 0
 
 
 def test_a_compiled_scaler_follows_the_rule(times):
