@@ -35,6 +35,7 @@ __all__ = ["Feed", "FeedError", "FeedTimeoutError", "feed"]
 
 _POLL = 0.2  # seconds between two looks at whether the other side is still there
 _LEAVE = 2.0  # seconds that a source which still runs may delay the end of the process
+_UNLOCKED = "release unlocked lock"  # what threading.Condition says when a signal's exception arrives amid its wait
 
 
 class FeedError(AscendFixesError, RuntimeError):
@@ -89,8 +90,8 @@ class Feed:
             reader = _Pipeline(self._dataset, self._numpy)
         else:
             reader = _Reader(self._dataset, self._prefetch, self._numpy)
-        reader.start()
         try:
+            reader.start()
             while True:
                 kind, value = reader.next(self._timeout)
                 if kind == "end":
@@ -98,6 +99,10 @@ class Feed:
                 if kind == "error":
                     raise value
                 yield value
+        except RuntimeError as error:
+            if str(error) != _UNLOCKED or error.__context__ is None:
+                raise
+            raise error.__context__ from None
         finally:
             reader.stop()
 
@@ -142,7 +147,8 @@ class _Reader:
     def stop(self) -> None:
         """Let the thread end; one that hangs in the dataset is left behind."""
         self._stopped.set()
-        self._thread.join(_POLL)
+        if self._thread.is_alive():  # an interrupt may have come before it was started
+            self._thread.join(_POLL)
 
     # --- in the thread -----------------------------------------------------------------------------
 
@@ -192,18 +198,19 @@ class _Pipeline:
         self._late = self._interrupted = False
         self._error: Exception | None = None
         self._closed = threading.Event()
-
-    def start(self) -> None:
+        self._watcher = threading.Thread(target=self._watch, name="ascend_fixes.host.feed", daemon=True)
         self._ours, self._wakeup = socket.socketpair()
         self._ours.setblocking(False)
         self._wakeup.setblocking(False)
-        self._signals = threading.current_thread() is threading.main_thread()
-        if self._signals:  # every signal writes a byte there, even while the main thread is in C++
+        self._signals, self._before = False, -1  # whether they write into it, and where they wrote
+
+    def start(self) -> None:
+        if threading.current_thread() is threading.main_thread():  # a byte for every signal, even while this is in C++
+            self._signals = True
             self._before = signal.set_wakeup_fd(self._wakeup.fileno(), warn_on_full_buffer=False)
         self._items = self._dataset
         if isinstance(self._dataset, Dataset):
             self._items = self._dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        self._watcher = threading.Thread(target=self._watch, name="ascend_fixes.host.feed", daemon=True)
         self._watcher.start()
         atexit.register(self._end_source)
 
@@ -251,7 +258,8 @@ class _Pipeline:
         if self._signals:
             signal.set_wakeup_fd(self._before)
         self._wakeup.close()
-        self._watcher.join(_POLL)
+        if self._watcher.is_alive():
+            self._watcher.join(_POLL)
 
     def _end_source(self) -> None:
         """Raise SystemExit in a source that still runs when the process ends.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -326,6 +327,44 @@ def test_a_killed_worker_process_is_noticed_within_the_limit(tmp_path):
     status, out, err = finish(run(code, cwd=tmp_path))
     assert "got 0" in out and "reported: no item came" in out and "reading item 1" in out, err
     assert status == 0
+
+
+class Interrupted:
+    """Raises KeyboardInterrupt where Python looks for signals: at the nth call or return in the modules that wait."""
+
+    places = (threading.__file__, queue.__file__, sys.modules[feed.__module__].__file__)
+
+    def __init__(self, number):
+        self.number = number
+
+    def __call__(self, frame, event, _):
+        if event in ("call", "c_return") and frame.f_code.co_filename in self.places:
+            self.number -= 1
+            if self.number == 0:
+                raise KeyboardInterrupt
+
+
+def test_an_interrupt_at_any_moment_is_raised_as_itself():
+    """Amid Condition.wait, which has released its lock, it came as RuntimeError("release unlocked lock")."""
+
+    def rows():
+        yield 1
+        time.sleep(0.01)  # so that the loop has to wait
+        yield 2
+
+    for number in range(1, 1000):
+        interrupted = Interrupted(number)
+        sys.setprofile(interrupted)
+        try:
+            for _ in feed(rows(), output_numpy=True):
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        if interrupted.number > 0:  # the loop ended before
+            break
+    assert 50 < number < 999
 
 
 def test_ctrl_c_is_raised_at_once_and_a_hanging_dataset_does_not_keep_the_process(tmp_path):
