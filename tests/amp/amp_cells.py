@@ -249,6 +249,30 @@ class Dropping(nn.Cell):
         return self.dense(self.drop(x)).mean()
 
 
+class Losing(nn.Cell):
+    """A loss that says which of 16 inputs were dropped; ``fault`` multiplies it. By the layer, or by the function."""
+
+    def __init__(self, by_function=False):
+        super().__init__()
+        self.drop, self.weight = nn.Dropout(p=0.5), Parameter(np.ones(16, np.float32), name="weight")
+        self.by_function = by_function
+
+    def construct(self, x, fault):
+        dropped = ops.dropout(x, 0.5, True) if self.by_function else self.drop(x)
+        return (dropped * self.weight).sum() * fault
+
+
+class MaskGiven(nn.Cell):
+    """Dropout whose mask is an input, over batch statistics."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.norm = nn.Dense(4, 4, weight_init="ones"), nn.BatchNorm1d(4, momentum=0.5)
+
+    def construct(self, x, mask, fault):
+        return ops.square(self.norm(self.dense(x)) * mask).mean() * fault
+
+
 class InsideAnother(nn.Cell):
     """A training step within another graph."""
 

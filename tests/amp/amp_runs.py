@@ -3,6 +3,7 @@
 python amp_runs.py train FOLDER STEPS     resumes from FOLDER, saves after every step, prints "STEP n" and "STATE ..."
 python amp_runs.py rank FOLDER            one of two ranks under msrun
 python amp_runs.py weighed FOLDER         the same, with calls weighed by their rows
+python amp_runs.py written FOLDER         the same, with batch statistics and averages that each rank writes
 python amp_runs.py fused FOLDER
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
-from amp_cells import Injected, MeanOver
+from amp_cells import Injected, MeanOver, Writing
 from mindspore import Tensor, nn
 
 from ascend_fixes.amp import LossScaler, TrainStep
@@ -103,6 +104,32 @@ def weighed(folder: Path) -> str:
     return f"ANSWER {bool(result.updated)} {weight} {alone.weights[0].asnumpy().ravel().tolist()}"
 
 
+def written(folder: Path) -> str:
+    """One rank's batch is bad, in the first or the last call of a window: what both have written is put back on both."""
+    from mindspore.communication import get_rank, init
+
+    ms.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
+    init()
+    good = np.random.default_rng(get_rank()).normal(size=(6, 4)).astype(np.float32)
+    bad = np.where(np.arange(24).reshape(6, 4) == 5, np.nan, good).astype(np.float32)
+    answers = []
+    for calls, faulty in ((1, [(0, 0), (1, 0)]), (2, [(0, 0), (1, 1)])):
+        ms.set_seed(0)
+        net = Writing()
+        step = TrainStep(net, nn.SGD(net.trainable_params(), 0.01), LossScaler(4.0), accumulate=calls).set_train()
+        held = {p.name: p for p in net.get_parameters()}
+        for who, at in [(None, None), *faulty, (None, None)]:
+            before = {name: p.asnumpy().copy() for name, p in held.items()}
+            for call in range(calls):
+                result = step(Tensor(bad if (who, at) == (get_rank(), call) else good))
+            changed = [name for name, p in held.items() if not np.array_equal(p.asnumpy(), before[name])]
+            assert bool(result.updated) == (who is None), result
+            assert not changed if who is not None else {"norm.moving_mean", "average", "count"} <= set(changed), changed
+            assert all(np.isfinite(p.asnumpy()).all() for p in held.values())
+        answers.append(held["norm.moving_mean"].asnumpy().tolist())
+    return f"ANSWER {answers}"
+
+
 def fused(folder: Path) -> str:
     ms.set_context(enable_graph_kernel=True, graph_kernel_flags="--opt_level=2")
     step, events = build(clip_norm=0.5), []
@@ -120,6 +147,8 @@ if __name__ == "__main__":
     ms.set_context(mode=ms.GRAPH_MODE)
     kind, folder, *rest = sys.argv[1:]
     print(
-        {"train": train, "rank": rank, "weighed": weighed, "fused": fused}[kind](Path(folder), *map(int, rest)),
+        {"train": train, "rank": rank, "weighed": weighed, "written": written, "fused": fused}[kind](
+            Path(folder), *map(int, rest)
+        ),
         flush=True,
     )

@@ -113,6 +113,13 @@ def test_fusion_on(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_ranks_put_back_what_they_have_written_when_one_batch_is_bad(tmp_path):
+    """Each has batch statistics of its own; the checks stand in amp_runs.written."""
+    answers = of_two_ranks("written", tmp_path)
+    assert answers[0] != answers[1] and "nan" not in "".join(answers)
+
+
+@pytest.mark.slow
 def test_two_ranks_update_by_the_mean_over_all_tokens(tmp_path):
     """With calls of 1, 5, 2 and 4 rows; the mean of the ranks' means is another one."""
     answers = of_two_ranks("weighed", tmp_path)
