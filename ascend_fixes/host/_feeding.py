@@ -260,6 +260,8 @@ class _Pipeline:
         self._wakeup.close()
         if self._watcher.is_alive():
             self._watcher.join(_POLL)
+        elif self._watcher.ident is None:  # never started: nobody else closes it
+            self._ours.close()
 
     def _end_source(self) -> None:
         """Raise SystemExit in a source that still runs when the process ends.

@@ -53,19 +53,6 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path):
     assert answer(start(tmp_path / "killed", "train", STEPS), "STATE") == answer(whole, "STATE")
 
 
-@pytest.mark.slow
-def test_every_checkpoint_of_a_run_leads_to_its_end(tmp_path):
-    """The same within one process, from each step, into one step that is loaded again and again."""
-    (tmp_path / "run").mkdir()
-    final = amp_runs.train(tmp_path / "run", STEPS)
-    step = amp_runs.build(clip_norm=0.5, accumulate=2)
-    for number in range(1, STEPS):
-        ms.load_param_into_net(step, ms.load_checkpoint(str(tmp_path / "run" / f"{number}.ckpt")), strict_load=True)
-        for later in range(number, STEPS):
-            step(amp_runs.IDS, amp_runs.faults(later))
-        assert "STATE " + amp_runs.state(step) == final
-
-
 def of_two_ranks(kind: str, tmp_path: Path) -> list[str]:
     """What each rank answers under msrun."""
     with socket.socket() as free:
