@@ -1,6 +1,7 @@
 """shapes: ragged lengths under a bounded number of compiled graphs."""
 
-from ascend_fixes.shapes._bucketed import BucketedCell, PaddingCounts, bucketed, padding_counts
+from ascend_fixes.shapes._bucketed import BucketedCell, bucketed, padding_counts
+from ascend_fixes.shapes._bucketing import PaddingCounts
 from ascend_fixes.shapes._buckets import Buckets, LengthError, SizesError, attention_cost
 from ascend_fixes.shapes._check_packing import PackingCheckError, PackingLeak, PackingReport, check_packing
 from ascend_fixes.shapes._check_padding import Leak, PaddingReport, check_padding

@@ -60,7 +60,7 @@ class Batch:
         for argument in ragged.arguments:
             off = masks.get(argument.name)
             if lengths is None and off is not None and off == known[argument.name]:
-                for name, ends in _ends(argument, numpy_of(args[argument.index]) != off):
+                for name, ends in _ends(argument, numpy_of(argument.of(args)) != off):
                     rows[name] = np.maximum(rows[name], ends) if name in rows else ends
         told = {argument.index for argument in ragged.arguments}
         row_arguments = {
@@ -90,11 +90,11 @@ class Batch:
             for axis, name in argument.axes:
                 shape[axis] = sizes[name]
             if argument.name in self.pads or filled:
-                padded[argument.index] = pad_array(array, shape, self.pads.get(argument.name, 0))
+                argument.put(padded, pad_array(array, shape, self.pads.get(argument.name, 0)))
             else:
                 new = _garbage_like(array, tuple(shape), random)
                 new[tuple(slice(length) for length in array.shape)] = array
-                padded[argument.index] = new
+                argument.put(padded, new)
         return tensors(padded)
 
     def in_place(self, seed: int) -> list[Any]:
@@ -104,7 +104,7 @@ class Batch:
         for argument, array in self._arrays():
             if argument.name not in self.pads:
                 dead = self._dead(argument, array.shape)
-                filled[argument.index] = np.where(dead, _garbage_like(array, array.shape, random), array)
+                argument.put(filled, np.where(dead, _garbage_like(array, array.shape, random), array))
         return tensors(filled)
 
     @property
@@ -129,7 +129,7 @@ class Batch:
         for argument, array in self._arrays():
             if argument.name in self.pads:
                 dead = cut._dead(argument, array.shape)
-                args[argument.index] = np.where(dead, np.asarray(self.pads[argument.name], array.dtype), array)
+                argument.put(args, np.where(dead, np.asarray(self.pads[argument.name], array.dtype), array))
         for place, name in self.row_arguments.items():
             array = numpy_of(args[place])
             args[place] = rows[name].astype(array.dtype).reshape(array.shape)
@@ -151,8 +151,8 @@ class Batch:
 
     def _arrays(self) -> Iterator[tuple[RaggedArgument, np.ndarray]]:
         for argument in self.ragged.arguments:
-            if argument.index < len(self.args) and self.args[argument.index] is not None:
-                yield argument, numpy_of(self.args[argument.index])
+            if argument.of(self.args) is not None:
+                yield argument, numpy_of(argument.of(self.args))
 
     def _dead(self, argument: RaggedArgument, shape: tuple) -> np.ndarray:
         """True beyond the ends of rows, broadcast to the argument's shape."""
@@ -178,8 +178,8 @@ def _endings(ragged: RaggedInputs, args: Sequence[Any]) -> dict[str, Any]:
     """Integers that hold one negative number, such as -100: what they are padded with already."""
     found = {}
     for argument in ragged.arguments:
-        if argument.index < len(args) and args[argument.index] is not None:
-            array = numpy_of(args[argument.index])
+        if argument.of(args) is not None:
+            array = numpy_of(argument.of(args))
             negative = set(array[array < 0].tolist()) if array.dtype.kind == "i" else set()
             if len(negative) == 1:
                 found[argument.name] = negative.pop()
@@ -265,9 +265,9 @@ def _masks(
 
 def _candidates(ragged: RaggedInputs, args: Sequence[Any]) -> Iterator[_Candidate]:
     for argument in ragged.arguments:
-        if argument.index >= len(args) or args[argument.index] is None:
+        if argument.of(args) is None:
             continue
-        array = numpy_of(args[argument.index])
+        array = numpy_of(argument.of(args))
         named = "mask" in argument.name.lower() or array.dtype.kind == "b"
         if array.size and np.isin(array, (0, 1)).all():
             first = array[
@@ -289,7 +289,7 @@ def _used(
 ) -> set[str]:
     """The names of the candidates without which, off, garbage over the last positions reaches something more."""
     cuts = {name: max(1, length - max(1, length // 3)) for name, length in own.items()}
-    count = next((numpy_of(args[a.index]).shape[0] for a in ragged.arguments if _is_array(args[a.index])), 1)
+    count = next((numpy_of(a.of(args)).shape[0] for a in ragged.arguments if _is_array(a.of(args))), 1)
     part = Own(own, own, {name: np.full(count, cut) for name, cut in cuts.items() if cut < own[name]})
     fixed = {one.argument.name for one in candidates} | set(known)
 
@@ -300,14 +300,14 @@ def _used(
             random = np.random.default_rng(seed)
             filled = list(args)
             for argument in ragged.arguments:
-                if argument.index >= len(args) or args[argument.index] is None:
+                if argument.of(args) is None:
                     continue
-                array = numpy_of(args[argument.index])
+                array = numpy_of(argument.of(args))
                 one = next((one for one in candidates if one.argument is argument), None)
                 if one is not None:
-                    filled[argument.index] = one.pattern(array, cuts, argument.name != on)
+                    argument.put(filled, one.pattern(array, cuts, argument.name != on))
                 elif argument.name not in fixed:
-                    filled[argument.index] = _beyond(argument, array, cuts, random)
+                    argument.put(filled, _beyond(argument, array, cuts, random))
             runs.append(Run.of(cell, tensors(filled)))
         return set(_changed(runs[0], runs[1], part))
 

@@ -23,6 +23,7 @@ from ascend_fixes.shapes._reasons import Arguments, described, difference, name_
 
 __all__ = [
     "COMPILES",
+    "PARTS",
     "RECORD",
     "WARN",
     "WARN_AFTER",
@@ -39,6 +40,7 @@ __all__ = [
 
 WARN_AFTER = 8
 COMPILES = "_ascend_fixes_compiles"  # of a wrapper: the cell that it calls, which holds the graphs
+PARTS = "_ascend_fixes_parts"  # of a bucketed cell that has another cell for every size: those cells
 _LOG = "_ascend_fixes_graphs"  # of a cell, a function, or an object whose method is compiled
 
 Callee = TypeVar("Callee")
@@ -100,6 +102,8 @@ def graphs(cell: Any) -> list[Graph]:
     Raises:
         CellTypeError: it is none of these.
     """
+    if PARTS in getattr(cell, "__dict__", {}):
+        return [graph for part in vars(cell)[PARTS].values() for graph in graphs(part)]
     log, inner = _log_of(cell), compiling_cell(cell)
     phases = _phases(inner)
     watched = [graph for phase, graph in log.entries.items() if phase in phases]

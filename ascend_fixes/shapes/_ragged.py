@@ -36,12 +36,30 @@ class CellTypeError(AscendFixesError, TypeError):
 
 @dataclass(frozen=True)
 class RaggedArgument:
-    """An argument to pad: its place, its ragged axes as (axis, name of the length), its pad value."""
+    """An argument to pad: its place, its ragged axes as (axis, name of the length), its pad value.
+
+    One inside of a container, ``"batch.ids"`` or ``"states.0"``, has the keys that lead there in ``keys``.
+    """
 
     name: str
     index: int
     axes: Axes
     pad: Any
+    keys: tuple[Any, ...] = ()
+
+    def of(self, args: Sequence[Any]) -> Any:
+        """Its value in a call; None where it is left out."""
+        value = args[self.index] if self.index < len(args) else None
+        for key in self.keys:
+            try:
+                value = value[key] if value is not None else None
+            except (KeyError, IndexError, TypeError):
+                return None
+        return value
+
+    def put(self, args: list[Any], new: Any) -> None:
+        """Put ``new`` in its place; containers on the way are copied."""
+        args[self.index] = _with_part(args[self.index], self.keys, new)
 
     def lengths(self, value: padding.Array) -> list[tuple[str, int]]:
         """The named lengths of ``value``."""
@@ -90,7 +108,7 @@ class RaggedInputs:
         pads = pad if isinstance(pad, Mapping) else dict.fromkeys(axes, pad)
         _only_known("pad", pads, axes)
         arguments = tuple(
-            RaggedArgument(str(name), _position("axes", name, names), _axes(name, spec), pads.get(name, 0))
+            RaggedArgument(str(name), *_place(name, names, _axes(name, spec), pads.get(name, 0)))
             for name, spec in axes.items()
         )
         by_name = {argument.name: argument for argument in arguments}
@@ -111,13 +129,19 @@ class RaggedInputs:
         sizes = "; ".join(f"{' x '.join(names)}: {sizer.sizes}" for names, sizer in self.sizers)
         return f"Its buckets are {sizes}: use fewer, or raise max_graphs"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the lengths, in the order of the arguments."""
+        return tuple(dict.fromkeys(name for argument in self.arguments for _, name in argument.axes))
+
     def lengths(self, args: Sequence[Any]) -> dict[str, int]:
         """The ragged lengths of a call, by name. Raises `LengthError` where two axes of one name differ."""
         lengths: dict[str, int] = {}
         for argument in self.arguments:
-            if argument.index >= len(args) or not padding.is_array(args[argument.index]):
+            value = argument.of(args)
+            if not padding.is_array(value):
                 continue
-            for name, length in argument.lengths(args[argument.index]):
+            for name, length in argument.lengths(value):
                 if lengths.setdefault(name, length) != length:
                     raise LengthError(
                         f"argument {argument.name!r} has {name} {length}, but another argument of this call has "
@@ -176,7 +200,7 @@ class RaggedInputs:
         return [
             (mask, source)
             for mask, index, source in self.masks
-            if (index >= len(args) or args[index] is None) and padding.is_array(args[source.index])
+            if (index >= len(args) or args[index] is None) and padding.is_array(source.of(args))
         ]
 
 
@@ -254,6 +278,25 @@ def _axes(name: Any, spec: Any, default: str = DEFAULT_NAME) -> Axes:
     if not good:
         raise AxesError(f"axes of {name!r} are {spec!r}; pass an axis, several axes, or {{axis: name of the length}}")
     return pairs
+
+
+def _place(name: Any, names: tuple[list[str], bool], axes: Axes, pad: Any) -> tuple[int, Axes, Any, tuple[Any, ...]]:
+    """Position, axes, pad value, and for ``"batch.ids"`` the keys that lead into the argument."""
+    if isinstance(name, str) and name not in names[0] and "." in name:
+        outer, *keys = name.split(".")
+        return _position("axes", outer, names), axes, pad, tuple(int(k) if k.isdigit() else k for k in keys)
+    return _position("axes", name, names), axes, pad, ()
+
+
+def _with_part(value: Any, keys: tuple[Any, ...], new: Any) -> Any:
+    """A container with another part at the end of ``keys``."""
+    if not keys:
+        return new
+    part = _with_part(value[keys[0]], keys[1:], new)
+    if isinstance(value, dict):
+        return {**value, keys[0]: part}
+    items = [part if place == keys[0] else item for place, item in enumerate(value)]
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
 
 def _position(option: str, name: Any, names: tuple[list[str], bool]) -> int:
