@@ -3,7 +3,8 @@
     import ascend_fixes
     ascend_fixes.patch()        # every cure that this MindSpore and this backend need
 
-`patch`, `unpatch`, `patched` and `status` bind cures to MindSpore's own names; `audit` says what will go wrong with a model;
+`patch`, `unpatch`, `patched` and `status` bind cures to MindSpore's own names; `audit` says what will go wrong with a
+model, and `adapt` makes a training step of it;
 the toolboxes `shapes`, `host`, `fusion`, `amp` and `dryrun` work without them. Importing
 this package loads neither MindSpore nor a toolbox and changes nothing: each name
 is loaded when it is first used.
@@ -21,15 +22,18 @@ import numpy as _numpy
 
 if TYPE_CHECKING:
     from ascend_fixes import amp, dryrun, fusion, host, shapes
+    from ascend_fixes.adapting import Adapted, adapt
     from ascend_fixes.auditing import AuditReport, Hazard, audit
     from ascend_fixes.cures import CureStatus, PatchReport, patch, patched, status, unpatch
 
 __version__ = "0.1.0"
 __all__ = [
+    "Adapted",
     "AuditReport",
     "CureStatus",
     "Hazard",
     "PatchReport",
+    "adapt",
     "amp",
     "audit",
     "dryrun",
@@ -59,6 +63,8 @@ _OF_AUDITING = ("AuditReport", "Hazard", "audit")
 def __getattr__(name: str) -> Any:
     if name in _TOOLBOXES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in ("Adapted", "adapt"):
+        return getattr(importlib.import_module(f"{__name__}.adapting"), name)
     if name in _OF_AUDITING:
         return getattr(importlib.import_module(f"{__name__}.auditing"), name)
     if name in __all__:

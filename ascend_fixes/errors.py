@@ -29,6 +29,7 @@ a traceback. Each is also of the built-in type that fits, so that code which kno
                 ArgumentTypeError (TypeError)   StuckScaleError (RuntimeError)
         dryrun: DryRunError, ElfError (ValueError)                                  StandInError (RuntimeError)
         AuditError (ValueError)                 a cell, inputs or options that cannot be audited
+        AdaptError, LengthsError (ValueError)   no training step can be made of it
 
 Warnings (`UncheckedVersionWarning`, `RecompilationWarning`, `LateGuardWarning`, `SinkingWarning`, `PrecisionWarning`)
 are UserWarning. An error stands beside the code that raises it; `tests/test_errors.py` holds this tree to what is

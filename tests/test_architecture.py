@@ -24,6 +24,7 @@ FLOORS = (  # from the ground; what stands on one floor may import what is below
     {"defects"},
     {"cures"},
     {"auditing"},
+    {"adapting"},
     {"doctor", "explaining", "evidence", "demo"},
     {"compiled", "_scenario"},
     {"__main__"},

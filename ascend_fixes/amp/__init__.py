@@ -8,7 +8,7 @@ for batch in batches:
 from ascend_fixes.amp._arguments import StepError
 from ascend_fixes.amp._autocast import Autocast, PrecisionWarning, autocast
 from ascend_fixes.amp._functional import train_step
-from ascend_fixes.amp._overrides import overrides
+from ascend_fixes.amp._overrides import conflicts, overrides
 from ascend_fixes.amp._policy import ArgumentTypeError, Policy, PolicyError, UnknownTargetError
 from ascend_fixes.amp._result import StepResult
 from ascend_fixes.amp._saturation import saturating
@@ -35,6 +35,7 @@ __all__ = [
     "UnknownTargetError",
     "WrittenError",
     "autocast",
+    "conflicts",
     "overrides",
     "saturating",
     "trace_overflow",

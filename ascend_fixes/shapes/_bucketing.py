@@ -163,7 +163,13 @@ class Bucketing:
 
     def _layout(self, args: tuple) -> _Layout:
         """The layout for a call; found once for each combination of shapes."""
-        shapes = tuple([getattr(argument.of(args), "shape", None) for argument in self.ragged.arguments])
+        count = len(args)  # without a call of a function for each argument: this runs at every step
+        shapes = tuple(
+            [
+                getattr(one.of(args) if one.keys or one.index >= count else args[one.index], "shape", None)
+                for one in self.ragged.arguments
+            ]
+        )
         layout = self._layouts.get(shapes)
         if layout is None:
             lengths = self.ragged.lengths(args)
@@ -212,9 +218,13 @@ class Bucketing:
         """The arguments of a call as the graph takes them, with the masks they lack."""
         values = list(args)
         for argument, shape in layout.pads:
-            value = argument.of(values)
-            if value.shape != shape:
+            value = argument.of(values) if argument.keys else values[argument.index]
+            if value.shape == shape:
+                continue
+            if argument.keys:
                 argument.put(values, padding.pad(value, shape, argument.pad))
+            else:
+                values[argument.index] = padding.pad(value, shape, argument.pad)
         # Any other NumPy array, and a tuple of Tensors, would be a constant of the graph: one compilation per content.
         args_out = tuple([value if isinstance(value, Tensor) else padding.as_input(value) for value in values])
         if kwargs:

@@ -111,7 +111,7 @@ def test_a_plan_that_does_not_fit_is_refused_when_it_is_made(scorer, options, sa
 
 
 def test_only_cells_are_bucketed():
-    with pytest.raises(TypeError, match="takes a cell or a class of cells, not function"):
+    with pytest.raises(TypeError, match="the function given to bucketed makes a"):
         bucketed(lambda x: x, {"x": 1}, Buckets([4]))
     with pytest.raises(TypeError, match="not bucketed; wrap it"):
         padding_counts(Pooled())
