@@ -124,12 +124,20 @@ class _Trials:
                 )
                 if before == after and (constant or before % self.own):
                     continue
+                if before in self._selected(self.own) and after in self._selected(width):
+                    continue  # as long as a mask says
                 if before % self.own == 0 and after * self.own == before * width:
                     continue  # it follows
                 if before - after == self.own - width:
                     continue  # as after a convolution without padding, or with one token more
                 return f"axis {axis} of result {place} is {after}, where {width} for {self.own} would make it follow"
         return ""
+
+    def _selected(self, width: int) -> set[int]:
+        """How many positions the masks among the inputs select at a width."""
+        arrays = self.subject.resized({self.name: width}) if width != self.own else self.subject.leaves
+        masks = [array for array in arrays.values() if array.dtype.kind == "b" or np.isin(array, (0, 1)).all()]
+        return {int(np.count_nonzero(mask)) for mask in masks if mask.ndim > 1}
 
     def _ignores_the_rest(self) -> bool:
         """Whether only the first positions are read: the last own ones count, and those beyond never do."""

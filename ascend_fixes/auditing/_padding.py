@@ -7,6 +7,7 @@ choice is a hazard. Parameters that are zero, behind which a leak could hide, ar
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -133,8 +134,18 @@ def _choices(subject: Subject) -> Iterator[dict[str, Any]]:
 def _checked(subject: Subject, pads: Mapping[str, Any], gradients: bool, **options: Any) -> PaddingReport:
     widths = [{name: own + max(3, own // 2) for name, own in subject.lengths.items()}]
     axes = {name: dict(by_axis) for name, by_axis in subject.axes.items()}
-    inputs = dict(zip(subject.names, subject.inputs))
-    return check_padding(subject.cell, inputs, axes, widths, pad=dict(pads), gradients=gradients, **options)
+    if not _is_variadic(subject.cell):
+        inputs = dict(zip(subject.names, subject.inputs))
+        return check_padding(subject.cell, inputs, axes, widths, pad=dict(pads), gradients=gradients, **options)
+    place = {name: at for at, name in enumerate(subject.names)}  # ``*inputs`` have places, and no names
+    placed: dict[Any, Any] = {place[name]: by_axis for name, by_axis in axes.items()}
+    values: dict[Any, Any] = {place[name]: value for name, value in pads.items()}
+    return check_padding(subject.cell, subject.inputs, placed, widths, pad=values, gradients=gradients, **options)
+
+
+def _is_variadic(cell: nn.Cell) -> bool:
+    kinds_of = (parameter.kind for parameter in inspect.signature(cell.construct).parameters.values())
+    return inspect.Parameter.VAR_POSITIONAL in kinds_of
 
 
 def _findings(subject: Subject, report: PaddingReport, told: str) -> Iterator[Finding]:

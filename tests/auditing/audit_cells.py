@@ -301,3 +301,25 @@ class Scores(nn.Cell):
 def doubled(x):
     """A function under jit."""
     return ops.tanh(x) * 2
+
+
+class Variadic(nn.Cell):
+    """A loss around a cell, that takes whatever the cell takes."""
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__()
+        self.network = network
+
+    def construct(self, *inputs):
+        return self.network(*inputs).sum()
+
+
+class Chosen(nn.Cell):
+    """The embedded words that a mask selects, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 1)
+
+    def construct(self, ids, mask):
+        return ops.masked_select(self.embedding(ids).squeeze(-1), mask)

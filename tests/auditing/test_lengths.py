@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from audit_cells import IDS, LABELS, MASK, Classifier, FirstOnly, Longest, Positions, StoredReshape, Tagger
+from audit_cells import IDS, LABELS, MASK, Chosen, Classifier, FirstOnly, Longest, Positions, StoredReshape, Tagger
 from mindspore import Tensor
 
 from ascend_fixes.auditing._lengths import LENGTHS
@@ -51,3 +51,8 @@ def test_lengths_among_the_inputs_follow():
     assert subject.resized({"length": 6})["n"].tolist() == [6, 5, 3, 6]
     assert subject.resized({"length": 12})["n"].tolist() == [12, 5, 3, 12]
     assert subject.resized({"length": 12})["ids"].shape == (4, 12)
+
+
+def test_a_result_as_long_as_a_mask_says_has_no_length_written_in(looked):
+    mask = np.arange(8) < np.array([8, 3, 5, 6])[:, None]
+    assert looked(LENGTHS, Chosen(), IDS, mask).cleared == {"length-written-in"}

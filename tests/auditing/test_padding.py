@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from audit_cells import IDS, LABELS, MASK, Classifier, Flat, Tagger, Unmasked
+from audit_cells import IDS, LABELS, MASK, Classifier, Flat, Tagger, Unmasked, Variadic
 
 from ascend_fixes.auditing._padding import PADDING
 
@@ -31,3 +31,8 @@ def test_nothing_ragged_is_not_looked_at(looked):
 def test_a_cell_of_one_width_without_a_mask_is_taken_to_have_shorter_rows(looked):
     found = looked(PADDING, Flat(), IDS)["padding-leak-output"]
     assert "with garbage beyond the rows' ends" in found.evidence
+
+
+def test_a_cell_that_takes_any_inputs_is_padded_by_their_places(looked):
+    assert looked(PADDING, Variadic(Classifier()), IDS).kinds == {"padding-leak-loss"}
+    assert looked(PADDING, Variadic(Tagger()), IDS, MASK, LABELS).cleared == KINDS
