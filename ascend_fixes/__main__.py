@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="also write versions, wheel, device, findings and seconds as JSON, without paths and names; shown first",
     )
+    _add_language(doctor)
     doctor.set_defaults(run=_doctor)
 
     _add_audit(commands)
@@ -126,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         "text", metavar="TEXT|FILE", help="an error's text, whole or in part; a log file; or - for standard input"
     )
     explain.add_argument("--json", action="store_true", help="print a list of objects")
+    _add_language(explain)
     explain.set_defaults(run=_explain)
 
     demo = commands.add_parser("demo", help="one overflow in float16, without and with the cure; some seconds")
@@ -134,8 +136,15 @@ def _parser() -> argparse.ArgumentParser:
     defects = commands.add_parser("defects", help="list the catalogue, or explain one defect")
     defects.add_argument("id", nargs="?", help="a defect's id, for example A1")
     defects.add_argument("--markdown", action="store_true", help="print a Markdown page")
+    _add_language(defects)
     defects.set_defaults(run=_defects)
     return parser
+
+
+def _add_language(parser: argparse.ArgumentParser) -> None:
+    set_for_messages = next(filter(None, map(os.environ.get, ("LC_ALL", "LC_MESSAGES", "LANG"))), "")
+    default = "zh" if set_for_messages.startswith("zh") else "en"
+    parser.add_argument("--lang", choices=("en", "zh"), default=default, help=f"of the symptoms (here: {default})")
 
 
 def _positive(kind: Callable[[str], float]) -> Callable[[str], float]:
@@ -175,7 +184,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
         rows = examine(chosen, arguments.jobs, timeout, progress, arguments.any_version)
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    print(to_json(rows) if arguments.json else to_table(rows))
+    symptoms = {defect.id: defect.symptom_in(arguments.lang) for defect in chosen}
+    print(to_json(rows) if arguments.json else to_table(rows, symptoms))
     if arguments.ascend and not arguments.json:
         print("(compiled by MindSpore's Ascend back end, nothing was executed)")
     if arguments.report:
@@ -332,9 +342,11 @@ def _explain(arguments: argparse.Namespace) -> int:
     from ascend_fixes.explaining import explain, explain_lines, log_lines
 
     if arguments.text == "-" or os.path.exists(arguments.text):
-        found = explain_lines(sys.stdin if arguments.text == "-" else log_lines(arguments.text))
+        found = explain_lines(
+            sys.stdin if arguments.text == "-" else log_lines(arguments.text), language=arguments.lang
+        )
     else:
-        found = explain(arguments.text)
+        found = explain(arguments.text, language=arguments.lang)
     if arguments.json:
         print(json.dumps([asdict(one) for one in found], indent=1, ensure_ascii=False))
     else:
@@ -360,9 +372,9 @@ def _defects(arguments: argparse.Namespace) -> int:
         print(_page(chosen), end="")
     elif arguments.id is None or len(chosen) != 1:
         for defect in chosen:
-            print(f"{defect.id:4s}{defect.family:13s}{defect.cure:32s}{defect.symptom}")
+            print(f"{defect.id:4s}{defect.family:13s}{defect.cure:32s}{defect.symptom_in(arguments.lang)}")
     else:
-        print(f"{chosen[0].id}  {chosen[0].symptom}\n")
+        print(f"{chosen[0].id}  {chosen[0].symptom_in(arguments.lang)}\n")
         for name, text in _facts(chosen[0]).items():
             print(f"{name:10s}" + "\n          ".join(text.splitlines() or ["-"]))
     return 0
@@ -388,7 +400,7 @@ def _page(defects: Sequence[Defect]) -> str:
     for defect in defects:
         facts = _facts(defect)
         error = facts.pop("error")
-        lines += ["", f"## {defect.id}: {defect.symptom}", ""]
+        lines += ["", f'<a id="{defect.id.lower()}"></a>', "", f"## {defect.id}: {defect.symptom}", ""]
         lines += [f"- **{name}**: {' '.join(text.split())}" for name, text in facts.items()]
         lines += ["", "```text", error, "```"] if error else []
     return "\n".join(lines) + "\n"

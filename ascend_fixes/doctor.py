@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -100,12 +100,25 @@ def to_json(rows: Sequence[Row]) -> str:
     return json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False)
 
 
-def to_table(rows: Sequence[Row]) -> str:
-    """The rows for a terminal: one line each, the evidence indented below."""
+def to_table(rows: Sequence[Row], symptoms: Mapping[str, str] | None = None) -> str:
+    """The rows for a terminal: one line each, the evidence indented below.
+
+    Args:
+        rows: what `examine` returned.
+        symptoms: other words for the symptoms, by id.
+    """
+    told = symptoms or {}
     words = {True: "yes", False: "no", None: "-"}
     present = {"present": "yes", "not present": "no"}
     table = [("id", "family", "present", "cured", "cure", "symptom")] + [
-        (row.id, row.family, present.get(row.answer, row.answer), words[row.cured], row.cure, row.symptom)
+        (
+            row.id,
+            row.family,
+            present.get(row.answer, row.answer),
+            words[row.cured],
+            row.cure,
+            told.get(row.id, row.symptom),
+        )
         for row in rows
     ]
     widths = [max(map(len, column)) + 2 for column in zip(*table)]

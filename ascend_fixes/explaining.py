@@ -19,7 +19,7 @@ from pathlib import Path
 from ascend_fixes.defects import Defect, catalogue
 from ascend_fixes.files import PathLike, open_regular
 
-__all__ = ["Explanation", "explain", "explain_lines", "log_lines"]
+__all__ = ["Explanation", "errors", "explain", "explain_lines", "log_lines"]
 
 ENOUGH = 0.6  # of the weight of the shorter one of two texts has to be in the other
 _APART = 0.05  # a line that resembles one text by so much more is that one and not the other
@@ -68,17 +68,18 @@ class _Known:
     worth: float = 1.0
 
 
-def explain(text: str, most: int = 3) -> list[Explanation]:
+def explain(text: str, most: int = 3, language: str = "en") -> list[Explanation]:
     """The defects and errors that a text resembles, best first; none where it resembles nothing known.
 
     Args:
         text: one message, of one line or several.
         most: how many to return.
+        language: of the titles, "en" or "zh".
     """
-    return explain_lines(text.splitlines(), most)
+    return explain_lines(text.splitlines(), most, language)
 
 
-def explain_lines(lines: Iterable[str], most: int = 20) -> list[Explanation]:
+def explain_lines(lines: Iterable[str], most: int = 20, language: str = "en") -> list[Explanation]:
     """As `explain`, over the lines of a log; each defect or error once, with the line that resembles it best."""
     best: dict[str, Explanation] = {}
     for number, line in enumerate(lines, 1):
@@ -88,7 +89,7 @@ def explain_lines(lines: Iterable[str], most: int = 20) -> list[Explanation]:
             if score >= nearly and (known.id not in best or score > best[known.id].score):
                 best[known.id] = Explanation(known.id, "", known.text, line, number, score, ())
     ranked = sorted(best.values(), key=lambda found: (-found.score, _needless(found.id), found.number))
-    return [_told(found) for found in ranked[:most]]
+    return [_told(found, language) for found in ranked[:most]]
 
 
 def log_lines(path: PathLike) -> Iterator[str]:
@@ -160,7 +161,7 @@ def _of_the_library() -> Iterator[_Known]:
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
                 name = getattr(node.exc.func, "id", "")
                 text = _constant(node.exc.args[0])
-                if name in _errors() and len(_words(text)) > _FEWEST_WORDS:
+                if name in errors() and len(_words(text)) > _FEWEST_WORDS:
                     yield _Known(name, f"{name}: {text}", _words(f"{name} {text}"))
 
 
@@ -176,8 +177,8 @@ def _constant(node: ast.AST) -> str:
 
 
 @functools.cache
-def _errors() -> dict[str, tuple[str, str]]:
-    """Of every error class of this library: what it means, and the page that explains it."""
+def errors() -> dict[str, tuple[str, str]]:
+    """Every error class of this library by name: what it means, and the page that explains it."""
     found: dict[str, tuple[str, str]] = {}
     classes: dict[str, tuple[Sequence[str], str, Path]] = {"AscendFixesError": ((), "", _ROOT / "errors.py")}
     for path in sorted(_ROOT.rglob("*.py")):
@@ -197,13 +198,13 @@ def _errors() -> dict[str, tuple[str, str]]:
     return found
 
 
-def _told(found: Explanation) -> Explanation:
+def _told(found: Explanation, language: str) -> Explanation:
     """With its title and its remedy."""
     if found.id in catalogue():
         defect = catalogue()[found.id]
-        title, remedy = defect.symptom, _cure(defect)
+        title, remedy = defect.symptom_in(language), _cure(defect)
     else:
-        title, page = _errors()[found.id]
+        title, page = errors()[found.id]
         remedy = ("an error of this library: its message ends with the remedy", f"more: {page}")
     return Explanation(found.id, title, found.known, found.line, found.number, found.score, remedy)
 

@@ -1,4 +1,4 @@
-"""Tables of the documents, and the catalogue's "seen", generated from the files in ``evidence/``.
+"""Tables of the documents, and the catalogue's "seen", generated from the files in ``evidence/``; and `index_pages`.
 
 python -m benchmarks.support           # writes them
 python -m benchmarks.support --check   # names what is not up to date; tests/test_evidence.py does the same
@@ -17,6 +17,7 @@ from typing import Any
 
 from ascend_fixes import evidence
 from ascend_fixes.defects import catalogue
+from benchmarks import index_pages
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- from evidence/ -->", "<!-- end -->"
@@ -197,6 +198,7 @@ def wanted() -> dict[Path, str]:
         result[ROOT / page] = _between(ROOT / page, blocks)
     guide = ROOT / "docs/evidence.md"
     result[guide] = _between(guide, [schema()], "<!-- the schema -->")
+    result.update({ROOT / name: text for name, text in index_pages.wanted().items()})
     return result
 
 

@@ -46,7 +46,9 @@ def parts(path):
     return {
         "headings": re.findall(r"^(#+) ", prose, re.M),
         "code": [re.sub(r"\s+\n", "\n", block) for block in code],
-        "links": sorted(link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("README")),
+        "links": sorted(
+            link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith(("README", "docs/zh/"))
+        ),
         "tables": [line.count("|") for line in prose.splitlines() if line.startswith("|")],
         "figures": sorted(re.findall(r"\d+(?:,\d{3})*(?:\.\d+)*(?:e-?\d+)?", prose)),
     }

@@ -109,6 +109,7 @@ class Defect:
         id: a letter for the family and a number: ``"S1"``.
         family: one of `FAMILIES`.
         symptom: what happens, in one line.
+        symptom_zh: the same in Chinese, for ``--lang zh`` and the Chinese pages.
         error: the text the user sees, word for word, so that a web search finds it; "" where nothing is printed.
         cause: why.
         seen: what there is to say of where it was seen besides the versions, which `evidence.seen` knows from the
@@ -135,7 +136,12 @@ class Defect:
     patch: Patch | None = None
     tool: Tool | None = None
     needs_device: bool = False
+    symptom_zh: str = ""
     ascend: OnAscend | None = None
+
+    def symptom_in(self, language: str) -> str:
+        """The symptom in a language, ``"en"`` or ``"zh"``; in English where there is nothing else."""
+        return self.symptom_zh if language == "zh" and self.symptom_zh else self.symptom
 
     @property
     def cure(self) -> str:

@@ -60,6 +60,7 @@ DEFECT = Defect(
     id="F0",
     family="fusion",
     symptom="relu of a negative number is not zero",  # at most 120 characters
+    symptom_zh="同一句话的中文",
     error="",  # word for word what is printed, so that a search finds it; "" where nothing is
     cause="why",
     seen="float16 alone",  # amounts, reports; the versions are generated from evidence/

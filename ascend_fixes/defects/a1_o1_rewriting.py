@@ -75,6 +75,7 @@ DEFECT = Defect(
     family="amp",
     symptom="auto_mixed_precision(net, 'O1') raises on ordinary cells (softmax, super().construct) and silently "
     "skips others",
+    symptom_zh="auto_mixed_precision(net, 'O1') 在普通单元（softmax、super().construct）上报错，另一些则悄悄不降精度",
     error="NameError: The name '_get_softmax_implicit_dim' is not defined, or not supported in graph mode.",
     cause="O1 rewrites the source of what the network calls; the copy is executed without the names of the module "
     "it came from, and constructs it does not know stay as they are",

@@ -54,6 +54,7 @@ DEFECT = Defect(
     id="A2",
     family="amp",
     symptom="auto_mixed_precision at O2 and O3 raises on a cell that multiplies by its own Parameter",
+    symptom_zh="O2、O3 的 auto_mixed_precision 遇到乘以自身 Parameter 的单元就报错",
     error="For primitive[MatMulExt], the input type must be same.",
     cause="the levels cast the inputs of cells; a Parameter used directly in construct stays float32 beside float16 "
     "inputs",

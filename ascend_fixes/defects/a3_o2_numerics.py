@@ -83,6 +83,7 @@ DEFECT = Defect(
     id="A3",
     family="amp",
     symptom="O2 and O3: exp(12), a sum of 4096 x 32 and 300 squared are inf, softmax(x - 1e9) is NaN",
+    symptom_zh="O2、O3 下 exp(12)、4096 个 32 的和、300 的平方变成 inf，softmax(x - 1e9) 变成 NaN",
     error="",
     cause="every operator outside the norm layers runs in float16, whose largest number is 65504",
     seen="",

@@ -43,6 +43,7 @@ DEFECT = Defect(
     id="A4",
     family="amp",
     symptom="DynamicLossScaler grows to 1.7e38, cannot go below 1, and float16 losses times the scale are inf",
+    symptom_zh="DynamicLossScaler 涨到 1.7e38，不能低于 1，float16 的损失乘以它就是 inf",
     error="",
     cause="no maximum; a minimum of 1; the scale is cast to the loss's type (2**17 is inf in float16) and its "
     "reciprocal to the gradient's (2**-25 is 0)",

@@ -68,6 +68,7 @@ DEFECT = Defect(
     id="A5",
     family="amp",
     symptom="TrainOneStepWithLossScaleCell and build_train_network('O2') do not run on CPU",
+    symptom_zh="TrainOneStepWithLossScaleCell 和 build_train_network('O2') 在 CPU 上不能运行",
     error="Unsupported op [NPUGetFloatStatusV2] on CPU",
     cause="off the GPU the cell reads the float status register of an Ascend device; build_train_network refuses "
     "for that reason",

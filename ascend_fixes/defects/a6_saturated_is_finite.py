@@ -35,6 +35,7 @@ DEFECT = Defect(
     id="A6",
     family="amp",
     symptom="all_finite accepts 65504: where the device saturates instead of giving inf, overflows pass as finite",
+    symptom_zh="all_finite 接受 65504：设备以饱和代替 inf 时，溢出被当作正常值放过",
     error="",
     cause="the check looks for inf and NaN, which a saturating device (910A, or "
     "MS_ASCEND_CHECK_OVERFLOW_MODE=SATURATION_MODE) never makes",

@@ -62,6 +62,7 @@ DEFECT = Defect(
     family="amp",
     symptom="custom_mixed_precision changes the caller's network, nests on repetition and refuses primitives in its "
     "black list",
+    symptom_zh="custom_mixed_precision 会改动调用者的网络，重复使用会层层嵌套，黑名单里不能放 primitive",
     error="TypeError: The subclass of element in black_list should be one of 'Cell'",
     cause="it sets flags on the network's own cells and replaces some by wrappers; primitives cannot be reached "
     "that way",

@@ -114,6 +114,7 @@ DEFECT = Defect(
     id="A8",
     family="amp",
     symptom="AllReduce(MAX) does not exist on CPU: ranks cannot agree on an overflow by the maximum of their flags",
+    symptom_zh="CPU 上没有 AllReduce(MAX)：各个 rank 无法用最大值对溢出达成一致",
     error="AllReduce only support reduce sum on CPU, but got max",
     cause="the CPU backend's collective library reduces by sum only",
     seen="two ranks started by msrun",

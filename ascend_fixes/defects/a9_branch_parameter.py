@@ -78,6 +78,7 @@ DEFECT = Defect(
     id="A9",
     family="amp",
     symptom="a Parameter written only inside a tensor `if` is stale after loading: checkpoints hold old optimizer slots",
+    symptom_zh="只在张量 if 里写的 Parameter，加载之后就是旧值：检查点里的优化器状态不再更新",
     error="",
     cause="the graph gets a copy of a Parameter that its main part never uses; the host keeps the other",
     seen="",

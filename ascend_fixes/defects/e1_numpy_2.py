@@ -46,6 +46,7 @@ DEFECT = Defect(
     id="E1",
     family="environment",
     symptom="NumPy 2 breaks the wheel at the first scalar operation",
+    symptom_zh="NumPy 2 让安装包在第一次标量运算时就失败",
     error=(
         "SystemError: <built-in method pyboost_add_ext of PyCapsule object at 0x...> "
         "returned a result with an exception set\n"

@@ -63,6 +63,7 @@ DEFECT = Defect(
     id="F2",
     family="fusion",
     symptom="fusion turns the float16 gradient of an unrolled GRU into NaN",
+    symptom_zh="融合使手写展开的 GRU 的 float16 梯度变成 NaN",
     error="",
     cause="the same kernels as F1: a fused Transpose of the gradient reads wrong elements",
     seen="Compiled for Ascend (dry run), 2.10.0, O1: no transpose is in a fused kernel: the defect is AKG's, on CPU",

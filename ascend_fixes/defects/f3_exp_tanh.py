@@ -48,6 +48,7 @@ DEFECT = Defect(
     id="F3",
     family="fusion",
     symptom="fused exp and tanh are off by up to 4e-4 (float32), and GELU, CRF and their gradients with them",
+    symptom_zh="融合后的 exp 和 tanh（float32）误差达 4e-4，GELU、CRF 及其梯度也跟着不准",
     error="",
     cause="the graph kernel's compiler (AKG) replaces both functions by a fast approximation; "
     "the flag exact_precision_mode changes nothing on CPU",

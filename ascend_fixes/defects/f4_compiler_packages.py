@@ -60,6 +60,7 @@ DEFECT = Defect(
     id="F4",
     family="fusion",
     symptom="graph-kernel fusion fails with `Response is empty` where the package decorator is not installed",
+    symptom_zh="没有安装 decorator 包时，图算融合报 `Response is empty`",
     error="RuntimeError: Response is empty.",
     cause="the bundled compiler (AKG) imports decorator in a process of its own; the wheel does not declare it, and "
     "the process's ModuleNotFoundError is printed but not reported",

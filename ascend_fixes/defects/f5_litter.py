@@ -90,6 +90,7 @@ DEFECT = Defect(
     family="fusion",
     symptom="the working directory fills with akg_kernel_meta, kernel_build_tmp.key, dsa_transfrom.log, rank_0 and "
     "rewritten_network",
+    symptom_zh="工作目录里堆满 akg_kernel_meta、kernel_build_tmp.key、dsa_transfrom.log、rank_0 和 rewritten_network",
     error="",
     cause="kernels go to the compile cache's folder, by default the current one; reports of failed compilations to "
     "MS_OM_PATH, by default the current one; rewritten sources and the compiler's trace always to the current one",

@@ -49,6 +49,7 @@ DEFECT = Defect(
     id="F6",
     family="fusion",
     symptom="mixed precision with graph-kernel fusion does not compile: casts of the gradient break its compiler",
+    symptom_zh="混合精度与图算融合同时使用时编译不过：梯度里的类型转换让融合编译器失败",
     error="RuntimeError: Response is empty.\nCheck failed: attr->IsInstance<StringImm>()",
     cause="the gradient of a cast that a precision strategy inserts carries its dtype as a number; the compiler (AKG) "
     "takes a name",

@@ -62,6 +62,7 @@ DEFECT = Defect(
     id="F7",
     family="fusion",
     symptom="fused Adam or LazyAdam with a learning rate schedule updates some parameters twice a step",
+    symptom_zh="学习率随步数变化时，融合后的 Adam 或 LazyAdam 会把部分参数一步更新两次",
     error="",
     cause="the graph kernel expands Adam; the expansion, fused with the Reshape of the rate and split again, is left in "
     "the graph twice, and both copies assign",

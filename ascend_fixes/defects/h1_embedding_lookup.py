@@ -77,6 +77,7 @@ DEFECT = Defect(
     id="H1",
     family="host",
     symptom='nn.EmbeddingLookup(target="DEVICE") does not run on CPU: no kernel for SparseGatherV2',
+    symptom_zh='nn.EmbeddingLookup(target="DEVICE") 在 CPU 上不能运行：SparseGatherV2 没有 kernel',
     error="RuntimeError: Unsupported op [SparseGatherV2] on CPU, Please confirm whether the device target setting is "
     "correct",
     cause="the cell gathers its rows with SparseGatherV2, which has kernels on GPU and Ascend only",

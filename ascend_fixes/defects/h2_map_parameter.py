@@ -88,6 +88,7 @@ DEFECT = Defect(
     id="H2",
     family="host",
     symptom="MapParameter, a hash table as a parameter, does not run on CPU or compile for Ascend: no kernel for MapTensorGet",
+    symptom_zh="MapParameter（作为参数的散列表）在 CPU 上不能运行，为昇腾也编译不了：MapTensorGet 没有 kernel",
     error="RuntimeError: Unsupported op [MapTensorGet] on CPU, Please confirm whether the device target setting is "
     "correct",
     cause="the operators of MapTensor have no CPU kernel; on Ascend the selection of kernels finds none",

@@ -86,6 +86,7 @@ DEFECT = Defect(
     id="H3",
     family="host",
     symptom="unique, nonzero and masked_select make every later shape dynamic; on Ascend they are AICPU kernels",
+    symptom_zh="unique、nonzero、masked_select 之后的形状全部变成动态；在昇腾上它们是 AICPU kernel",
     error="aclnnNonzeroV2 ... AICPU exception",
     cause="the output's shape is data, so every operator behind it is compiled without one: not fused, not planned",
     seen="the shapes in the compiled graph; the AICPU by the wheel's own table; the error in reports from Ascend",

@@ -123,6 +123,7 @@ DEFECT = Defect(
     family="host",
     symptom="data sinking with ragged or string columns: GetNext times out, "
     "or training hangs silently at the end of the data",
+    symptom_zh="下沉变长列或字符串列：GetNext 超时，或者训练在数据结尾无声地挂住",
     error="For 'GetNext', get data timeout",
     cause="reported: the device waits for data of another shape, of a type it cannot hold, or for data that has ended",
     seen="reported by Ascend users; CPU does not sink",

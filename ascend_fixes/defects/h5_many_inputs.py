@@ -60,6 +60,7 @@ DEFECT = Defect(
     id="H5",
     family="host",
     symptom="concat and stack of 192 or more tensors fail on Ascend (unrolled RNN, CRF)",
+    symptom_zh="昇腾上 concat、stack 连接 192 个以上的张量会失败（展开的 RNN、CRF）",
     error="",
     cause="the device's kernels take fewer than 192 inputs",
     seen="reported: MindSpore's list of limits on Ascend; CPU joins 192 inputs",

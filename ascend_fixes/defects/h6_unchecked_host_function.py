@@ -50,6 +50,7 @@ DEFECT = Defect(
     id="H6",
     family="host",
     symptom="a Python function in a graph (ops.Custom, pyfunc) that returns a short array gives memory that is not its own",
+    symptom_zh="图里的 Python 函数（ops.Custom，pyfunc）返回的数组太短时，得到的是不属于它的内存",
     error="",
     cause="what the function returns is copied in the announced size, whatever its own size is",
     seen="",

@@ -52,6 +52,7 @@ DEFECT = Defect(
     id="H7",
     family="host",
     symptom="a decoding loop whose state is a tuple of Tensors compiles a graph at every step",
+    symptom_zh="状态是 Tensor 元组的解码循环，每一步都编译一张图",
     error="",
     cause="Tensors inside a tuple, list or dict are constants to the compiler unless the container is marked mutable",
     seen="",

@@ -42,6 +42,7 @@ DEFECT = Defect(
     id="H8",
     family="host",
     symptom="nn.GRU raises on Ascend for a hidden size that is not divisible by 16, and runs on CPU",
+    symptom_zh="隐藏大小不是 16 的倍数时，nn.GRU 在昇腾上报错，在 CPU 上却能运行",
     error="ValueError: GRU on ascend do not support hidden size that is not divisible by 16, but get hidden size 20, "
     "please reset the argument.",
     cause="on Ascend the layer is one kernel (DynamicGRUV2) that works in blocks of 16",

@@ -44,6 +44,7 @@ DEFECT = Defect(
     id="H9",
     family="host",
     symptom="ops.cumsum of int64 does not compile on Ascend",
+    symptom_zh="ops.cumsum 的 int64 输入在昇腾上编译不过",
     error="For primitive[CumSum], the input argument[x] must be a type of {Tensor[Float16], Tensor[Float32], ...}, but got "
     "Tensor[Int64].",
     cause="the primitive CumSum has no int64 on Ascend; that of mint.cumsum has",

@@ -82,6 +82,7 @@ DEFECT = Defect(
     id="S10",
     family="shapes",
     symptom="on Ascend nn.LayerNorm, nn.Embedding and ops.topk use kernels that are built again for every shape",
+    symptom_zh="昇腾上 nn.LayerNorm、nn.Embedding、ops.topk 的 kernel 要按形状现编",
     error="",
     cause="the primitives LayerNorm, Gather and TopK have kernels of the vendor's compiler only; mindspore.mint's counterparts "
     "have precompiled ones, which do not run on CPU",

@@ -53,6 +53,7 @@ DEFECT = Defect(
     id="S1",
     family="shapes",
     symptom="every new length compiles the whole graph again",
+    symptom_zh="每出现一个新长度，整张图就重新编译一遍",
     error="",
     cause=(
         "In graph mode a graph is compiled for the exact shapes of its inputs. Ragged text has a new shape in almost "

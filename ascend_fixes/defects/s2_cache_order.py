@@ -54,6 +54,7 @@ DEFECT = Defect(
     id="S2",
     family="shapes",
     symptom="the persistent compile cache is keyed by compile order: in another order, lengths get each other's graphs",
+    symptom_zh="持久编译缓存按编译先后编号：次序一变，不同的长度就拿到彼此的图",
     error=(
         "RuntimeError: For 'Reshape', the size of 'input_x': {264} is not equal to the size of the first output: {248}"
     ),

@@ -90,6 +90,7 @@ DEFECT = Defect(
     id="S3",
     family="shapes",
     symptom="dynamic shapes (set_inputs) compile once, but each step is slower than a static graph's",
+    symptom_zh="动态形状（set_inputs）只编译一次，但每一步都比静态图慢",
     error="",
     cause=(
         "With a dynamic length the shapes are worked out, the memory planned and the kernels resized at every step, "

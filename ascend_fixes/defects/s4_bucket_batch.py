@@ -69,6 +69,7 @@ DEFECT = Defect(
     id="S4",
     family="shapes",
     symptom="bucket_batch_by_length pads to boundary - 1, aborts on over-long samples; short batches are new graphs",
+    symptom_zh="bucket_batch_by_length 填充到边界减一，遇到过长的样本就中止，剩下的小批次又是新图",
     error=("Invalid data, requested to pad to bucket boundary failed, bucket index should be less than 3, but got 2"),
     cause=(
         "Boundaries are exclusive, so a bucket that ends at 8 holds and pads to 7. The last bucket has no boundary to "

@@ -42,6 +42,7 @@ DEFECT = Defect(
     id="S5",
     family="shapes",
     symptom="a Python int argument silently compiles a graph per value",
+    symptom_zh="Python 整数参数每换一个值就编译一张图，没有任何提示",
     error="",
     cause=(
         "Python scalars are constants of the graph. A step counter, a length or a learning rate passed as a number "

@@ -65,6 +65,7 @@ DEFECT = Defect(
     id="S6",
     family="shapes",
     symptom="two threads calling a cell for the first time fail, or hang later",
+    symptom_zh="两个线程同时第一次调用一个单元，当场失败，或者后来挂住",
     error="RuntimeError: Detect recursion when converting python object.",
     cause=(
         "The graph compiler and the graph runner are one object per process, without a lock. The patch serialises "

@@ -103,6 +103,7 @@ DEFECT = Defect(
     id="S7",
     family="shapes",
     symptom="Model(bucketed(net), loss, optimizer) compiles per length all the same",
+    symptom_zh="Model(bucketed(net), loss, optimizer) 仍然每个长度编译一次",
     error="",
     cause=(
         "Model builds a training cell around the network and calls that one. Calls inside a graph are traced, and what "

@@ -74,6 +74,7 @@ DEFECT = Defect(
     id="S8",
     family="shapes",
     symptom="every further graph takes gigabytes: memory grows with the number of compiled shapes until the system kills it",
+    symptom_zh="每多一张图就多占几个 GB：编译过的形状越多，内存越大，直到进程被系统杀掉",
     error="Out of memory: Killed process (python)",
     cause="kernels that broadcast or divide keep an index of 8 bytes for every element and argument, as long as the graph lives",
     seen="Add, Sub and Mul that broadcast, every Div (16 bytes an element), Transpose (8); not BroadcastTo, "

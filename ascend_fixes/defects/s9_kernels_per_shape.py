@@ -78,6 +78,7 @@ DEFECT = Defect(
     id="S9",
     family="shapes",
     symptom="on Ascend nn.Dense, ops.split and ops.chunk use kernels that are built again for every shape",
+    symptom_zh="昇腾上 nn.Dense、ops.split、ops.chunk 的 kernel 要按形状现编",
     error="",
     cause="the primitives BiasAdd and Split have kernels of the vendor's compiler only; those behind mindspore.mint have "
     "precompiled ones, or are views",

@@ -39,9 +39,10 @@ __all__ = [
     "open_names",
 ]
 
-# The vendor's folder: 2.7 looks for "latest" in the libraries' path, later ones for a name that begins with "cann".
-CANN = "cann-latest"
-FORMAT = 4  # of what is written: a new number makes every wheel's stand-ins anew
+# The vendor's folder: 2.7.0 looks for "latest" in the libraries' path, later ones for a name that begins with "cann"; 2.7.1 and
+# 2.7.2 cut the path behind that word, which is another folder.
+CANN, CUT = "cann-latest", "cann"
+FORMAT = 5  # of what is written: a new number makes every wheel's stand-ins anew
 
 
 class StandInError(AscendFixesError, RuntimeError):
@@ -227,6 +228,7 @@ def make(names: OpenNames, folder: Path) -> None:
             (libraries / name).write_bytes(pack(names.machine, os.path.basename(name), needed=["libascendcl.so"]))
     for name in ("opp", "opp_kernel"):
         (folder / CANN / name).mkdir()
+    (folder / CUT).symlink_to(CANN)
     module = folder / "python" / "hccl"
     module.mkdir(parents=True)
     (module / "__init__.py").write_text('"""A stand-in for the vendor\'s package, for dry runs."""\n', encoding="utf-8")

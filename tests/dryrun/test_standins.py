@@ -13,6 +13,7 @@ from ascend_fixes.dryrun import _environment, _standins
 from ascend_fixes.dryrun._elf import AARCH64, X86_64, pack, read
 from ascend_fixes.dryrun._standins import (
     CANN,
+    CUT,
     OpenNames,
     StandInError,
     folder_of_standins,
@@ -193,3 +194,8 @@ def test_a_device_is_used_only_if_asked(monkeypatch):
     monkeypatch.setattr(_environment.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(_environment.glob, "glob", lambda pattern: ["/dev/davinci0"])
     _environment.check_machine(on_device=True)
+
+
+def test_a_mindspore_that_cuts_the_path_behind_cann_finds_the_same_libraries(tmp_path):
+    make(OPEN, tmp_path)
+    assert (tmp_path / CUT / "lib64" / "libascendcl.so").samefile(tmp_path / CANN / "lib64" / "libascendcl.so")
