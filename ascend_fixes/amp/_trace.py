@@ -318,7 +318,10 @@ class _At:
 def _traced(self: Any, method: str, number: int, callee: Any, *args: Any, **kwargs: Any) -> Any:
     """What the rewritten methods call operations through."""
     at, run = self.overflow_trace, callee
-    if isinstance(callee, nn.Cell) and not isinstance(callee, Autocast) and not hasattr(callee, "overflow_trace"):
+    done = hasattr(callee, "overflow_trace") or isinstance(
+        callee, (Autocast, *sites.CONTAINERS)
+    )  # what these hold is rewritten
+    if isinstance(callee, nn.Cell) and not done:
         run = sites.instrumented(callee, _Edit, lambda inner, path: {"overflow_trace": at})  # made by the method itself
     return at.trace.call(at.path, self.operation_sites[method][number], callee, args, kwargs, run)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["inferred_axes", "normalised_axes"]
+__all__ = ["inferred_axes", "is_mask", "normalised_axes"]
 
 from ascend_fixes.auditing._report import AuditError
 
@@ -94,7 +94,7 @@ def _candidates(name: str, array: np.ndarray, leaves: Mapping[str, np.ndarray], 
     low = 1 if batch else 0
     told = {int(one.max()) for other, one in leaves.items() if other != name and _are_lengths(one, batch)}
     reached = tuple(axis for axis in range(low, array.ndim) if array.shape[axis] > 1 and array.shape[axis] in told)
-    if _is_mask(array):
+    if is_mask(array):
         return tuple(axis for axis in range(low, array.ndim) if array.shape[axis] > 1)
     if _COLUMNS.search(name.lower()) or _beside_weights(array, leaves):
         return ()
@@ -114,7 +114,7 @@ def _is_length(
 ) -> bool:
     """Whether a size is one of positions: not one that only a mask has, not a few columns, not a number of items."""
     holders = [name for name, axes in candidates.items() if size in _at(leaves[name], axes)]
-    if count == 1 and (size < 3 or _is_mask(leaves[holders[0]])):
+    if count == 1 and (size < 3 or is_mask(leaves[holders[0]])):
         return False
     items = (array for array in leaves.values() if array.dtype.kind in "iu" and array.ndim == 3)
     return not any(array.shape[1] == size != array.shape[2] for array in items)
@@ -142,7 +142,7 @@ def _are_lengths(array: np.ndarray, batch: int) -> bool:
     return array.dtype.kind in "iu" and array.size == (batch or array.size) and array.size > 0 and array.max() > 1
 
 
-def _is_mask(array: np.ndarray) -> bool:
+def is_mask(array: np.ndarray) -> bool:
     """Zeros and ones that are not one-hot, or zeros and one large negative number that is added to scores."""
     if array.dtype.kind == "b" or array.ndim < 2 or array.size == 0:
         return array.dtype.kind == "b"
@@ -164,4 +164,4 @@ def _beside_weights(array: np.ndarray, leaves: Mapping[str, np.ndarray]) -> bool
     if array.shape[1] > 1 and np.isin(array, (0, 1)).all() and (array.sum(-1) == 1).all():
         return True
     beside = [one for one in leaves.values() if one is not array and one.shape == array.shape]
-    return array.dtype.kind in "iu" and any(one.dtype.kind == "f" and not _is_mask(one) for one in beside)
+    return array.dtype.kind in "iu" and any(one.dtype.kind == "f" and not is_mask(one) for one in beside)

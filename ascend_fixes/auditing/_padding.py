@@ -7,25 +7,29 @@ choice is a hazard. Parameters that are zero, behind which a leak could hide, ar
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes.auditing import _kinds as kinds
+from ascend_fixes.auditing._inferring import is_mask
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._report import Hazard
 from ascend_fixes.auditing._running import eagerly
-from ascend_fixes.auditing._subject import Subject, array_of
+from ascend_fixes.auditing._subject import Subject, array_of, rebuilt
 from ascend_fixes.errors import first_line
 from ascend_fixes.shapes import Leak, PaddingReport, Suspect, check_padding
 
 __all__ = ["PADDING"]
 
 _KINDS = ("padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient")
+_IN_PLACE = ("garbage in place",)
 _IGNORED = (-100, -1)  # what losses take for labels that do not count
 
 
@@ -43,7 +47,7 @@ def look(subject: Subject) -> Iterator[Finding]:
         return
     pads, report = best
     if report.ok and subject.cell.trainable_params():
-        report = _checked(subject, pads, gradients=True)
+        report = _with_gradients(subject, pads, report)
     yield Fact("pad", {**dict.fromkeys(subject.axes, 0), **dict(report.pads)})
     masks = [name for name, value in report.pads if name not in pads and value in (0, 1)]
     yield Fact("masks", masks)
@@ -54,33 +58,49 @@ def _best(subject: Subject) -> tuple[tuple[dict[str, Any], PaddingReport] | None
     """The pad values with which least leaks, and what `check_padding` says of them; or why nothing could be tried."""
     best: tuple[dict[str, Any], PaddingReport] | None = None
     why = ""
+    rows: dict[str, np.ndarray] = {}
     for pads in _choices(subject):
         try:
-            report = _checked(subject, pads, gradients=False)
+            report = _in_place(subject, pads, rows) if rows else _checked(subject, pads)
         except Exception as error:  # whatever the cell does with such values
             why = why or first_line(error)
             continue
+        if not rows and (not report.tried or report.tried == _IN_PLACE):  # it runs at its own width only
+            rows = {name: np.asarray(ends) for name, ends in report.rows} or _assumed(subject)
+            if not report.tried:
+                why = why or "; ".join(report.notes)
+                with contextlib.suppress(Exception):
+                    report = _in_place(subject, pads, rows)
         if not report.tried:
-            why = why or "; ".join(report.notes)
             continue
         if best is None or len(report.leaks) < len(best[1].leaks):
             best = pads, report
-        if report.ok or report.tried == ("garbage in place",):
+        if report.ok:
             break
-    if best is None and subject.lengths and (assumed := _assumed(subject)) is not None:
-        best, why = ({}, assumed), ""
     return best, why
 
 
-def _assumed(subject: Subject) -> PaddingReport | None:
-    """Garbage in place where nothing says where rows end: every row is taken to be two thirds of the width long."""
+def _assumed(subject: Subject) -> dict[str, np.ndarray]:
+    """Where rows end if nothing says so: after two thirds of the width."""
     rows = max((array.shape[0] for name, array in subject.leaves.items() if name in subject.axes), default=0)
-    lengths = {name: np.full(rows, max(1, own - max(1, own // 3))) for name, own in subject.lengths.items()}
-    try:
-        report = _checked(subject, {}, gradients=False, lengths=lengths, method="in place")
-    except Exception:  # whatever the cell does with garbage
-        return None
-    return report if report.tried else None
+    return {name: np.full(rows, max(1, own - max(1, own // 3))) for name, own in subject.lengths.items()}
+
+
+def _in_place(subject: Subject, pads: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> PaddingReport:
+    """Garbage beyond the rows' ends, where what is padded with a value has that value; masks are off there."""
+    masks = {name: 0 for name, array in subject.leaves.items() if name in subject.axes and is_mask(array)}
+    written = {**masks, **pads}
+    arrays = {}
+    for name, value in written.items():
+        array = subject.leaves[name].copy()
+        for axis, length in subject.axes[name].items():
+            if axis > 0 and array.shape[0] == len(rows.get(length, ())):
+                dead = np.arange(array.shape[axis]) >= rows[length][:, None]
+                shape = [array.shape[0], *(array.shape[i] if i == axis else 1 for i in range(1, array.ndim))]
+                array = np.where(dead.reshape(shape), np.asarray(value, array.dtype), array)
+        arrays[name] = array
+    changed = replace(subject, inputs=tuple(subject.with_arrays(arrays)))
+    return _checked(changed, written, lengths=rows, method="in place")
 
 
 def _told(subject: Subject, report: PaddingReport) -> str:
@@ -94,9 +114,6 @@ def _told(subject: Subject, report: PaddingReport) -> str:
 def _impossible(subject: Subject) -> str:
     if not subject.axes:
         return "no axis of the inputs is ragged, as far as their sizes tell; say which with axes="
-    nested = [name for name in subject.axes if name not in subject.names]
-    if nested:
-        return f"{', '.join(nested)} stand inside of a container, where they cannot be padded"
     if any(isinstance(inner, nn.Optimizer) for _, inner in subject.cell.cells_and_names()):
         return "the cell holds an optimizer; audit the network or its loss cell"
     return ""
@@ -131,21 +148,41 @@ def _choices(subject: Subject) -> Iterator[dict[str, Any]]:
     yield from ({**zeros, a: -100, b: -100} for a, b in list(itertools.combinations(ids, 2))[:6])
 
 
-def _checked(subject: Subject, pads: Mapping[str, Any], gradients: bool, **options: Any) -> PaddingReport:
+def _with_gradients(subject: Subject, pads: Mapping[str, Any], report: PaddingReport) -> PaddingReport:
+    if report.tried == _IN_PLACE:
+        return report
+    return _checked(subject, pads, gradients=True)
+
+
+def _checked(subject: Subject, pads: Mapping[str, Any], gradients: bool = False, **options: Any) -> PaddingReport:
     widths = [{name: own + max(3, own // 2) for name, own in subject.lengths.items()}]
-    axes = {name: dict(by_axis) for name, by_axis in subject.axes.items()}
-    if not _is_variadic(subject.cell):
-        inputs = dict(zip(subject.names, subject.inputs))
-        return check_padding(subject.cell, inputs, axes, widths, pad=dict(pads), gradients=gradients, **options)
-    place = {name: at for at, name in enumerate(subject.names)}  # ``*inputs`` have places, and no names
-    placed: dict[Any, Any] = {place[name]: by_axis for name, by_axis in axes.items()}
-    values: dict[Any, Any] = {place[name]: value for name, value in pads.items()}
-    return check_padding(subject.cell, subject.inputs, placed, widths, pad=values, gradients=gradients, **options)
+    named = {_identifier(name): name for name in subject.leaves}
+    axes = {_identifier(name): dict(by_axis) for name, by_axis in subject.axes.items()}
+    pads = {_identifier(name): value for name, value in pads.items()}
+    inputs = list(subject.leaves.values())
+    report = check_padding(_flat(subject), inputs, axes, widths, pad=pads, gradients=gradients, **options)
+    return replace(report, pads=tuple((named[name], value) for name, value in report.pads))
 
 
-def _is_variadic(cell: nn.Cell) -> bool:
-    kinds_of = (parameter.kind for parameter in inspect.signature(cell.construct).parameters.values())
-    return inspect.Parameter.VAR_POSITIONAL in kinds_of
+def _identifier(leaf: str) -> str:
+    """A name of an argument for an array inside of a container."""
+    return leaf.replace(".", "__")
+
+
+def _flat(subject: Subject) -> nn.Cell:
+    """The cell as one that takes the arrays among its inputs by their names, wherever these stand inside of containers."""
+    leaves = list(subject.leaves)
+
+    def construct(self: Any, *arrays: Any) -> Any:
+        given = dict(zip(leaves, arrays))
+        return self.audited(*rebuilt(subject.names, subject.inputs, lambda name, _: given[name]))
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in ("self", *map(_identifier, leaves))]
+    construct.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flat = type(type(subject.cell).__name__, (nn.Cell,), {"construct": construct})(auto_prefix=False)
+    flat.audited = subject.cell
+    return flat
 
 
 def _findings(subject: Subject, report: PaddingReport, told: str) -> Iterator[Finding]:
@@ -190,8 +227,13 @@ def _hazard(kind: str, leaks: list[Leak], suspects: Sequence[Suspect], report: P
         "; ".join(evidence),
         _CURES[kind],
         operator=first.kind,
-        cell=first.cell,
+        cell=_own_path(first.cell),
     )
+
+
+def _own_path(path: str) -> str:
+    """The path in the audited cell of one in `_flat`."""
+    return path[len("audited") :].lstrip(".")
 
 
 _CURES = {

@@ -138,7 +138,7 @@ def _recorded(self: Any, method: str, number: int, callee: Any, *args: Any, **kw
     at, run = self.audit_record, callee
     if isinstance(callee, types.MethodType) and isinstance(callee.__self__, nn.Cell):
         return callee(*args, **kwargs)  # a method of the cell's own, whose operations are events
-    if isinstance(callee, nn.Cell) and not hasattr(callee, "audit_record"):
+    if isinstance(callee, nn.Cell) and not isinstance(callee, sites.CONTAINERS) and not hasattr(callee, "audit_record"):
         run = sites.instrumented(callee, _Edit, lambda inner, path: {"audit_record": at})  # made by the method itself
     return at.recording.call(at.path, self.operation_sites[method][number], callee, args, kwargs, run)
 

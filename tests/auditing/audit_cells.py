@@ -323,3 +323,35 @@ class Chosen(nn.Cell):
 
     def construct(self, ids, mask):
         return ops.masked_select(self.embedding(ids).squeeze(-1), mask)
+
+
+class Wrapped(nn.Cell):
+    """A cell that passes on what it is given, as training scripts join a network with its loss; layers in a sequence."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+        self.layers = nn.SequentialCell(nn.Dense(16, 16), nn.Tanh(), nn.Dense(16, 5))
+
+    def construct(self, *given):
+        return ops.cross_entropy(self.layers(self.embedding(given[0])).reshape(-1, 5), given[1].reshape(-1))
+
+
+class InDict(Tagger):
+    """The masked loss of a batch in a dict."""
+
+    def construct(self, batch):
+        return (self.losses(batch["ids"], batch["labels"]) * batch["mask"]).sum() / batch["mask"].sum()
+
+
+class FixedIgnoring(Ignoring):
+    """A table at a fixed width, and labels that are ignored: no mask says where rows end."""
+
+    def __init__(self):
+        super().__init__(safe=True)
+        self.table = Parameter(Tensor(RANDOM.standard_normal((8, 16)), mindspore.float32), name="table")
+
+    def construct(self, ids, labels):
+        scores = self.head(self.embedding(ids) + self.table).reshape(-1, 5)
+        losses = ops.cross_entropy(scores, labels.reshape(-1), ignore_index=-100, reduction="sum")
+        return losses / ops.maximum((labels != -100).astype(mindspore.float32).sum(), 1.0)

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from audit_cells import IDS, LABELS, MASK, Classifier, Flat, Tagger, Unmasked, Variadic
+from audit_cells import (
+    IDS,
+    LABELS,
+    MASK,
+    Classifier,
+    FixedIgnoring,
+    Flat,
+    InDict,
+    Tagger,
+    Unmasked,
+    Variadic,
+    Wrapped,
+)
+from mindspore import Tensor
 
 from ascend_fixes.auditing._padding import PADDING
 
@@ -36,3 +49,17 @@ def test_a_cell_of_one_width_without_a_mask_is_taken_to_have_shorter_rows(looked
 def test_a_cell_that_takes_any_inputs_is_padded_by_their_places(looked):
     assert looked(PADDING, Variadic(Classifier()), IDS).kinds == {"padding-leak-loss"}
     assert looked(PADDING, Variadic(Tagger()), IDS, MASK, LABELS).cleared == KINDS
+
+
+def test_labels_that_are_ignored_keep_padding_out_of_a_cell_of_one_width(looked):
+    found = looked(PADDING, FixedIgnoring(), IDS, LABELS)
+    assert not found.kinds and found.facts["pad"]["labels"] == -100
+
+
+def test_a_batch_in_a_dict_is_padded_too(looked):
+    batch = {"ids": Tensor(IDS), "mask": Tensor(MASK), "labels": Tensor(LABELS)}
+    assert looked(PADDING, InDict(), batch).cleared == KINDS
+
+
+def test_arguments_without_names_are_padded_too(looked):
+    assert looked(PADDING, Wrapped(), IDS, LABELS).cleared == KINDS

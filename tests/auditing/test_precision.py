@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mindspore
 import pytest
-from audit_cells import IDS, LABELS, MASK, Casting, Fixed, Large, OwnGradient, Tagger
+from audit_cells import IDS, LABELS, MASK, Casting, Fixed, Large, OwnGradient, Tagger, Wrapped
 
 from ascend_fixes.auditing._precision import PRECISION
 
@@ -45,3 +45,7 @@ def test_overflow(looked, size, kinds):
     assert found.kinds == kinds
     if kinds:
         assert found["overflow"].certainty == "ran and failed" and "policy" in found["overflow"].cure
+
+
+def test_layers_in_a_sequence_are_recorded(looked):
+    assert looked(PRECISION, Wrapped(), IDS, LABELS).cleared == KINDS
