@@ -86,7 +86,9 @@ def _assumed(subject: Subject) -> dict[str, np.ndarray]:
     return {name: np.full(rows, max(1, own - max(1, own // 3))) for name, own in subject.lengths.items()}
 
 
-def _in_place(subject: Subject, pads: Mapping[str, Any], rows: Mapping[str, np.ndarray]) -> PaddingReport:
+def _in_place(
+    subject: Subject, pads: Mapping[str, Any], rows: Mapping[str, np.ndarray], gradients: bool = False
+) -> PaddingReport:
     """Garbage beyond the rows' ends, where what is padded with a value has that value; masks are off there."""
     masks = {name: 0 for name, array in subject.leaves.items() if name in subject.axes and is_mask(array)}
     written = {**masks, **pads}
@@ -100,7 +102,7 @@ def _in_place(subject: Subject, pads: Mapping[str, Any], rows: Mapping[str, np.n
                 array = np.where(dead.reshape(shape), np.asarray(value, array.dtype), array)
         arrays[name] = array
     changed = replace(subject, inputs=tuple(subject.with_arrays(arrays)))
-    return _checked(changed, written, lengths=rows, method="in place")
+    return _checked(changed, written, gradients, lengths=rows, method="in place")
 
 
 def _told(subject: Subject, report: PaddingReport) -> str:
@@ -150,7 +152,7 @@ def _choices(subject: Subject) -> Iterator[dict[str, Any]]:
 
 def _with_gradients(subject: Subject, pads: Mapping[str, Any], report: PaddingReport) -> PaddingReport:
     if report.tried == _IN_PLACE:
-        return report
+        return _in_place(subject, pads, {name: np.asarray(ends) for name, ends in report.rows}, gradients=True)
     return _checked(subject, pads, gradients=True)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import textwrap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -63,16 +62,8 @@ class Hazard:
         return " ".join(filter(None, (self.operator, f"in {where}", f"({self.source})" if self.source else "")))
 
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                f"{self.family:7s} {self.kind}: {self.place}",
-                *(
-                    f"        {label} {text}"
-                    for label, text in (("", self.reason), (f"{self.certainty}:", self.evidence))
-                ),
-                *textwrap.indent(self.cure, "        ").splitlines(),
-            ]
-        )
+        said = [self.reason, f"{self.certainty}: {self.evidence}", *self.cure.splitlines()]
+        return "\n".join([f"{self.family:7s} {self.kind}: {self.place}", *(f"        {line}" for line in said)])
 
 
 @dataclass(frozen=True)
