@@ -187,10 +187,9 @@ def _report(subject: Subject, inferred: bool, done: Sequence[tuple[Look, Outcome
 
 
 def _without_less_exact(hazards: list[Hazard]) -> list[Hazard]:
-    """Without those that name no place, where a longer search has named one for the same kind."""
-    placed = {one.kind for one in hazards if one.operator or one.cell or one.source}
-    kept = [one for one in hazards if one.operator or one.cell or one.source or one.kind not in placed]
-    return list(dict.fromkeys(kept))
+    """Each once; of fusion the last one of a kind, which the search for the operator has made more exact."""
+    last = {one.kind: one for one in hazards if one.family == "fusion"}
+    return list(dict.fromkeys(one for one in hazards if last.get(one.kind, one) == one))
 
 
 def _on_axes(subject: Subject, inferred: bool) -> tuple[str, ...]:
