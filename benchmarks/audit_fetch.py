@@ -1,0 +1,43 @@
+"""``python -m benchmarks.audit_fetch DIR``: the checkouts of the public models, by git, into ``DIR/<owner>/<name>``.
+
+Only the folders that ``audit_models/manifest.json`` names are checked out, at the commits it names. ``--from URL`` takes
+another host than GitHub, or a directory of mirrors: repositories are then at ``URL/<owner>/<name>``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+MANIFEST = Path(__file__).with_name("audit_models") / "manifest.json"
+
+
+def fetch(target: Path, host: str) -> None:
+    """Clones each repository without its files, and checks out the models' folders."""
+    wanted: dict[tuple[str, str], set[str]] = {}
+    for entry in json.loads(MANIFEST.read_text())["models"]:
+        folder = "/".join(Path(entry["file"]).parts[:3])
+        wanted.setdefault((entry["repository"], entry["commit"]), set()).add(folder)
+    for (repository, commit), folders in wanted.items():
+        path = target / repository
+        if not path.exists():
+            _git("clone", "--filter=blob:none", "--no-checkout", f"{host}/{repository}", str(path))
+        _git("-C", str(path), "checkout", commit, "--", *(f":(glob){folder}/**/*.py" for folder in sorted(folders)))
+
+
+def _git(*arguments: str) -> None:
+    subprocess.run(["git", *arguments], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--from", dest="host", default="https://github.com")
+    options = parser.parse_args()
+    fetch(options.target, options.host)
+
+
+if __name__ == "__main__":
+    main()
