@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ascend_fixes.auditing import AuditReport, Hazard, audit
     from ascend_fixes.cures import CureStatus, PatchReport, patch, patched, status, unpatch
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Adapted",
     "AuditReport",
