@@ -111,7 +111,7 @@ def _casts(plain: Recording) -> Iterator[Finding]:
         error = max(_rounding(one) for one in events)
         yield hazard(
             "cast-in-construct",
-            kinds.DIFFERED,
+            kinds.DIFFERED if error > 0 else kinds.READ,
             f"construct casts to {dtype} whatever the policy says",
             f"{event.text}: float32 becomes {dtype}, {len(events)} times in a run, rounded by up to {error:.2g}",
             "# take the cast out; the policy casts what gains from it\n"
