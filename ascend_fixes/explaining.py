@@ -89,7 +89,7 @@ def explain_lines(lines: Iterable[str], most: int = 20, language: str = "en") ->
             if score >= nearly and (known.id not in best or score > best[known.id].score):
                 best[known.id] = Explanation(known.id, "", known.text, line, number, score, ())
     ranked = sorted(best.values(), key=lambda found: (-found.score, _needless(found.id), found.number))
-    return [_told(found, language) for found in ranked[:most]]
+    return [_told(found, language) for found in ranked if not _is_elsewhere(found, ranked)][:most]
 
 
 def log_lines(path: PathLike) -> Iterator[str]:
@@ -218,6 +218,13 @@ def _cure(defect: Defect) -> tuple[str, ...]:
     else:
         first = f"cure: {defect.cure}, see docs/{defect.family}.md"
     return first, f"here: {here.state}, {here.reason}", f"why: ascend-fixes defects {defect.id}"
+
+
+def _is_elsewhere(found: Explanation, all_found: Sequence[Explanation]) -> bool:
+    """Whether another defect has this very text, and on this machine it can only be that one's."""
+    others = [one for one in all_found if one.id != found.id and one.known == found.known]
+    defect = catalogue().get(found.id)
+    return bool(others) and defect is not None and bool(defect.elsewhere())
 
 
 def _needless(name: str) -> bool:

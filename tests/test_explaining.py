@@ -16,6 +16,7 @@ from ascend_fixes.explaining import _of_the_library, explain, explain_lines
 
 TEXTS = [(defect.id, line) for defect in catalogue().values() for line in defect.error.splitlines()]
 MESSAGES = sorted({(known.id, known.text) for known in _of_the_library()})
+SAME = {"F4": "F6", "F6": "F4"}  # defects with one text; which of them it is depends on the machine
 
 
 def found(text):
@@ -24,6 +25,8 @@ def found(text):
 
 @pytest.mark.parametrize(("name", "text"), TEXTS)
 def test_every_text_of_the_catalogue_is_found(name, text):
+    if catalogue()[name].elsewhere():
+        name = SAME[name]
     assert name in found(text)[:2]  # two defects may have one text
     assert (
         name in found(f"[ERROR] ME(4711:140,MainProcess):2026-05-04-10:11:12.345 [file.cc:99] {text}; see the log")[:2]
@@ -32,9 +35,18 @@ def test_every_text_of_the_catalogue_is_found(name, text):
     assert name in found(re.sub(r"\d+", lambda match: str(digits.randint(0, 10**6)), text))[:2]
 
 
+@pytest.mark.parametrize(("missing", "name"), [((), "F6"), (("decorator",), "F4")])
+def test_an_empty_response_is_a_cast_where_the_package_is_there(monkeypatch, missing, name):
+    for module in ("f4_compiler_packages", "f6_fused_casts"):
+        monkeypatch.setattr(f"ascend_fixes.defects.{module}.missing_packages", lambda: missing)
+    assert found("RuntimeError: Response is empty.") == [name]
+
+
 @given(st.sampled_from(TEXTS), st.floats(0.6, 1), st.booleans())
 def test_a_text_that_was_cut_is_found(known, share, front):
     name, text = known
+    if catalogue()[name].elsewhere():
+        name = SAME[name]
     words = text.split()
     kept = max(3, round(share * len(words)))
     cut = " ".join(words[:kept] if front else words[-kept:])

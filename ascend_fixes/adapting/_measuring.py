@@ -14,6 +14,7 @@ from mindspore import Tensor, nn
 from ascend_fixes import amp
 from ascend_fixes.adapting._plan import Plan
 from ascend_fixes.adapting._report import Comparison
+from ascend_fixes.errors import first_line
 
 __all__ = ["compared", "finite_policy"]
 
@@ -34,9 +35,12 @@ def finite_policy(plan: Plan, cell: nn.Cell, inputs: Sequence[Any]) -> tuple[Pla
     tensors = [Tensor(value) if isinstance(value, np.ndarray) else value for value in inputs]
     with _dropout_off(cell):
         for _ in range(_MOST):
-            report = amp.trace_overflow(cell, *tensors, policy=plan.policy())
-            if not report:
-                return _scaled(plan, cell, tensors), said
+            try:
+                report = amp.trace_overflow(cell, *tensors, policy=plan.policy())
+                if not report:
+                    return _scaled(plan, cell, tensors), said
+            except Exception as error:  # whatever PyNative mode refuses; the losses of the graphs decide then
+                return plan, [*said, f"ranges were not traced, operator by operator it fails: {first_line(error)}"]
             entry = report.cell or report.operator
             if report.cause != "overflow" or "fp32=" not in report.advice or entry in plan.fp32:
                 break

@@ -122,6 +122,8 @@ class Defect:
         needs_device: only an Ascend device shows it; the probe then runs what can be run here.
         ascend: the scenario as the Ascend back end compiles it, for ``doctor --ascend``; None where the defect shows in
             values or in the host's own doing.
+        elsewhere: why an error text that several defects share is not this one's on this machine; "" where it may be. It
+            may start a process.
     """
 
     id: str
@@ -138,6 +140,7 @@ class Defect:
     needs_device: bool = False
     symptom_zh: str = ""
     ascend: OnAscend | None = None
+    elsewhere: Callable[[], str] = lambda: ""
 
     def symptom_in(self, language: str) -> str:
         """The symptom in a language, ``"en"`` or ``"zh"``; in English where there is nothing else."""

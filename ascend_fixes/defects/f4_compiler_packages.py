@@ -15,7 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
-from ascend_fixes.fusion._compiler import CHECK, PACKAGES, MissingCompilerError
+from ascend_fixes.fusion._compiler import CHECK, PACKAGES, MissingCompilerError, missing_packages
 
 __all__ = ["DEFECT", "Fusible", "probe"]
 
@@ -70,4 +70,7 @@ DEFECT = Defect(
     removal="the wheel declares decorator, or the error names it",
     probe=probe,
     patch=Patch(hooks=(CHECK,), backends=("CPU", "GPU")),
+    elsewhere=lambda: (
+        "" if missing_packages() else f"{', '.join(PACKAGES)} is installed: a cast breaks the compiler, F6"
+    ),
 )

@@ -8,7 +8,7 @@ from mindspore import Tensor, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
 from ascend_fixes.fusion import keeping_out
-from ascend_fixes.fusion._compiler import require_compiler
+from ascend_fixes.fusion._compiler import missing_packages, require_compiler
 
 __all__ = ["DEFECT", "Block", "probe"]
 
@@ -59,4 +59,5 @@ DEFECT = Defect(
     removal="the probe compiles on every supported MindSpore",
     probe=probe,
     patch=Patch(hooks=(keeping_out("cluster:Cast"),), backends=("CPU",)),
+    elsewhere=lambda: f"{', '.join(missing_packages())} is not installed, F4" if missing_packages() else "",
 )
