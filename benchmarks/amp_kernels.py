@@ -32,10 +32,6 @@ MODELS = ("attention", *EXAMPLES)
 WIDTH = 64
 
 
-class Captured(Exception):
-    """An example has got as far as its first step."""
-
-
 # --- factories, which run in the dry run's own process ------------------------------------------
 
 
@@ -59,14 +55,13 @@ def example(name: str) -> tuple[Any, Any, Any, tuple]:
     from mindspore import Tensor
 
     import ascend_fixes
-    from examples.common import step
+    from examples.common import step, trainer
 
     request: dict[str, Any] = collections.defaultdict(
         lambda: None
     )  # no corpus, no checkpoint, no cache: what is built in
     request.update(seed=0, epochs=1, variant="kernels", distributed=1, fused=False, unbucketed=False)
     request.update(fixes=["host", "fusion", "amp"], precision="float16")
-    train = __import__(f"examples.{name}.train", fromlist=["train"]).train
     found: dict[str, Any] = {}
 
     def cells(loss: Any, network: Any, optimizer: Any, request: Any, policy: Any = None, scaler: Any = None) -> Any:
@@ -75,22 +70,15 @@ def example(name: str) -> tuple[Any, Any, Any, tuple]:
         found.update(loss=loss, optimizer=optimizer, policy=policy or Policy(step.HALF))
         return step.Cells(loss, network, None)
 
-    def run(cell: Any, arrays: Any, axes: Any = None) -> Any:
-        found["batch"] = tuple(map(Tensor, arrays))
-        raise Captured
-
     with (
         mock.patch.object(ascend_fixes, "patch", lambda *names: None),  # the step is what is looked at
         mock.patch.object(step, "cells", cells),
-        mock.patch.object(step, "run", run),
         tempfile.TemporaryDirectory() as folder,
     ):
         request["cache"] = folder
-        try:
-            train(request, Path(folder), False)
-        except Captured:
-            pass
-    return found["loss"], found["optimizer"], found["policy"], found["batch"]
+        ready = trainer.load(name)(request, Path(folder))
+        batch = tuple(map(Tensor, ready.inputs(ready.batches(0)[0])))
+    return found["loss"], found["optimizer"], found["policy"], batch
 
 
 def made(model: str, kind: str) -> tuple[Any, ...]:

@@ -11,17 +11,16 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes.shapes._bucketed import bucketing_of
-from benchmarks.ascend_example import captured, request
-from examples.common import step, training
+from benchmarks.ascend_example import request
+from examples.common import trainer
 from examples.common.command_line import FIXES
 
 __all__ = ["own_shape"]
@@ -42,18 +41,10 @@ def own_shape(arrays: Iterable[np.ndarray]) -> Shape:
     return tuple(found)
 
 
-def batches(task: training.Task) -> list[tuple[nn.Cell, list[np.ndarray]]]:
+def batches(name: str, fixes: tuple[str, ...], data: str, folder: Path) -> list[tuple[nn.Cell, list[np.ndarray]]]:
     """The step's cell and the arrays of every batch of an epoch."""
-    seen: list[tuple[nn.Cell, list[np.ndarray]]] = []
-
-    def note(cell: nn.Cell, arrays: Iterable[np.ndarray], axes: Mapping[int, int] | None = None) -> training.Step:
-        seen.append((cell, list(arrays)))
-        return training.Step(0.0, overflowed=False)
-
-    with mock.patch.object(step, "run", note):
-        for batch in task.batches(0):
-            task.step(batch)
-    return seen
+    made = trainer.load(name)(request(fixes, "float16", folder, data=data), folder)
+    return [(made.cell, list(made.inputs(batch))) for batch in made.batches(0)]
 
 
 def padded_shape(cell: nn.Cell, arrays: Iterable[np.ndarray]) -> Shape:
@@ -65,8 +56,7 @@ def padded_shape(cell: nn.Cell, arrays: Iterable[np.ndarray]) -> Shape:
 def main(name: str, data: str, sample: str, file: str) -> None:
     os.environ.pop("MS_DEV_SAVE_GRAPHS", None)  # what a dry run saves for its report takes longer than the compilation
     with tempfile.TemporaryDirectory() as folder:
-        plain = batches(captured(name, request((), "float16", data=data), Path(folder)))
-        planned = batches(captured(name, request(FIXES, "float16", data=data), Path(folder)))
+        plain, planned = (batches(name, fixes, data, Path(folder)) for fixes in ((), FIXES))
     own = {own_shape(arrays) for _, arrays in plain}
     by_shape: dict[Shape, tuple[nn.Cell, list[np.ndarray]]] = {}
     for cell, arrays in planned:

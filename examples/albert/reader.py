@@ -80,11 +80,12 @@ class Runner:
         network: the model.
         buckets: the lengths that batches are padded to.
         pad: the piece for padding.
-        bucketing: let `shapes.bucketed` pad; without it, everything is as wide as the largest bucket.
+        bucketing: let `shapes.bucketed` pad; without it, everything is as wide as the largest bucket,
+        own: or, with this, as the longest window of its batch.
     """
 
-    def __init__(self, network: nn.Cell, buckets: shapes.Buckets, pad: int, bucketing: bool) -> None:
-        self.buckets, self.pad, self.bucketing = buckets, pad, bucketing
+    def __init__(self, network: nn.Cell, buckets: shapes.Buckets, pad: int, bucketing: bool, own: bool = False) -> None:
+        self.buckets, self.pad, self.own = buckets, pad, bucketing or own
         self.network = self.bucketed(network, _RAGGED, EVALUATION_BATCH, _CUT) if bucketing else network
 
     def bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
@@ -94,7 +95,7 @@ class Runner:
 
     def inputs(self, chosen: Sequence[Window]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Arrays as wide as the longest window, or, where nothing is bucketed, as the longest of all."""
-        width = max(map(len, chosen)) if self.bucketing else self.buckets.sizes[-1]
+        width = max(map(len, chosen)) if self.own else self.buckets.sizes[-1]
         return collate(chosen, width, self.pad)
 
     def logits(self, part: Part) -> list[Logits]:

@@ -15,6 +15,7 @@ from examples.albert.model import Config
 from examples.albert.pieces import Vocabulary, read_vocabulary, words_of
 from examples.albert.windows import BUILT_IN, PUBLISHED, Shape
 from examples.common.errors import DataError, UsageError
+from examples.common.lengths import TESTED, TRAINED
 
 __all__ = ["Start", "start"]
 
@@ -62,7 +63,7 @@ def start(request: Mapping[str, Any]) -> Start:
         UsageError: they do not go together.
     """
     shape = _shape(request)
-    corpus = data.read_folder(Path(request["data"])) if request["data"] else built_in.corpus(seed=request["seed"])
+    corpus = _corpus(request)
     tests = dict(corpus.tests)
     if not corpus.has_unanswerable:
         tests = {name: tuple(one for one in questions if one.answers) for name, questions in tests.items()}
@@ -79,6 +80,14 @@ def start(request: Mapping[str, Any]) -> Start:
         config, weights = stored.config, stored.arrays
         _check(request, vocabulary, shape, config)
     return Start(corpus, tests, left_out, vocabulary, shape, config, weights)
+
+
+def _corpus(request: Mapping[str, Any]) -> data.Corpus:
+    if request["data"]:
+        return data.read_folder(Path(request["data"]))
+    if request.get("ragged"):
+        return built_in.corpus(TRAINED, TESTED, request["seed"], ragged=True)
+    return built_in.corpus(seed=request["seed"])
 
 
 def _shape(request: Mapping[str, Any]) -> Shape:

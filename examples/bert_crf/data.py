@@ -20,6 +20,7 @@ import numpy as np
 from examples.bert_crf.wordpiece import WordPieces
 from examples.common.errors import DataError
 from examples.common.files import read_text
+from examples.common.lengths import drawn
 from examples.common.randomness import Stream, generator
 
 __all__ = ["PARTS", "Batch", "Corpus", "Encoded", "Sentence", "built_in", "collate", "encode", "read_folder"]
@@ -176,12 +177,13 @@ _JOINTS = (", and", ", but", "because", "while", ";", ", so")
 _TYPES = ("person", "place", "company", "work")
 
 
-def built_in(train: int = 5000, validation: int = 300, test: int = 500, seed: int = 0) -> Corpus:
+def built_in(train: int = 5000, validation: int = 300, test: int = 500, seed: int = 0, ragged: bool = False) -> Corpus:
     """Generated sentences with names of four types.
 
     Names have one or two invented words, no word of a name or noun occurs in two parts of the corpus, and all are
     spelt alike: which of them are names, of what type, and where they end is in the sentence around
-    them. Sentences have one to three clauses, so that padding to the longest is expensive.
+    them. Sentences have one to three clauses, so that padding to the longest is expensive; with ``ragged`` they are as
+    long as those of WNUT17 (`examples.common.lengths`), where the last clause is broken off.
     """
     random = generator(seed, Stream.DATA)
     syllables = [f"{consonant}{vowel}" for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
@@ -191,21 +193,30 @@ def built_in(train: int = 5000, validation: int = 300, test: int = 500, seed: in
     words = np.array(list(invented))
     counts = {"train": train, "validation": validation, "test": test}
     shares = {"train": words[:2500], "validation": words[2500:3500], "test": words[3500:]}
-    parts = {part: tuple(_sentence(random, shares[part]) for _ in range(count)) for part, count in counts.items()}
+    lengths = {
+        part: drawn("bert_crf", count, random)[:, 0].tolist() if ragged else [None] * count
+        for part, count in counts.items()
+    }
+    parts = {part: tuple(_sentence(random, shares[part], length) for length in lengths[part]) for part in counts}
     return _corpus("built-in", parts)
 
 
-def _sentence(random: np.random.Generator, invented: np.ndarray) -> Sentence:
-    clauses = 1 + int(random.binomial(2, 0.25))
+def _sentence(random: np.random.Generator, invented: np.ndarray, length: int | None) -> Sentence:
+    """A sentence of so many words, or of one to three clauses."""
+    clauses = 1 + int(random.binomial(2, 0.25)) if length is None else length
     words: list[str] = []
     tags: list[str] = []
     for number in range(clauses):
+        if length is not None and len(words) >= length:
+            break
         joint = str(random.choice(_JOINTS)) if number else ""
         for token in f"{joint} {random.choice(_CLAUSES)}".split():
             kind = token.strip("{}")
             count = int(random.integers(1, 3)) if kind in _TYPES else 1
             words += random.choice(invented, count).tolist() if token.startswith("{") else [token]
             tags += [f"B-{kind}", *[f"I-{kind}"] * (count - 1)] if kind in _TYPES else ["O"]
+    if length is not None:
+        return Sentence(tuple(words[:length]), tuple(tags[:length]))
     return Sentence((*words, "."), (*tags, "O"))
 
 

@@ -15,32 +15,30 @@ Run by `examples.common.variants`, in a process of its own.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-import ascend_fixes
 from ascend_fixes import amp, fusion, shapes
 from examples.bert_crf import data
 from examples.bert_crf.decoding import Transitions, best_tags, best_tags_looping, entity_f1
 from examples.bert_crf.model import BertCRF, LoopCRF, Loss
 from examples.bert_crf.saved import Model
 from examples.bert_crf.wordpiece import WordPieces, learn
-from examples.common import ranks, step, training, variants
+from examples.common import ranks, step, trainer, variants
 from examples.common.batches import chunks
+from examples.common.lengths import TESTED, TRAINED
 from examples.common.pretrained import Bert, Sizes, assign, locate, read_bert
 from examples.common.randomness import Stream, dropout, generator
 from examples.common.transformer import AddedMask
 
-__all__ = ["MODULE", "Setting", "dropout_masks", "encoded", "plan", "prepare", "train"]
-
-MODULE = "examples.bert_crf.train"
+__all__ = ["TRAINER", "Setting", "dropout_masks", "encoded", "plan", "prepare"]
 
 BATCH, SMALL_BATCH = 32, 16  # sentences a step, fine-tuning and from random weights
 EVALUATION_BATCH = 32
@@ -92,7 +90,9 @@ class Setting:
         return max(int(part.sizes.max()) for part in every), max(int(part.words.max()) for part in every)
 
 
-def prepare(given: str | None, pretrained: str | None, seed: int, limit: int | None = None) -> Setting:
+def prepare(
+    given: str | None, pretrained: str | None, seed: int, limit: int | None = None, ragged: bool = False
+) -> Setting:
     """Read or generate the corpus, read or choose the model, and split all words.
 
     Args:
@@ -100,11 +100,12 @@ def prepare(given: str | None, pretrained: str | None, seed: int, limit: int | N
         pretrained: the checkpoint, see `examples.common.pretrained.locate`; None starts from random weights.
         seed: of the built-in corpus.
         limit: train on so many sentences only; the pieces are those of all.
+        ragged: give the built-in corpus the lengths of WNUT17.
 
     Raises:
         DataError, CheckpointError, UsageError: input that cannot be used.
     """
-    corpus = data.read_folder(Path(given)) if given else data.built_in(seed=seed)
+    corpus = data.read_folder(Path(given)) if given else _built_in(seed, ragged)
     bert = read_bert(locate(pretrained)) if pretrained else None
     wordpieces = WordPieces(bert.vocabulary, bert.lowercase) if bert else _learnt(corpus)
     corpus = corpus.limited(limit)
@@ -112,6 +113,10 @@ def prepare(given: str | None, pretrained: str | None, seed: int, limit: int | N
     longest = max(int(part.sizes.max()) for part in parts.values())
     sizes = bert.sizes if bert else Sizes(len(wordpieces.vocabulary), places=max(128, longest), **SMALL)
     return Setting(corpus, Model(sizes, corpus.tags, wordpieces), bert.arrays if bert else {}, parts)
+
+
+def _built_in(seed: int, ragged: bool) -> data.Corpus:
+    return data.built_in(TRAINED, TESTED, TESTED, seed, ragged=True) if ragged else data.built_in(seed=seed)
 
 
 def _learnt(corpus: data.Corpus) -> WordPieces:
@@ -124,48 +129,11 @@ def encoded(corpus: data.Corpus, wordpieces: WordPieces, bert: Bert | None) -> d
     return {part: data.encode(corpus.parts[part], wordpieces, corpus.tags, places) for part in data.PARTS}
 
 
-def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]:
-    """Train the variant that ``request`` describes, with its checkpoint in ``folder``, and return its results."""
-    ms.set_context(mode=ms.GRAPH_MODE)
-    if request["fused"]:
-        ms.set_context(enable_graph_kernel=True)
-    if request["fixes"]:
-        ascend_fixes.patch(*request["fixes"])
-    setting = prepare(request["data"], request["pretrained"], request["seed"], request["limit"])
-    setting.model.save(folder)
-    trainer = _Trainer(setting, request)
-    task = training.Task(
-        settings={
-            **{name: request[name] for name in (*variants.SETTINGS, "epochs")},
-            "corpus": setting.corpus.digest(),
-            "model": setting.model.digest(),
-        },
-        batches=trainer.batches,
-        step=trainer.step,
-        validate=lambda: trainer.evaluate("validation"),
-        parameters=trainer.network.trainable_params(),
-        slots=step.slots(trainer.optimizer),
-        scaler=trainer.scaler,
-    )
-    progress = training.train(task, request["epochs"], folder / "checkpoint.npz", resume, request["variant"])
-    f1, _ = trainer.evaluate("test")
-    return {
-        **training.summary(progress),
-        "graphs": trainer.graphs,
-        "padded_share": trainer.padded_share(),
-        "metric": "test_f1",
-        "test_f1": f1,
-        "sentences": {part: len(encoded) for part, encoded in setting.parts.items()},
-        "sizes": list(trainer.buckets),
-        "model": asdict(setting.model.sizes),
-    }
-
-
-def plan(setting: Setting, request: Mapping[str, Any]) -> shapes.Buckets:
+def plan(setting: Setting, request: Mapping[str, Any], size: int | None = None) -> shapes.Buckets:
     """The padded sizes with which this training is soonest over; without the family, only the longest sentence's."""
     if "shapes" not in request["fixes"]:
         return shapes.Buckets([setting.longest[0]])
-    model, batch = setting.model.sizes, setting.batch
+    model, batch = setting.model.sizes, size or setting.batch
     sizes = np.sort(setting.parts["train"].sizes)
     return shapes.Buckets.plan(
         [*sizes[batch - 1 :: batch], sizes[-1]],  # the widest sentences of the batches
@@ -177,94 +145,99 @@ def plan(setting: Setting, request: Mapping[str, Any]) -> shapes.Buckets:
     )
 
 
-class _Trainer:
-    """One variant's network, compiled step and evaluation, and the batches they take."""
+class BertCRFTrainer(trainer.Trainer):
+    """Sentences in batches of similar size."""
 
-    def __init__(self, setting: Setting, request: Mapping[str, Any]) -> None:
-        self.setting = setting
-        self.seed, fixes = request["seed"], request["fixes"]
-        self.bucketing, self.on_host = "shapes" in fixes, "host" in fixes
-        self.buckets = plan(setting, request)
+    metric, row_axes = "test_f1", _ROWS
+
+    def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
+        super().__init__(request, 0)
+        arguments = (request[name] for name in ("data", "pretrained", "seed", "limit"))
+        self.setting = setting = prepare(*arguments, self.ragged)
+        setting.model.save(folder)
+        self.batch = self.batch or setting.batch
+        self.train, self.on_host = np.arange(len(setting.parts["train"])), "host" in request["fixes"]
+        self.buckets = plan(setting, request, self.batch)
         self.padded = step.padded_to(self.buckets, request)
         longest, _ = setting.longest  # of all sentences, also of those that only evaluation sees
         self._evaluated = shapes.Buckets(sorted({*self.buckets, max(longest, self.buckets.sizes[-1])}))
-        safe, half = "fusion" in fixes, request["precision"] == "float16"
         random = generator(self.seed, Stream.WEIGHTS)
-        self.network = BertCRF(setting.model.sizes, len(setting.corpus.tags), random, safe)
-        assign(self.network, setting.arrays, "encoder.")
-        if safe:
-            fusion.safe(self.network)
-        steps = request["epochs"] * math.ceil(len(setting.parts["train"]) / setting.batch)
-        self.optimizer = _optimizer(self.network, FINE_TUNING if setting.arrays else FROM_SCRATCH, steps)
-        scaler = amp.LossScaler(SCALE) if half else None
-        made = step.cells(Loss(self.network), self.network, self.optimizer, request, _policy(safe), scaler)
-        self._step, self._network, self.scaler = made.step, made.network, made.scaler
+        network = BertCRF(setting.model.sizes, len(setting.corpus.tags), random, self.safe)
+        assign(network, setting.arrays, "encoder.")
+        self.crf = network.crf
+        if self.safe:
+            fusion.safe(network)
+        steps = request["epochs"] * math.ceil(len(self.train) / self.batch)
+        optimizer = _optimizer(network, FINE_TUNING if setting.arrays else FROM_SCRATCH, steps)
+        scaler = amp.LossScaler(SCALE) if request["precision"] == "float16" else None
+        self.build(Loss(network), network, optimizer, _policy(self.safe), scaler)
         if self.bucketing:
-            sentences, evaluated = shapes.Buckets([ranks.rows(setting.batch)]), shapes.Buckets([EVALUATION_BATCH])
-            training_sizes = {"sentences": sentences, "pieces": self.padded}
-            self._step = shapes.bucketed(self._step, axes=_RAGGED_TRAINING, buckets=training_sizes)
+            sentences, evaluated = shapes.Buckets([ranks.rows(self.batch)]), shapes.Buckets([EVALUATION_BATCH])
+            sizes = {"sentences": sentences, "pieces": self.padded}
+            self.cell = shapes.bucketed(self.cell, axes=_RAGGED_TRAINING, buckets=sizes)
             sizes = {"sentences": evaluated, "pieces": step.padded_to(self._evaluated, request)}
-            self._network = shapes.bucketed(self._network, axes=_RAGGED, buckets=sizes, outputs=_OUTPUTS)
+            self.network = shapes.bucketed(self.network, axes=_RAGGED, buckets=sizes, outputs=_OUTPUTS)
 
-    @property
-    def graphs(self) -> int:
-        """How many graphs were compiled so far."""
-        return len(shapes.graphs(self._step)) + len(shapes.graphs(self._network))
+    def identity(self) -> dict[str, Any]:
+        setting = self.setting
+        corpus, model = setting.corpus.digest(), setting.model.digest()
+        return {"epochs": self.request["epochs"], "corpus": corpus, "model": model}
+
+    def lengths(self, samples: np.ndarray) -> np.ndarray:
+        return self.setting.parts["train"].sizes[samples]
 
     def _widths(self, part: str) -> np.ndarray:
         return (self.buckets if part == "train" else self._evaluated).assign(self.setting.parts[part].sizes)
 
-    def batches(self, epoch: int) -> list[tuple[int, int, np.ndarray]]:
-        """(epoch, number, sentence numbers) of every batch of an epoch, in an order that the epoch decides."""
+    def batches(self, epoch: int) -> list[trainer.Batch]:
         random = generator(self.seed, Stream.ORDER, epoch)
-        every = np.arange(len(self.setting.parts["train"]))
-        return [
-            (epoch, i, chunk)
-            for i, chunk in enumerate(chunks(every, self._widths("train"), self.setting.batch, random))
-        ]
+        cut = chunks(self.train, self._widths("train"), self.batch, random)
+        return [trainer.Batch(epoch, number, sentences) for number, sentences in enumerate(cut)]
 
     def _collate(self, part: str, sentences: np.ndarray) -> data.Batch:
         encoded = self.setting.parts[part]
-        if not self.bucketing:
+        if not self.bucketing and not self.ragged:
             return data.collate(encoded, sentences, *self.setting.longest)
         longest = int(encoded.sizes[sentences].max())
-        return data.collate(encoded, sentences, longest, longest)
+        words = longest if self.bucketing else int(encoded.words[sentences].max())
+        return data.collate(encoded, sentences, longest, words)
 
-    def step(self, batch: tuple[int, int, np.ndarray]) -> training.Step:
-        """Train on one of the `batches`."""
+    def inputs(self, batch: trainer.Batch) -> tuple[np.ndarray, ...]:
         epoch, number, sentences = batch
         arrays = self._collate("train", sentences)
         count, pieces = arrays.ids.shape
         random = generator(self.seed, Stream.DROPOUT, epoch, number)
         keep = dropout_masks(random, self.setting.model.sizes, count, pieces)
-        inputs = (*astuple(arrays), np.ones(count, np.float32), *keep)
-        return step.run(self._step, inputs, _ROWS)
+        return (*astuple(arrays), np.ones(count, np.float32), *keep)
 
     def evaluate(self, part: str) -> tuple[float, float]:
         """Entity F1 and mean negative log-likelihood of a part of the corpus."""
         encoded, sentences = self.setting.parts[part], self.setting.corpus.parts[part]
-        crf, names = self.network.crf, self.setting.corpus.tags
-        transitions = Transitions(*(p.asnumpy() for p in (crf.transitions, crf.start, crf.end)))
+        names = self.setting.corpus.tags
+        transitions = Transitions(*(p.asnumpy() for p in (self.crf.transitions, self.crf.start, self.crf.end)))
         decode = best_tags if self.on_host else best_tags_looping
         true: list[Sequence[str]] = []
         found: list[Sequence[str]] = []
         loss = 0.0
         for chunk in chunks(np.arange(len(encoded)), self._widths(part), EVALUATION_BATCH):
             arrays = self._collate(part, chunk)
-            emissions, losses = self._network(*map(Tensor, astuple(arrays)))
+            emissions, losses = self.network(*map(Tensor, astuple(arrays)))
             loss += float(losses.asnumpy().astype(np.float64).sum())
             tags = decode(emissions.asnumpy().astype(np.float32), transitions, arrays.lengths)
             found += [[names[tag] for tag in sentence] for sentence in tags]
             true += [sentences[number].tags for number in chunk]
         return entity_f1(true, found), loss / len(encoded)
 
-    def padded_share(self) -> float:
-        """The share of the pieces computed in an epoch of training that are padding."""
-        padded = 0
-        for _, _, chunk in self.batches(0):
-            rows = self.setting.batch if self.bucketing else len(chunk)
-            padded += rows * int(self.padded(self.setting.parts["train"].sizes[chunk].max()))
-        return 1 - float(self.setting.parts["train"].sizes.sum()) / padded
+    def validate(self) -> tuple[float, float]:
+        return self.evaluate("validation")
+
+    def results(self) -> dict[str, Any]:
+        return {
+            self.metric: self.evaluate("test")[0],
+            "sentences": {part: len(encoded) for part, encoded in self.setting.parts.items()},
+            "sizes": list(self.buckets),
+            "model": asdict(self.setting.model.sizes),
+        }
 
 
 def dropout_masks(random: np.random.Generator, sizes: Sizes, count: int, pieces: int) -> tuple[np.ndarray, np.ndarray]:
@@ -286,5 +259,7 @@ def _optimizer(network: BertCRF, height: float, steps: int) -> nn.Optimizer:
     return nn.Adam([{"params": encoder, "lr": rates[0]}, {"params": top, "lr": rates[1]}])
 
 
+TRAINER = BertCRFTrainer
+
 if __name__ == "__main__":
-    variants.answer(train)
+    variants.answer(functools.partial(trainer.run, TRAINER))

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from ascend_fixes import shapes
 from examples.common.errors import DataError
 from examples.common.files import read_lines
+from examples.common.lengths import drawn
 from examples.common.randomness import Stream, generator
 
 __all__ = [
@@ -131,15 +132,19 @@ _MONTHS = "January February March April May June July August September October N
 _WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 
 
-def built_in(train: int = 6000, validation: int = 300, test: int = 600, seed: int = 0) -> Corpus:
+def built_in(train: int = 6000, validation: int = 300, test: int = 600, seed: int = 0, ragged: bool = False) -> Corpus:
     """Dates as people write them, and as ISO 8601 writes them: ``Tuesday, the 3rd of March 1998`` -> ``1998-03-03``.
 
-    Some name the month or the year alone, so both sides are ragged. The three parts share no written date.
+    Some name the month or the year alone, so both sides are ragged. The three parts share no written date. With
+    ``ragged`` a pair is a list of dates, half as many tokens as the translation of a caption of Multi30k has words
+    (`examples.common.lengths`), as near as dates come to that.
     """
     random = generator(seed, Stream.DATA)
+    count = train + validation + test
+    lengths = drawn("rnnsearch", 20 * count, random)[:, 1].tolist() if ragged else []
     seen: dict[str, str] = {}
-    while len(seen) < train + validation + test:
-        written, iso = _date(random)
+    while len(seen) < count:
+        written, iso = _dates(random, lengths.pop() // 2) if ragged else _date(random)
         seen.setdefault(written, iso)
     source, target = tuple(seen), tuple(seen.values())
     ends = np.cumsum([0, train, validation, test])
@@ -150,10 +155,24 @@ def built_in(train: int = 6000, validation: int = 300, test: int = 600, seed: in
     return Corpus("built-in", "written", "iso", parts)
 
 
-def _date(random: np.random.Generator) -> tuple[str, str]:
+def _dates(random: np.random.Generator, tokens: int) -> tuple[str, str]:
+    """Dates whose translations have about so many characters, each of which is a token."""
+    dates = [_date(random, _kind(random, tokens))]
+    while (left := tokens - sum(len(iso) + 1 for _, iso in dates)) >= 4:
+        dates.append(_date(random, _kind(random, left)))
+    return " ".join(written for written, _ in dates), " ".join(iso for _, iso in dates)
+
+
+def _kind(random: np.random.Generator, tokens: int) -> int:
+    """A kind of date for `_date`, as long as there is room for: a year, a month, or a day."""
+    return 0 if tokens < 7 else 1 if tokens < 10 else int(random.integers(2, 8))
+
+
+def _date(random: np.random.Generator, kind: int | None = None) -> tuple[str, str]:
     year, month, day = int(random.integers(1000, 3000)), int(random.integers(1, 13)), int(random.integers(1, 29))
     name = _MONTHS[month - 1] if random.random() < 0.7 else _MONTHS[month - 1][:3]
-    kind = int(random.integers(8))
+    if kind is None:
+        kind = int(random.integers(8))
     if kind == 0:
         return str(random.choice(["the year {}", "in {}", "sometime in {}"])).format(year), f"{year}"
     if kind == 1:

@@ -27,13 +27,16 @@ class Translator:
         network: the model.
         widths: sizes that sources are padded to; None pads to the longest of the batch, a graph for every length.
         longest: tokens of a translation at most.
+        batch: sentences at a time.
     """
 
-    def __init__(self, network: RNNSearch, widths: shapes.Buckets | None, longest: int = 60) -> None:
+    def __init__(
+        self, network: RNNSearch, widths: shapes.Buckets | None, longest: int = 60, batch: int = BATCH
+    ) -> None:
         self.start, self.step = Start(network), Step(network)
         self.start.set_train(False)
         self.step.set_train(False)
-        self.widths, self.longest = widths, longest
+        self.widths, self.longest, self.batch = widths, longest, batch
 
     def __call__(self, sentences: Sequence[Sequence[int]], beam: int = BEAM) -> list[list[int]]:
         """The best translation of every sentence, without start and end tokens.
@@ -44,26 +47,27 @@ class Translator:
         """
         order = sorted(range(len(sentences)), key=lambda number: len(sentences[number]))
         found: dict[int, list[int]] = {}
-        for start in range(0, len(order), BATCH):
-            chunk = order[start : start + BATCH]
+        for start in range(0, len(order), self.batch):
+            chunk = order[start : start + self.batch]
             for number, tokens in zip(chunk, self._batch([sentences[number] for number in chunk], beam)):
                 found[number] = tokens
         return [found[number] for number in range(len(sentences))]
 
-    def _batch(self, sentences: Sequence[Sequence[int]], beam: int) -> Iterator[list[int]]:
+    def tokens(self, sentences: Sequence[Sequence[int]], beam: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of the best translations of at most a batch of sentences, (batch, length), and how many count, (batch,)."""
         longest = max(map(len, sentences))
         width = longest if self.widths is None else self.widths(longest)
-        filled = [*sentences, *[[data.END]] * (BATCH - len(sentences))]  # one batch size, one graph
+        filled = [*sentences, *[[data.END]] * (self.batch - len(sentences))]  # one batch size, one graph
         source, mask = map(Tensor, data.collate(filled, width))
         state = self.start(source, mask)
-        start = np.full(BATCH, data.START, np.int32)
+        start = np.full(self.batch, data.START, np.int32)
         if beam == 1:
-            tokens, lengths = self._greedy(start, state)
-        else:
-            best = host.beam_search(
-                self.step, state, beam, self.longest, start=start, end=data.END, length_penalty=PENALTY
-            )
-            tokens, lengths = best.tokens[:, 0], best.lengths[:, 0]
+            return self._greedy(start, state)
+        best = host.beam_search(self.step, state, beam, self.longest, start=start, end=data.END, length_penalty=PENALTY)
+        return best.tokens[:, 0], best.lengths[:, 0]
+
+    def _batch(self, sentences: Sequence[Sequence[int]], beam: int) -> Iterator[list[int]]:
+        tokens, lengths = self.tokens(sentences, beam)
         for row, length in zip(tokens[: len(sentences)], lengths):
             words = row[:length].tolist()
             yield words[:-1] if words and words[-1] == data.END else words

@@ -17,6 +17,7 @@ import numpy as np
 from examples.common.batches import chunks
 from examples.common.errors import DataError
 from examples.common.files import read_lines
+from examples.common.lengths import drawn
 from examples.common.randomness import Stream, generator
 from examples.texting.graphs import Graphs
 
@@ -126,15 +127,17 @@ _THINGS = "acting camera cast dialogue ending film humor music pace plot scene s
 _FILLER = 400
 
 
-def built_in(train: int = 2400, test: int = 600, seed: int = 0) -> Corpus:
+def built_in(train: int = 2400, test: int = 600, seed: int = 0, ragged: bool = False) -> Corpus:
     """A generated corpus of "reviews" in which a bag of words is at chance and word graphs are not.
 
     Every review holds opinions such as ``plot never boring`` among filler words. Half of the
     opinions are negated, so good and bad adjectives are equally frequent under both labels; what
     tells is which of them stand next to ``never``. One opinion in eight is noise. Lengths are
-    log-normal, from 6 to about 110 words, so that padding to the longest is expensive.
+    log-normal, from 6 to about 110 words, so that padding to the longest is expensive; with ``ragged`` they are those of
+    Reuters-8 (`examples.common.lengths`), and at least the opinions'.
     """
     random = generator(seed, Stream.DATA)
+    lengths = drawn("texting", train + test, random)[:, 0] if ragged else None
     good, bad, things = (np.array(words.split()) for words in (_GOOD, _BAD, _THINGS))
     filler = np.array([f"{a}{b}" for a in _syllables() for b in _syllables()])[:_FILLER]
     frequency = 1.0 / np.arange(10, _FILLER + 10)
@@ -148,7 +151,10 @@ def built_in(train: int = 2400, test: int = 600, seed: int = 0) -> Corpus:
             negated = bool(random.integers(2))
             adjective = random.choice(good if positive != negated else bad)
             parts.append([random.choice(things), "never" if negated else "always", adjective])
-        length = int(np.clip(random.lognormal(2.6, 0.8), 3, 100))
+        if lengths is None:
+            length = int(np.clip(random.lognormal(2.6, 0.8), 3, 100))
+        else:
+            length = max(int(lengths[i]) - 3 * opinions, 0)
         parts += [[word] for word in random.choice(filler, length, p=frequency / frequency.sum())]
         documents.append([word for p in random.permutation(len(parts)) for word in parts[p]])
         labels.append("good" if label else "bad")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from mindspore import Tensor
 
-from ascend_fixes import shapes
+from ascend_fixes import host, shapes
 from examples.common import checkpoint, typed
 from examples.common.errors import CheckpointError, DataError
 from examples.common.files import load_record, save_record
@@ -74,7 +74,7 @@ class Predictor:
     def __init__(self, folder: Path) -> None:
         folder = checkpoint.variant(folder, _FILE)
         self.model = Model.load(folder)
-        self._rows = {word: row for row, word in enumerate(self.model.words, start=1)}
+        self._rows = host.Table(self.model.words, np.arange(1, len(self.model.words) + 1), default=0)
         vectors = np.zeros((len(self.model.words) + 1, self.model.width), np.float32)
         network = TextING(vectors, len(self.model.labels), np.random.default_rng(0))
         assign(network, checkpoint.best(folder))
@@ -89,9 +89,9 @@ class Predictor:
             DataError: the text has no word, or none that the model knows, or more than 1,024 different ones.
         """
         words = split(text)
-        rows = np.array([self._rows.get(word, 0) for word in words], np.int32)
         if not words:
             raise DataError("the text is empty; type at least one word")
+        rows = self._rows(words)
         if not rows.any():
             raise DataError(f"no word of {' '.join(words)[:60]!r} was in the training documents")
         _, first, ids = np.unique(words, return_index=True, return_inverse=True)

