@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
+from examples.common import tables
+
 __all__ = ["COLUMNS", "METRIC", "figure", "markdown", "metric", "table"]
 
 Row = Mapping[str, Any]
@@ -49,23 +51,12 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 def table(rows: Sequence[Row]) -> str:
     """The rows as aligned text; below it, a line for every variant that did not finish."""
-    cells = _cells(rows)
-    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
-    lines = ["  ".join(_align(cell, widths[i], i) for i, cell in enumerate(line)).rstrip() for line in cells]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, *_notes(rows)])
-
-
-def _align(cell: str, width: int, column: int) -> str:
-    return cell.ljust(width) if column == 0 else cell.rjust(width)
+    return "\n".join([tables.aligned(_cells(rows), right=True), *_notes(rows)])
 
 
 def markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table."""
-    head, *body = _cells(rows)
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    lines = ["| " + " | ".join(line) + " |" for line in (head, rule, *body)]
-    return "\n".join([*lines, "", *_notes(rows)]).rstrip() + "\n"
+    return "\n".join([tables.markdown(_cells(rows), right=True), *_notes(rows)]).rstrip() + "\n"
 
 
 def figure(rows: Sequence[Row], path: Path, title: str) -> None:

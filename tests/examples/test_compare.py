@@ -1,224 +1,170 @@
-"""The comparison of the examples: what it runs, how it judges, what it writes."""
+"""The quick comparison: built-in data as ragged as the corpora, what the rows say, and a whole run."""
 
-import argparse
 import json
-import os
-import signal
-import time
-from pathlib import Path
+import math
 
+import numpy as np
 import pytest
-from example_support import run, start
+from example_support import run
 
-from examples import compare
-from examples.common import judging
+from examples.albert import built_in
+from examples.albert.pieces import words_of
+from examples.bert_crf import data as sentences
+from examples.common import lengths
+from examples.compare import ascend, page, quick, summary
+from examples.compare.running import REPEATS
+from examples.compare.subjects import MODELS, SIDES
+from examples.rnnsearch import data as pairs
+from examples.texting import data as documents
 
-MODULE = "examples.compare"
-
-
-def row(cell, losses=(2.0, 1.0), **changes):
-    against = next(each.against for each in compare.CELLS if each.name == cell)
-    history = [{"loss": loss, "validation_loss": loss, "elapsed": 10.0 * n} for n, loss in enumerate(losses, 1)]
-    values = dict(
-        model="texting",
-        cell=cell,
-        against=against,
-        fixes=[],
-        status="finished",
-        losses=list(losses),
-        history=history,
-        graphs=1,
-        padded_share=0.5,
-        overflowed=0,
-        metric="test_accuracy",
-        test_accuracy=0.9,
-        wall_seconds=20.0,
-        peak_memory_gb=1.0,
-        sizes=[8],
-    )
-    return {**values, **changes}
+LOSSES = [float(loss) for loss in np.linspace(2, 1, REPEATS)]
 
 
-def judged(*rows):
-    judging.judge(rows)
-    return judging.verdicts(rows)
+def measured(**changes):
+    """What the jobs of a run of every model write, all as it should be; `changes` by ``model_side_part``."""
+    parts = {
+        "ragged": {"losses": LOSSES, "at": [5.0, 6.0], "graphs": 3, "padded_share": 0.5, "training_seconds": 8.0},
+        "float16": {"losses": LOSSES, "skipped": 2},
+        "fused": {"losses": LOSSES},
+    }
+    found = {}
+    for model in MODELS:
+        for side in SIDES:
+            own = {part: dict(values) for part, values in parts.items()}
+            kernels = {"aclnn": 3, "aclop": 2, "host": 0, "fused": 4}
+            own["ascend"] = {"verdict": "compiled", "reason": "", "kernels": kernels, "compile_seconds": 1.0}
+            own["host"] = {"rate": 10.0 if side == "plain" else 20.0, "unit": "words", "answer": "ab"}
+            for name, values in changes.items():
+                if name.startswith(f"{model}_{side}_"):
+                    own[name.rpartition("_")[2]] = values
+            found[model, side, "running"] = {part: own[part] for part in parts}
+            found[model, side, "ascend"], found[model, side, "hosted"] = ({p: own[p]} for p in ("ascend", "host"))
+    return found
 
 
-NAN = float("nan")
+def rows(**changes):
+    results = summary.results(list(MODELS), measured(**changes))
+    return {(row["family"], row["model"]): row for row in results["rows"]}, results["sentences"]
+
+
+def test_what_is_as_it_should_be_says_so():
+    found, sentences_ = rows()
+    assert len(found) == 5 * 4 and all(row["ok"] and not row["hit"] for row in found.values())
+    assert found["shapes", "albert"]["cured"] == "3 batches in 8 s, 3 graphs, 50% padding"
+    assert found["ascend", "texting"]["plain"] == "compiled: 3 aclnn, 2 aclop, 0 host, 4 fused"
+    assert "It did not help BERT-CRF, RNNSearch, ALBERT and TextING." in sentences_["shapes"]
+    assert sentences_["host"].count("2.0 times the rate") == 4
 
 
 @pytest.mark.parametrize(
-    "losses, expected",
-    [((1.0, NAN), "NaN from step 2"), ((NAN, NAN), "NaN from step 1"), ((NAN, 1.0), "finished"), ((), "finished")],
+    "part, broken, said",
+    [
+        ("float16", {"losses": [math.nan] * REPEATS, "skipped": REPEATS}, "NaN from step 1"),
+        ("float16", {"losses": LOSSES, "skipped": REPEATS}, f"{REPEATS} of {REPEATS} steps skipped"),
+        ("fused", {"losses": [*LOSSES[:-1], 1.01]}, "losses off by 1e-02"),
+        ("fused", {"crash": "RuntimeError: Response is empty."}, "RuntimeError: Response is empty."),
+        ("ascend", {"verdict": "refused", "reason": "TypeError: no\nmore"}, "refused: TypeError: no"),
+        ("host", {"rate": 0.0, "unit": "translations", "graphs": 4, "tokens": [[1, 2, 3]]}, "none translated after 3"),
+    ],
 )
-def test_a_run_is_lost_where_its_losses_stay_lost(losses, expected):
-    assert judging.outcome(row("plain", losses)) == expected
+def test_a_defect_is_told_where_it_hits_and_fails_the_run_where_it_is_not_cured(part, broken, said):
+    family = {"float16": "amp", "fused": "fusion"}.get(part, part)
+    found, sentences_ = rows(**{f"albert_plain_{part}": broken})
+    assert said in found[family, "albert"]["plain"] and found[family, "albert"]["hit"]
+    assert all(row["ok"] for row in found.values()) and "NOT" not in sentences_[family]
+    found, sentences_ = rows(**{f"albert_cured_{part}": broken})
+    assert said in found[family, "albert"]["cured"] and not found[family, "albert"]["ok"]
+    assert "NOT as it should be with ascend_fixes: ALBERT" in sentences_[family]
 
 
-def test_a_crash_is_told_as_it_was():
-    assert judging.outcome({"status": "crashed: TypeError: no kernel"}) == "crashed: TypeError: no kernel"
+def test_losses_that_padding_changes_are_a_failure():
+    wrong = {**measured()["albert", "cured", "running"]["ragged"], "losses": [1.1 * loss for loss in LOSSES]}
+    found, _ = rows(albert_cured_ragged=wrong)
+    assert not found["shapes", "albert"]["ok"]
 
 
-@pytest.mark.parametrize("target, seconds", [(2.0, 10.0), (1.5, 15.0), (1.0, 20.0), (0.5, None), (3.0, 10.0)])
-def test_time_to_a_loss_is_read_between_epochs(target, seconds):
-    assert judging.seconds_to(row("plain"), target) == seconds
+@pytest.mark.parametrize(
+    "plain, cured", [({"answer": "ab"}, {"answer": "ac"}), ({"tokens": [[1, 2]]}, {"tokens": [[1, 3, 4]]})]
+)
+def test_another_answer_on_the_host_is_a_failure(plain, cured):
+    both = {"unit": "translations" if "tokens" in plain else "words", "rate": 1.0, "graphs": 1}
+    for theirs in (cured, plain):
+        found, _ = rows(albert_plain_host={**both, **plain}, albert_cured_host={**both, **theirs})
+        assert found["host", "albert"]["ok"] == (theirs is plain)
 
 
-def test_a_run_without_losses_reaches_none():
-    assert judging.seconds_to({"status": "crashed"}, 1.0) is None
-    assert judging.seconds_to(row("plain", (NAN, NAN)), 1.0) is None
+def test_a_process_that_dies_is_a_row():
+    found = measured()
+    found["texting", "plain", "running"] = {
+        "ragged": found["texting", "plain", "running"]["ragged"],
+        "ended": "was killed",
+    }
+    results = summary.results(list(MODELS), found)
+    said = {row["family"]: row["plain"] for row in results["rows"] if row["model"] == "texting"}
+    assert said["amp"] == said["fusion"] == "was killed" and said["shapes"].startswith("3 batches")
 
 
-def test_verdicts_tell_hits_cures_and_fixes_that_do_not_help():
-    found = judged(
-        row("plain"),
-        row("shapes", (1.5, 0.5), padded_share=0.1),
-        row("host"),
-        row("plain, fused", (2.0, 1.1)),
-        row("fusion, fused", (2.0, 1.0)),
-        row("plain, float16", (2.0, NAN)),
-        row("amp, float16"),
+def test_the_page_needs_nothing_else():
+    results = {**summary.results(list(MODELS), measured()), "seconds": 1.0, "cores": 2}
+    lines = [["family", "model", "as it is", "with"], *([row["family"], "m", "<b>", "c"] for row in results["rows"])]
+    html = page.html(results, lines)
+    assert html.count("<svg") == 2 and "currentColor" in html and "prefers-color-scheme: dark" in html
+    assert "<script" not in html and 'src="' not in html and "<b>" not in html and "#010203" not in html
+
+
+def test_every_model_and_side_has_its_jobs_and_its_factory():
+    assert len(quick.jobs(list(MODELS))) == 3 * 4 * 2 and len(quick.jobs(["texting"])) == 6
+    assert all(callable(getattr(ascend, f"{model}_{side}")) for model in MODELS for side in SIDES)
+
+
+@pytest.mark.parametrize("example", MODELS)
+def test_lengths_are_drawn_as_they_were_counted(example):
+    stored = lengths.source(example)
+    found = lengths.drawn(example, 20_000, np.random.default_rng(0))
+    bins = np.array(stored["bins"])
+    middle = bins[:, :-1] + stored["width"] / 2
+    expected = (middle * bins[:, -1:]).sum(0) / bins[:, -1].sum()
+    assert found.shape == (20_000, bins.shape[1] - 1) and found.min() >= 1
+    assert np.allclose(found.mean(0), expected, rtol=0.05)
+    assert (found.max(0) < bins[:, :-1].max(0) + stored["width"]).all()
+
+
+def test_built_in_data_can_be_as_ragged_as_the_corpora():
+    for length in map(len, (one.words for one in sentences.built_in(200, 5, 5, ragged=True).parts["train"])):
+        assert 1 <= length <= 44
+    reviews = documents.built_in(300, 20, ragged=True)
+    assert reviews.lengths.max() > 4 * np.median(reviews.lengths)
+    dates = pairs.built_in(200, 5, 5, ragged=True).parts["train"]
+    assert {len(target) for target in dates.target} >= {4, 7, 10} and all(
+        " " in one for one in dates.target if len(one) > 11
     )
-    assert found["shapes"]["texting"] == "padding 50% -> 10%; plain's loss 1.34 times as soon"
-    assert found["host"]["texting"] == "no difference"
-    assert found["fusion"]["texting"] == "hit (losses off by 1e-01 -> 0e+00); cured"
-    assert found["amp"]["texting"] == "hit (NaN from step 2); cured"
-
-
-def test_verdicts_admit_what_was_not_cured_and_what_did_not_hit():
-    found = judged(
-        row("plain"),
-        row("shapes", (3.0, 2.5)),
-        row("host", test_accuracy=0.8),
-        row("plain, fused"),
-        row("fusion, fused"),
-        row("plain, float16"),
-        row("amp, float16", status="crashed: RuntimeError: x"),
-    )
-    assert found["shapes"]["texting"].endswith("plain's loss is not reached")
-    assert found["host"]["texting"] == "accuracy 90.00% -> 80.00%"
-    assert found["fusion"]["texting"].startswith("not hit")
-    assert found["amp"]["texting"] == "not cured: crashed: RuntimeError: x"
-
-
-def test_how_much_sooner_all_fixes_are_there():
-    rows = [
-        row("plain", model="a"),
-        row("all", (1.0, 0.5), model="a"),
-        row("plain", model="b"),
-        row("all", (3.0, 2.0), model="b"),
-        row("plain", (NAN, NAN), model="c"),
-        row("all", model="c"),
-        row("plain", model="d"),
-        row("all", (2.0, 1.005), model="d"),
-    ]
-    judging.judge(rows)
-    assert judging.sooner(rows) == pytest.approx({"a": 1.99, "b": 0.0, "d": 19.9 / (10 + 10 * 0.99 / 0.995)})
-
-
-def test_losses_over_other_batches_are_not_compared():
-    assert judging.drift(row("all", sizes=[4]), row("plain")) is None
-    assert judging.drift(row("all", (2.0, 1.0, 1.0)), row("plain")) is None
+    questions = built_in.corpus(60, 5, ragged=True).train
+    encoded = words_of(question.passage for question in questions).encode(question.passage for question in questions)
+    counts = np.array([len(one) for one in encoded])
+    assert counts.max() > 2 * counts.min() and 80 < np.median(counts) < 200
+    for question in questions:
+        for answer in question.answers:
+            assert question.passage[answer.start :].startswith(answer.text)
 
 
 @pytest.mark.parametrize(
     "arguments, message",
-    [
-        (["--models", "texting,bert"], "there is no 'bert'; choose from"),
-        (["--families", "shape"], "did you mean shapes?"),
-        (["--cells", "plain;fused"], "there is no 'fused'; choose from plain; shapes; host; plain, fused;"),
-        (["--data", "nowhere", "--models", "texting"], "nowhere/textclass/r8"),
-    ],
+    [(["--models", "texting,bert"], "there is no 'bert'; choose from"), (["--jobs", "0"], "at least 1")],
 )
-def test_wrong_use_is_one_line_and_changes_nothing(tmp_path, arguments, message):
-    done = run(tmp_path, MODULE, *arguments)
-    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert not list(tmp_path.iterdir())
-
-
-def test_chosen_cells_bring_what_they_are_compared_with():
-    names = [cell.name for cell in compare.cells("all", "all, float16, fused")]
-    assert names == ["plain", "all", "all, float16, fused"]
-    assert [cell.name for cell in compare.cells("amp", None)] == ["plain", "plain, float16", "amp, float16"]
-
-
-REAL = {"--data": "data/mrc/squad", "--vocabulary": "data/vocab/albert-30k-clean.vocab"}
-
-
-@pytest.mark.parametrize(
-    "options, expected",
-    [
-        ({}, {"--epochs": "2", "--limit": "1500"}),
-        ({"full": True}, {}),
-        ({"full": True, "epochs": 5}, {"--epochs": "5"}),
-        ({"limit": 10}, {"--epochs": "2", "--limit": "10"}),
-        ({"data": Path("data"), "full": True}, REAL),
-        ({"data": Path("data")}, {**REAL, "--epochs": "3", "--limit": "4000"}),
-    ],
-)
-def test_a_comparison_is_short_unless_it_is_full(options, expected):
-    settled = argparse.Namespace(**{"seed": 3, "data": None, "full": False, "epochs": None, "limit": None, **options})
-    lengths = compare.Length(2, 1500), compare.Length(3, 4000)
-    model = compare.Model("mrc/squad", *lengths, (("--vocabulary", "vocab/albert-30k-clean.vocab"),))
-    given = compare.arguments(model, settled)
-    assert dict(zip(given[::2], given[1::2])) == {"--seed": "3", **expected}
+def test_wrong_use_changes_nothing(tmp_path, arguments, message):
+    done = run(tmp_path, "examples.compare", *arguments)
+    assert done.returncode == 2 and message in done.stderr and not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_cells_run_and_a_second_run_keeps_them(tmp_path):
-    arguments = ("--models", "texting", "--families", "host", "--epochs", "1", "--output", "out", "--jobs", "1")
-    done = run(tmp_path, MODULE, *arguments)
+def test_a_model_is_compared_from_end_to_end(tmp_path):
+    done = run(tmp_path, "examples.compare", "--models", "texting", "--output", "out", "--json", "copy.json")
     assert done.returncode == 0, done.stdout + done.stderr
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert [each["cell"] for each in results["rows"]] == ["plain", "host"]
-    assert results["matrix"] == {"host": {"texting": "no difference"}}
-    page = (tmp_path / "out" / "index.html").read_text()
-    assert page.count("<svg") == 1 and "<script" not in page and 'src="http' not in page
-    again = run(tmp_path, MODULE, *arguments, "--resume")
-    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results and again.returncode == 0
-
-
-@pytest.mark.slow
-def test_cells_run_side_by_side_each_on_one_core(tmp_path):
-    cells = ("--models", "texting", "--cells", "plain;host", "--epochs", "1", "--limit", "300", "--jobs", "2")
-    started = start(tmp_path, MODULE, *cells, "--output", "out")
-    cores = set()
-    while started.poll() is None:
-        cores |= {core for _, core in children(started.pid, "examples.texting.train")}
-        time.sleep(0.05)
-    output, errors = started.communicate()
-    assert started.returncode == 0, errors
-    assert "1 of 2, texting: " in output and "2 of 2, texting: " in output and "epoch" not in errors
-    assert all(len(allowed) == 1 for allowed in cores), cores
-    if len(os.sched_getaffinity(0)) > 1:
-        assert len(cores) == 2
-    assert "epoch 1/1" in (tmp_path / "out" / "texting" / "plain" / "plain-float32" / "output.log").read_text()
-
-
-@pytest.mark.slow
-def test_an_interrupted_comparison_ends_its_cells_and_goes_on(tmp_path):
-    arguments = ("--models", "texting", "--cells", "plain;host", "--epochs", "1", "--limit", "300", "--jobs", "2")
-    started = start(tmp_path, MODULE, *arguments, "--output", "out")
-    while not (trained := children(started.pid, "examples.texting.train")):
-        assert started.poll() is None, started.communicate()
-        time.sleep(0.05)
-    started.send_signal(signal.SIGINT)
-    _, errors = started.communicate(timeout=1200)
-    assert started.returncode == 130 and "go on with --resume" in errors, errors
-    assert not any(Path(f"/proc/{child}").exists() for child, _ in trained)
-    done = run(tmp_path, MODULE, *arguments, "--output", "out", "--resume")
-    assert done.returncode == 0, done.stderr
-
-
-def children(parent, module):
-    """(process, its cores) of every process that ``parent`` started to run ``module``."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_text().split("\0")
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) == parent and module in command:
-                found.append((int(folder.name), frozenset(os.sched_getaffinity(int(folder.name)))))
-        except (OSError, IndexError):
-            continue  # it has ended
-    return found
+    results = json.loads((tmp_path / "copy.json").read_text())
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == results
+    found = {row["family"]: row for row in results["rows"]}
+    assert all(row["ok"] for row in found.values()), found
+    assert found["amp"]["hit"] and "NaN" in found["amp"]["plain"]
+    assert found["shapes"]["figures"]["cured"]["graphs"] < len(found["shapes"]["figures"]["cured"]["at"])
+    assert "[ 6/6]" in done.stdout and "shapes: As they are, the models take" in done.stdout
+    assert (tmp_path / "out" / "index.html").read_text().count("<svg") == 2

@@ -1,8 +1,8 @@
-"""``python -m examples.compare``: four models, plainly and with each family of fixes; which defect hits which model.
+"""The thorough comparison: four models, plainly and with each family of cures; which defect hits which model.
 
 A family is judged where its defect can show: **shapes** and **host** in float32, **fusion** with the graph kernel on,
 **amp** in float16, each against the plain run of the same setting; then all of them together. Every cell runs in a
-process of its own, on the same seeds; what a fix does not improve is shown as such.
+process of its own, on the same seeds; what a cure does not improve is shown as such.
 
 Cells run side by side, one on each core and on that core alone, so that their times compare; with ``--jobs 1`` one after
 the other, each on the whole machine.
@@ -14,16 +14,15 @@ import argparse
 import importlib
 import os
 import queue
-import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from pathlib import Path
 
-from examples.common import command_line, comparison, pages
-from examples.common.errors import ExampleError, UsageError
-from examples.common.judging import Row, judge, outcome
+from examples.common import command_line, comparison
+from examples.common.errors import UsageError
+from examples.compare import pages
+from examples.compare.judging import Row, judge, outcome
 
 __all__ = [
     "CELLS",
@@ -33,7 +32,7 @@ __all__ = [
     "Model",
     "arguments",
     "cells",
-    "main",
+    "run",
 ]
 
 _Work = tuple[comparison.Example, comparison.Options, "Cell"]
@@ -97,51 +96,18 @@ CELLS = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status: 0 if every cell with fixes finished, 1 if not, 2 for wrong use."""
-    parser = argparse.ArgumentParser(prog="python -m examples.compare", description=(__doc__ or "").split("\n")[0])
-    add = parser.add_argument
-    add("--models", metavar="LIST", default=",".join(MODELS), help="some of them (default: %(default)s)")
-    add("--families", metavar="LIST", default="all", help="cells of these families only, and plain (default: all)")
-    add("--cells", metavar="LIST", help="only these, separated by ';' (default: every cell of the families)")
-    add("--data", metavar="DIR", type=Path, help="real corpora, in the folders that the README names")
-    add(
-        "--full",
-        action="store_true",
-        help="train as long, and on as much, as the examples do; on real corpora, many hours",
-    )
-    add("--epochs", type=command_line.positive, metavar="N", help="passes over the data")
-    add("--limit", type=command_line.positive, metavar="N", help="training examples of each model")
-    add("--seed", type=command_line.natural, metavar="N", default=0, help="of everything random (default: 0)")
-    add(
-        "--jobs", type=command_line.positive, metavar="N", help="cells at a time (default: one on each core, at most 4)"
-    )
-    add("--output", metavar="DIR", type=Path, default=Path("runs/compare"), help="default: %(default)s")
-    add("--json", metavar="FILE", type=Path, help="write the results to FILE as well")
-    add("--resume", action="store_true", help="keep the cells that have finished, and go on")
-    options = parser.parse_args(arguments)
-    try:
-        names, chosen = _models(options.models), cells(options.families, options.cells)
-        models = [_checked(name, options) for name in names]  # all, before the first is trained
-        rows = _trained([(*model, cell) for model in models for cell in chosen], options)
-    except KeyboardInterrupt:
-        print("\ninterrupted; go on with --resume", file=sys.stderr)
-        return 130
-    except (ExampleError, OSError) as error:
-        if str(error):
-            print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
+def run(models: Sequence[str], options: argparse.Namespace) -> int:
+    """Train every cell, print and write what came of it; 0 if every cell with cures finished, else 1.
+
+    Raises:
+        ExampleError: options or files that cannot be used, before the first training.
+    """
+    chosen = cells(options.families or "all", options.cells)
+    ready = [_checked(name, options) for name in models]  # all, before the first is trained
+    rows = _trained([(*model, cell) for model in ready for cell in chosen], options)
     judge(rows)
     pages.write(rows, options)
     return 0 if all(row["status"] == "finished" for row in rows if row["fixes"]) else 1
-
-
-def _models(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in MODELS:
-            raise UsageError(f"--models {text}: there is no {name!r}; choose from {','.join(MODELS)}")
-    return names
 
 
 def cells(families: str, chosen: str | None) -> list[Cell]:
@@ -229,7 +195,3 @@ def arguments(model: Model, options: argparse.Namespace) -> list[str]:
 
 def _slug(name: str) -> str:
     return name.replace(", ", "-").replace(" ", "-")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

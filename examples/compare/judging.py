@@ -1,4 +1,4 @@
-"""What the runs of `examples.compare` say beside each other: which defect hits which model, and what its cure changes."""
+"""What the runs of the thorough comparison say beside each other: which defect hits which model, and what its cure changes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,134 @@
+"""The pages of the comparisons: one HTML file that needs nothing else, readable in light and dark."""
+
+from __future__ import annotations
+
+import html as escape
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+from examples.compare.running import REPEATS
+from examples.compare.subjects import MODELS
+
+__all__ = ["document", "html", "panels", "table"]
+
+_INK = "#010203"  # stands for the page's text colour in the figures
+_SIDES = {"plain": ("as it is", "#d1495b"), "cured": ("with ascend_fixes", "#2a9d8f")}
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --bad: #c62f45; --good: #1b7f73 }
+@media (prefers-color-scheme: dark) { :root { --bad: #ff8a96; --good: #5fd3c4 } }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem;
+  background: Canvas; color: CanvasText }
+table { border-collapse: collapse; font-size: 14px; width: 100% } td, th { padding: .3rem .6rem; text-align: left;
+  vertical-align: top; border-bottom: 1px solid var(--line) } .bad { color: var(--bad) } .good { color: var(--good) }
+svg { max-width: 100%; height: auto; color: CanvasText } .scroll { overflow-x: auto } .note { opacity: .75 }
+"""
+_HEADS = {
+    "shapes": "Batches of every shape (ran on the CPU, float32)",
+    "amp": "float16 (ran on the CPU)",
+    "fusion": "Graph-kernel fusion (ran on the CPU)",
+    "host": "Work for the host (ran on the CPU)",
+    "ascend": "Compiled for Ascend (a dry run for a 910B: nothing was executed)",
+}
+
+
+def document(title: str, body: str) -> str:
+    """A page of its own."""
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>ascend_fixes: {escape.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
+        f"<h1>{escape.escape(title)}</h1>{body}</body></html>"
+    )
+
+
+def table(lines: Sequence[Sequence[str]], kinds: Sequence[Sequence[str]] | None = None) -> str:
+    """A table whose first line is its head; ``kinds`` are the classes of the cells of the others: "good", "bad" or ""."""
+    head = "".join(f"<th>{escape.escape(cell)}</th>" for cell in lines[0])
+    body = []
+    for number, line in enumerate(lines[1:]):
+        of = kinds[number] if kinds else [""] * len(line)
+        body.append("".join(f'<td class="{kind}">{escape.escape(cell)}</td>' for kind, cell in zip(of, line)))
+    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(f"<tr>{line}</tr>" for line in body)}</table></div>'
+
+
+def html(found: Mapping[str, Any], lines: Sequence[Sequence[str]]) -> str:
+    """The page of the quick comparison.
+
+    Args:
+        found: as `summary.results` makes it.
+        lines: of the table, the first its head.
+    """
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    about = (
+        f"{found['cores']} cores, {found['seconds']:.0f} s in all; {versions}. Lengths as in the corpora of the study."
+    )
+    parts = [f'<p class="note">{escape.escape(about)}</p>']
+    for family, head in _HEADS.items():
+        rows = [row for row in found["rows"] if row["family"] == family]
+        shown = [line[1:] for row, line in zip(found["rows"], lines[1:]) if row["family"] == family]
+        kinds = [("", "bad" if row["hit"] else "", "good" if row["ok"] else "bad") for row in rows]
+        figure = {"shapes": _trained, "fusion": _losses}.get(family)
+        parts += [
+            f"<h2>{head}</h2><p>{escape.escape(found['sentences'][family])}</p>",
+            table([lines[0][1:], *shown], kinds),
+        ]
+        parts.append(figure(rows) if figure else "")
+    return document("Four models, as they are and with ascend_fixes", "".join(parts))
+
+
+def _trained(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Batches trained over seconds, a panel for each model."""
+
+    def draw(axes: Any, row: Mapping[str, Any]) -> None:
+        for side, (label, colour) in _SIDES.items():
+            at = row["figures"][side].get("at", [])
+            end = row["figures"][side].get("training_seconds", 0)
+            axes.plot(
+                [0, *at, end], [0, *range(1, len(at) + 1), len(at)], color=colour, label=label, drawstyle="steps-post"
+            )
+        axes.set(xlabel="seconds of CPU time", xlim=(0, None), ylim=(0, None))
+
+    return panels(_named(rows), draw, "batches after the first shape")
+
+
+def _losses(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How far each step's loss is from the unfused one, a panel for each model."""
+
+    def draw(axes: Any, row: Mapping[str, Any]) -> None:
+        reference = row["unfused"]
+        for side, (label, colour) in _SIDES.items():
+            losses = row["figures"][side].get("losses", [])
+            apart = [abs(a - b) / abs(b) if a is not None and b else None for a, b in zip(losses, reference)]
+            steps = [(step, value) for step, value in enumerate(apart, 1) if value is not None]
+            axes.plot([step for step, _ in steps], [max(value, 1e-9) for _, value in steps], color=colour, label=label)
+        axes.set(xlabel="step", yscale="log", xlim=(1, REPEATS), ylim=(1e-9, 10))
+
+    return panels(_named(rows), draw, "relative error of the loss")
+
+
+def _named(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    return {MODELS[row["model"]].title: row for row in rows}
+
+
+def panels(shown: Mapping[str, Any], draw: Callable[[Any, Any], None], label: str, width: float = 2.6) -> str:
+    """A figure with a panel for each of ``shown``, by title, and the legend beside them, as SVG in the page's colours."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    with matplotlib.rc_context({**dict.fromkeys(inks, _INK), "svg.fonttype": "none", "font.size": 10}):
+        drawing = Figure(figsize=(width * len(shown) + 1.8, 2.6), layout="constrained")
+        drawing.patch.set_alpha(0)
+        every = drawing.subplots(1, len(shown), squeeze=False)[0]
+        for axes, (title, values) in zip(every, shown.items()):
+            axes.patch.set_alpha(0)
+            draw(axes, values)
+            axes.set_title(title, fontsize=10)
+            axes.spines[["top", "right"]].set_visible(False)
+        every[0].set_ylabel(label)
+        drawing.legend(*every[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+        file = io.StringIO()
+        FigureCanvasSVG(drawing).print_svg(file, metadata={"Date": None})
+    drawn = file.getvalue()
+    return drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
