@@ -10,6 +10,7 @@ larger bucket: no sample is lost, none counts twice, and no batch has a shape of
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ascend_fixes.shapes._buckets import Buckets, LengthError
 from ascend_fixes.shapes._epochs import (
     DatasetError,
     Epochs,
+    Planned,
     ResumableDataset,
     checked_lengths,
     ragged_columns,
@@ -42,6 +44,20 @@ class _Batch:
     size: tuple[int, ...]
     places: np.ndarray
     rows: int
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What is batched at one size: rows of a global batch, samples, and the size that takes those left over, if one does."""
+
+    size: tuple[int, ...]
+    rows: int
+    samples: int
+    target: tuple[int, ...] | None
+
+    @property
+    def batches(self) -> int:
+        return -(-self.samples // self.rows)
 
 
 def bucket_dataset(
@@ -165,44 +181,73 @@ class _Source(Epochs):
 
     def _members(self, overflow: str) -> tuple[dict[tuple[int, ...], np.ndarray], int]:
         """The places of the samples of every size, ascending, and how many are over-long."""
-        _, sizer = self.ragged.sizers[0]
+        distinct, first, which = _distinct(self.lengths)
         found: dict[tuple[int, ...], list[int]] = {}
-        over_long = 0
-        for place, length in enumerate(self.lengths.tolist()):
+        over_long = []
+        _, sizer = self.ragged.sizers[0]
+        for number in np.argsort(first).tolist():  # so that an error names the first sample
+            length = distinct[number].tolist()
             try:
-                size = sizer(*length)
+                size: Any = sizer(*length)
             except LengthError as error:
                 if overflow == "error":
                     raise LengthError(
-                        f"sample {place}: {error}; or pass overflow='drop' or overflow='truncate'"
+                        f"sample {first[number]}: {error}; or pass overflow='drop' or overflow='truncate'"
                     ) from None
-                over_long += 1
+                over_long.append(number)
                 if overflow == "drop":
                     continue
                 size = sizer.truncated(*length)
-            found.setdefault(size if isinstance(size, tuple) else (size,), []).append(place)
+            found.setdefault(size if isinstance(size, tuple) else (size,), []).append(number)
         if not found:
             raise DatasetError("there is no sample to batch; pass samples that a bucket holds")
-        return {size: np.asarray(found[size], dtype=np.int64) for size in sorted(found)}, over_long
+        sizes = np.full(len(distinct), -1)
+        for place, size in enumerate(sorted(found)):
+            sizes[found[size]] = place
+        size_of = sizes[which]
+        members = {size: np.flatnonzero(size_of == place) for place, size in enumerate(sorted(found))}
+        return members, int(np.isin(which, over_long).sum()) if over_long else 0
 
-    def order(self, epoch: int) -> list[_Batch]:
-        """All global batches of an epoch, in order."""
-        random = None if self.batching.seed is None else np.random.default_rng([self.batching.seed, epoch])
-        batches, carried = [], {size: np.zeros(0, dtype=np.int64) for size in self.members}
-        # By area, so that what is carried over is never too late.
+    @functools.cached_property
+    def shares(self) -> list[_Share]:
+        """What is batched at every size, by area, so that what is carried over is never too late."""
+        waiting, shares = {size: len(places) for size, places in self.members.items()}, []
         for size in sorted(self.members, key=lambda size: (int(np.prod(size)), size)):
-            places = np.concatenate((self.members[size], carried[size]))
-            order = np.sort(places) if random is None else random.permutation(places)
             rows = self.batching.rows(size) * self.batching.num_shards
-            left = len(order) % rows
+            left = waiting[size] % rows
             target = self._worth_carrying(size, left) if self.batching.carry and left else None
             if target is not None:
-                carried[target] = np.concatenate((carried[target], order[-left:]))
-                order = order[:-left]
-            batches += [_Batch(size, order[first : first + rows], rows) for first in range(0, len(order), rows)]
-        if random is None:
-            return sorted(batches, key=lambda batch: int(batch.places[0]))
-        return [batches[i] for i in random.permutation(len(batches))]
+                waiting[target] += left
+                waiting[size] -= left
+            shares.append(_Share(size, rows, waiting[size], target))
+        return shares
+
+    def count(self) -> int:
+        return sum(share.batches for share in self.shares)
+
+    def order(self, epoch: int) -> Sequence[_Batch]:
+        """All global batches of an epoch, in order."""
+        random = None if self.batching.seed is None else np.random.default_rng([self.batching.seed, epoch])
+        carried = {size: np.zeros(0, dtype=np.int64) for size in self.members}
+        ordered = []
+        for share in self.shares:
+            places = np.concatenate((self.members[share.size], carried[share.size]))
+            places = np.sort(places) if random is None else random.permutation(places)
+            if share.target is not None:
+                carried[share.target] = np.concatenate((carried[share.target], places[share.samples :]))
+            ordered.append(places[: share.samples])
+        ends = np.cumsum([share.batches for share in self.shares])
+
+        def described(number: int) -> _Batch:
+            which = int(np.searchsorted(ends, number, side="right"))
+            share = self.shares[which]
+            first = (number - int(ends[which]) + share.batches) * share.rows
+            return _Batch(share.size, ordered[which][first : first + share.rows], share.rows)
+
+        if random is not None:
+            return Planned(random.permutation(self.count()), described)
+        firsts = np.concatenate([places[:: share.rows] for share, places in zip(self.shares, ordered)])
+        return Planned(np.argsort(firsts), described)
 
     def _worth_carrying(self, size: tuple[int, ...], left: int) -> tuple[int, ...] | None:
         """The next size that holds ``size``, if ``left`` rows there are fewer padded positions than a batch here."""
@@ -214,8 +259,8 @@ class _Source(Epochs):
         return target
 
     def waste(self) -> float:
-        content = int(self.lengths[np.concatenate(list(self.members.values()))].prod(1).sum())
-        padded = sum(int(np.prod(batch.size)) * batch.rows for batch in self.order(0))
+        content = sum(int(self.lengths[places].prod(1).sum()) for places in self.members.values())
+        padded = sum(int(np.prod(share.size)) * share.rows * share.batches for share in self.shares)
         return padded / content - 1.0 if content else 0.0
 
     # --- the batches -----------------------------------------------------------------------------
@@ -269,10 +314,14 @@ class _Source(Epochs):
 
     # --- the position ----------------------------------------------------------------------------
 
+    @functools.cached_property
+    def _digest(self) -> str:
+        return hashlib.sha256(self.lengths.tobytes()).hexdigest()
+
     def identity(self) -> dict[str, Any]:
         sizes = sorted(self.members)
         return {
-            "samples": hashlib.sha256(self.lengths.tobytes()).hexdigest(),
+            "samples": self._digest,
             "buckets": [list(map(int, size)) for size in sizes],
             "seed": self.batching.seed,
             "over_long": self.over_long,
@@ -287,3 +336,15 @@ class _Source(Epochs):
             "size": self.batching.batch_size or self.batching.tokens_per_batch,
             "num_shards": self.batching.num_shards,
         }
+
+
+def _distinct(lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The distinct rows of [n, width], the first place of each, and which of them every row is."""
+    base = int(lengths.max()) + 1
+    if base ** lengths.shape[1] < 2**62:
+        _, first, which = np.unique(
+            lengths @ base ** np.arange(lengths.shape[1]), return_index=True, return_inverse=True
+        )
+    else:
+        _, first, which = np.unique(lengths, axis=0, return_index=True, return_inverse=True)
+    return lengths[first], first, which.reshape(-1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Callable
 
 import mindspore.dataset as ds
 import numpy as np
@@ -18,6 +18,7 @@ from ascend_fixes.errors import AscendFixesError
 __all__ = [
     "DatasetError",
     "Epochs",
+    "Planned",
     "ResumableDataset",
     "StateError",
     "checked_lengths",
@@ -36,6 +37,26 @@ class StateError(AscendFixesError, ValueError):
     """A saved position that belongs to other data, sizes or another global batch."""
 
 
+class Planned(Sequence):
+    """Batches of an epoch, each described when it is asked for: of millions only numbers are kept.
+
+    Args:
+        numbers: the batches' own, in order.
+        describe: what a batch of such a number is.
+    """
+
+    def __init__(self, numbers: Any, describe: Callable[[int], Any]) -> None:
+        self._numbers, self._describe = numbers, describe
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Planned(self._numbers[index], self._describe)
+        return self._describe(int(self._numbers[index]))
+
+
 class Epochs(abc.ABC):
     """Makes the batches of one rank, epoch after epoch, and keeps the consumer's position.
 
@@ -51,6 +72,10 @@ class Epochs(abc.ABC):
     @abc.abstractmethod
     def order(self, epoch: int) -> Sequence[Any]:
         """All global batches of an epoch, in order."""
+
+    def count(self) -> int:
+        """How many batches an epoch has."""
+        return len(self.order(0))
 
     @abc.abstractmethod
     def batch(self, planned: Any) -> tuple[np.ndarray, ...]:
@@ -106,7 +131,7 @@ class Epochs(abc.ABC):
                 f"rows x num_shards as it was"
             )
         epoch, step = state["epoch"], state["step"]
-        if not (type(epoch) is type(step) is int and 0 <= epoch < 1 << 63 and 0 <= step <= len(self.order(0))):
+        if not (type(epoch) is type(step) is int and 0 <= epoch < 1 << 63 and 0 <= step <= self.count()):
             raise StateError(f"state has epoch={_brief(epoch)}, step={_brief(step)}, which this data does not have")
         self.epoch, self.step, self._start = epoch, step, step
 
@@ -122,7 +147,7 @@ class ResumableDataset(ds.GeneratorDataset):
 
     def __init__(self, source: Epochs):
         super().__init__(source, source.names, shuffle=False, python_multiprocessing=False)
-        self.batches = len(source.order(0))
+        self.batches = source.count()
 
     def get_dataset_size(self) -> int:
         """The batches of an epoch."""

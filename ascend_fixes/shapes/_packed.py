@@ -23,6 +23,7 @@ from ascend_fixes.shapes._buckets import LengthError
 from ascend_fixes.shapes._epochs import (
     DatasetError,
     Epochs,
+    Planned,
     ResumableDataset,
     checked_lengths,
     ragged_columns,
@@ -272,10 +273,17 @@ class _Source(Epochs):
         """Rows of a batch over all ranks."""
         return self.rows * self.num_shards
 
-    def order(self, epoch: int) -> list[list[np.ndarray]]:
+    def order(self, epoch: int) -> Sequence[list[np.ndarray]]:
         packing = self.packing if self.seed is None else self.packing.shuffled([self.seed, epoch])
-        rows = [self.kept[row] for row in packing]
-        return [rows[first : first + self.global_rows] for first in range(0, len(rows), self.global_rows)]
+        rows = range(len(packing))
+
+        def described(first: int) -> list[np.ndarray]:
+            return [self.kept[packing[row]] for row in rows[first : first + self.global_rows]]
+
+        return Planned(rows[:: self.global_rows], described)
+
+    def count(self) -> int:
+        return -(-len(self.packing) // self.global_rows)
 
     def batch(self, planned: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         own = planned[self.shard_id :: self.num_shards]

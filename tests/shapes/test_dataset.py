@@ -308,3 +308,48 @@ def test_a_later_sample_of_another_dtype_is_refused_too():
     late = bucket_dataset(samples, [3, 5], Buckets([4, 8]), 1, axes={"x": 1}, pad=0.5)
     with pytest.raises(PadValueError, match="0.5 does not fit int32"):
         list(late.source)
+
+
+def straightforward(lengths, buckets, rows, seed, epoch, carry):
+    """The batches of an epoch as (size, places), made one after the other: what positions saved by any version count in."""
+    members = {}
+    for place, length in enumerate(lengths):
+        members.setdefault(buckets(length), []).append(place)
+    random, batches, carried = None if seed is None else np.random.default_rng([seed, epoch]), [], {}
+    for size in sorted(members):
+        places = np.array([*members[size], *carried.get(size, [])], dtype=np.int64)
+        order = np.sort(places) if random is None else random.permutation(places)
+        larger, left = [other for other in sorted(members) if other > size], len(order) % rows
+        if carry and left and larger and left * larger[0] < rows * size:
+            carried.setdefault(larger[0], []).extend(order[-left:])
+            order = order[:-left]
+        batches += [(size, order[first : first + rows].tolist()) for first in range(0, len(order), rows)]
+    if random is None:
+        return sorted(batches, key=lambda batch: batch[1][0])
+    return [batches[number] for number in random.permutation(len(batches))]
+
+
+@settings(max_examples=60)
+@given(ragged, st.integers(1, 4), seeds, st.integers(0, 3), st.booleans())
+def test_the_order_of_an_epoch_is_the_same_as_made_one_by_one(lengths, rows, seed, epoch, carry):
+    dataset = made(lengths, (2, 5, 8), rows, shuffle_seed=seed, carry=carry)
+    found = [(batch.size[0], batch.places.tolist()) for batch in dataset.source.order(epoch)]
+    assert found == straightforward(lengths, Buckets((2, 5, 8)), rows, seed, epoch, carry)
+    assert dataset.batches == len(found)
+    assert dataset.waste == pytest.approx(sum(size * rows for size, _ in found) / sum(lengths) - 1)
+
+
+def test_of_a_large_corpus_no_batch_is_made_ahead():
+    lengths = np.random.default_rng(0).integers(1, 9, 300_000)
+
+    class Lengths:
+        def __len__(self):
+            return len(lengths)
+
+        def __getitem__(self, place):
+            return {"ids": np.zeros(lengths[place], np.int32)}
+
+    dataset = bucket_dataset(Lengths(), lengths, Buckets([4, 8]), 2, shuffle_seed=0)
+    order = dataset.source.order(0)
+    assert len(order) == dataset.batches >= 150_000
+    assert order[7] is not order[7] and order[7].places.tolist() == order[5:9][2].places.tolist()
