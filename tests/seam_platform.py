@@ -90,6 +90,29 @@ def has_bfloat16():
 # --- cells ----------------------------------------------------------------------------------------
 
 
+class Quick(seam.SwiftCall):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Dense(4, 4)
+
+    def construct(self, *inputs):
+        return self.dense(inputs[0])
+
+
+def SwiftCall():
+    cell = Quick()
+    cell(X)
+    first = cell.compile_phase
+    assert first in cell.compile_cache and cell.dense.compile_phase == first, "the compiler reads it from every cell"
+    cell.dense._compile_phase = "of another graph"
+    cell(X)
+    assert cell.compile_phase == first and cell.dense.compile_phase == "of another graph", (
+        "no walk where the graph exists"
+    )
+    cell(Tensor(np.ones((3, 4), np.float32)))
+    assert cell.dense.compile_phase == cell.compile_phase != first
+
+
 def child_cells(cell):
     assert seam.child_cells(cell) == {"dense": cell.dense}
 

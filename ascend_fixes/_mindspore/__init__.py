@@ -18,7 +18,7 @@ What a name means, and why it is private, stands beside it. A new release is met
 and opening the file of every name that fails.
 """
 
-from ascend_fixes._mindspore.cells import child_cells, copy_with_children, free_gru_size, on_gradient
+from ascend_fixes._mindspore.cells import SwiftCall, child_cells, copy_with_children, free_gru_size, on_gradient
 from ascend_fixes._mindspore.compile_cache import (
     COMPILE_CACHE_FILES,
     cell_state,
@@ -111,6 +111,7 @@ __all__ = [
     "CELL_COMPILE_OPTIONS",
     "COMPILE_CACHE_FILES",
     "SOCS",
+    "SwiftCall",
     "abandon_compilation",
     "aicpu_operators",
     "around_runs",

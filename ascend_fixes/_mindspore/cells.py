@@ -7,7 +7,30 @@ from typing import Any
 
 import mindspore
 
-__all__ = ["child_cells", "copy_with_children", "free_gru_size", "on_gradient"]
+__all__ = ["SwiftCall", "child_cells", "copy_with_children", "free_gru_size", "on_gradient"]
+
+
+class SwiftCall(mindspore.nn.Cell):
+    """A cell whose call in graph mode does only what it needs where the graph exists.
+
+    At every call MindSpore tells each cell inside the name of the graph, which only a compilation reads (13 cells: 0.25 ms;
+    2.7 to 2.10), and takes ``construct``'s signature apart, although ``*inputs`` admits any number of arguments. For classes
+    whose ``construct`` takes ``*inputs``.
+    """
+
+    @property
+    def compile_phase(self) -> Any:
+        return self._compile_phase
+
+    @compile_phase.setter
+    def compile_phase(self, phase: Any) -> None:
+        if phase in self.compile_cache:
+            object.__setattr__(self, "_compile_phase", phase)
+        else:
+            mindspore.nn.Cell.compile_phase.fset(self, phase)
+
+    def _check_construct_args(self, *inputs: Any) -> None:
+        """Nothing to check."""
 
 
 def child_cells(cell: Any) -> dict[str, Any]:

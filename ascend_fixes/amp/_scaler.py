@@ -147,7 +147,7 @@ class LossScaler:
         """Scale, good, bad and stuck steps after a finite step. Changes nothing: `take` does."""
         good, zero = self.good_steps + 1, ops.zeros_like(self.good_steps)
         grows = good >= self.growth_interval
-        grown = ops.clamp(self.loss_scale * self.growth, self.minimum, self.maximum)
+        grown = ops.minimum(self.loss_scale * self.growth, self.maximum)
         return ops.select(grows, grown, self.loss_scale.value()), ops.select(grows, zero, good), zero, zero
 
     def after_overflow(self, scaling_helps: Any) -> Any:
@@ -158,7 +158,7 @@ class LossScaler:
         """
         bad, zero = self.bad_steps + 1, ops.zeros_like(self.bad_steps)
         backs_off = bad >= self.hysteresis
-        lower = ops.clamp(self.loss_scale * self.backoff, self.minimum, self.maximum)
+        lower = ops.maximum(self.loss_scale * self.backoff, self.minimum)
         scale = self.loss_scale.value()
         at_end = ops.logical_and(backs_off, lower >= scale)
         stuck = ops.logical_or(at_end, ops.logical_not(scaling_helps))

@@ -25,7 +25,7 @@ from ascend_fixes.amp import _arguments as arguments
 from ascend_fixes.amp import _writes as writes
 from ascend_fixes.amp._autocast import autocast
 from ascend_fixes.amp._culprit import Call, Culprit
-from ascend_fixes.amp._gradients import Gradients
+from ascend_fixes.amp._gradients import Gradients, added, multiplied, unscaled
 from ascend_fixes.amp._policy import Policy
 from ascend_fixes.amp._result import StepResult
 from ascend_fixes.amp._saturation import limit_of, saturates
@@ -38,7 +38,7 @@ TINY = 2.0**-126  # the smallest normal float32
 STUCK_AFTER = 10  # skipped steps in a row that no scale could have saved, after which no scale will help
 
 
-class TrainStep(nn.Cell):
+class TrainStep(_mindspore.SwiftCall):
     """One training step in mixed precision: ``step(*inputs, **named_inputs) -> StepResult``.
 
     A cell like `mindspore.nn.TrainOneStepCell`: for ``Model(step)``, in `shapes.bucketed`, in data parallel, in graph and
@@ -103,6 +103,7 @@ class TrainStep(nn.Cell):
         self.all_reduce = ops.AllReduce() if self.degree > 1 else None
         self.unscales = clip_norm is not None or accumulate > 1 or weight_output is not None or not scaler.is_off
         self.look = Gradients(self.weights)
+        self.map = ops.HyperMap()
         self.gradients = ops.value_and_grad(self.scaled_loss, None, self.weights, has_aux=True)
         self.named_gradients = ops.value_and_grad(self.scaled_loss_of, None, self.weights, has_aux=True)
         found = writes.found(cell, self.weights, written)
@@ -302,10 +303,7 @@ class TrainStep(nn.Cell):
         return 1.0 / scale
 
     def weighed(self, grads: Any, weight: Any) -> Any:
-        found = ()
-        for grad in grads:
-            found = found + (grad.astype(mindspore.float32) * weight,)
-        return found
+        return self.map(ops.partial(multiplied, weight), grads)
 
     def add(self, loss: Any, grads: Any, weight: Any, loss_finite: Any, in_range: Any) -> Any:
         """A step of an accumulation: add up, and update when enough are together."""
@@ -313,9 +311,7 @@ class TrainStep(nn.Cell):
         if self.weight_output is not None:
             grads = self.weighed(grads, weight)
         weight = weight + self.step_weight
-        sums = ()
-        for total, grad in zip(self.sums, grads):
-            sums = sums + (total + grad.astype(mindspore.float32),)
+        sums = self.map(added, self.sums, grads)
         bad = self.step_bad_calls + self.bad_calls(loss_finite, in_range)
         if calls >= self.accumulate:
             result = self.update(loss, sums, weight, bad[0] == 0, bad[1] == 0)
@@ -374,14 +370,11 @@ class TrainStep(nn.Cell):
 
     def apply(self, grads: Any, factor: Any) -> Any:
         """Call the optimizers with the gradients multiplied by ``factor``, in the weights' types."""
-        unscaled = grads
         if self.unscales:
-            unscaled = ()
-            for grad, weight in zip(grads, self.weights):
-                unscaled = unscaled + ((grad.astype(mindspore.float32) * factor).astype(weight.dtype),)
+            grads = self.map(ops.partial(unscaled, factor), grads, self.weights)
         done = True
         for optimizer, (start, stop) in zip(self.optimizers, self.parts):
-            done = ops.depend(done, optimizer(unscaled[start:stop]))
+            done = ops.depend(done, optimizer(grads[start:stop]))
         return done
 
 
