@@ -1,6 +1,6 @@
 """How what grows grows: plans, datasets, the store of compiled graphs, and the doctor.
 
-    python -m benchmarks.growth [--only plans,datasets,cache,doctor] [--largest 10000000] [--json FILE]
+    python -m benchmarks.growth [--only plans,bucket_dataset,pack_dataset,cache,doctor] [--largest 10000000] [--json FILE]
     python -m benchmarks.growth --table FILE
 
 Lengths are drawn from a lognormal distribution (median 20, at most 400). For 10^4 to 10^7 samples: seconds of
@@ -13,6 +13,7 @@ and all at once. Every row runs in a process of its own.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -28,7 +29,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 ENTRIES = (10, 100, 1000, 10000)
-PARTS = ("plans", "datasets", "cache", "doctor")
+DATASETS = ("bucket_dataset", "pack_dataset")
+PARTS = ("plans", *DATASETS, "cache", "doctor")
 
 
 class Samples:
@@ -66,31 +68,27 @@ def plans(count: int) -> dict[str, float]:
     }
 
 
-def datasets(count: int) -> dict[str, dict[str, float]]:
+def dataset(kind: str, count: int) -> dict[str, float]:
+    """A dataset of this kind: until it stands, until its first batch, a further batch, memory."""
     from ascend_fixes import shapes
 
     lengths = lengths_of(count)
     buckets = shapes.Buckets.fit(lengths, 8)
-    makers = {
-        "bucket_dataset": lambda: shapes.bucket_dataset(Samples(lengths), lengths, buckets, 32, shuffle_seed=0),
-        "pack_dataset": lambda: shapes.pack_dataset(Samples(lengths), lengths, 400, 8, shuffle_seed=0),
+    before = _resident()
+    if kind == "bucket_dataset":
+        made, found = timed(lambda: shapes.bucket_dataset(Samples(lengths), lengths, buckets, 32, shuffle_seed=0))
+    else:
+        made, found = timed(lambda: shapes.pack_dataset(Samples(lengths), lengths, 400, 8, shuffle_seed=0))
+    iterator = found.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    first, _ = timed(lambda: next(iter(iterator)))
+    batches = min(200, found.batches - 1)
+    rest, _ = timed(lambda: [next(iterator) for _ in range(batches)])
+    return {
+        "until it stands": made,
+        "until its first batch": made + first,
+        "a further batch": rest / batches,
+        "MB": (_resident() - before) / 1e6,
     }
-    found = {}
-    for name, make in makers.items():
-        before = _resident()
-        made, dataset = timed(make)
-        iterator = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        first, _ = timed(lambda iterator=iterator: next(iter(iterator)))
-        batches = min(200, dataset.batches - 1)
-        rest, _ = timed(lambda iterator=iterator, batches=batches: [next(iterator) for _ in range(batches)])
-        found[name] = {
-            "until it stands": made,
-            "until its first batch": made + first,
-            "a further batch": rest / batches,
-            "MB": (_resident() - before) / 1e6,
-        }
-        del iterator, dataset
-    return found
 
 
 def _resident() -> int:
@@ -142,7 +140,7 @@ def in_process(part: str, count: int) -> Any:
 
 def table(found: dict[str, Any]) -> str:
     """Markdown."""
-    samples = list(found.get("datasets", {}))
+    samples = list(found["plans"])
     lines = [
         "| samples | " + " | ".join(f"{int(count):,}" for count in samples) + " |",
         "|---|" + "---:|" * len(samples),
@@ -150,9 +148,9 @@ def table(found: dict[str, Any]) -> str:
     for name in ("Buckets.fit", "Buckets.plan", "pack"):
         row = [f"{found['plans'][count][name]:.2f} s" for count in samples]
         lines.append(f"| `{name}` | " + " | ".join(row) + " |")
-    for name in ("bucket_dataset", "pack_dataset"):
+    for name in DATASETS:
         for what, unit, factor in (("until its first batch", "s", 1), ("a further batch", "ms", 1e3), ("MB", "MB", 1)):
-            row = [f"{found['datasets'][count][name][what] * factor:,.2f} {unit}" for count in samples]
+            row = [f"{found[name][count][what] * factor:,.2f} {unit}" for count in samples]
             text = "memory gained" if what == "MB" else what
             lines.append(f"| `{name}`: {text} | " + " | ".join(row) + " |")
     return "\n".join(lines)
@@ -168,14 +166,15 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         part, count = options.child
-        run = {"plans": plans, "datasets": datasets, "cache": cache, "doctor": doctor}[part]
+        makers = {name: functools.partial(dataset, name) for name in DATASETS}
+        run = {"plans": plans, **makers, "cache": cache, "doctor": doctor}[part]
         print(json.dumps(run(int(count))))
         return
     if options.table:
         print(table(json.loads(options.table.read_text(encoding="utf-8"))))
         return
     samples = [count for count in (10**4, 10**5, 10**6, 10**7) if count <= options.largest]
-    counts = {"plans": samples, "datasets": samples, "cache": ENTRIES, "doctor": (1, 2, 4, 8)}
+    counts = {"plans": samples, **dict.fromkeys(DATASETS, samples), "cache": ENTRIES, "doctor": (1, 2, 4, 8)}
     file = options.json
     found = json.loads(file.read_text(encoding="utf-8")) if file and file.exists() else {}
     for part in options.only.split(","):
