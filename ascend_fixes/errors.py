@@ -39,6 +39,7 @@ there.
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 import textwrap
 import warnings
@@ -46,6 +47,7 @@ from collections.abc import Iterable
 
 __all__ = ["AscendFixesError", "UnknownNameError", "first_line", "nearest", "warn"]
 
+_SITE_PACKAGES = re.compile(r"/[^\s'\"]*/site-packages/")
 _OURS = ("ascend_fixes", "mindspore", "contextlib")  # what may stand between a user's line and a warning about it
 
 
@@ -60,9 +62,11 @@ class UnknownNameError(AscendFixesError, ValueError):
 def first_line(error: BaseException, containing: str = "") -> str:
     """``ErrorType: first line`` of an error's text, or of its first line that holds ``containing``.
 
-    Words of MindSpore's beyond 200 characters are left out; our own messages end in a remedy and stay whole.
+    Words of MindSpore's beyond 200 characters are left out; our own messages end in a remedy and stay whole. Files of
+    installed packages are named from ``site-packages`` on: where that is says nothing of the error.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    text = _SITE_PACKAGES.sub("", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     line = next((line for line in lines if containing in line), lines[0])
     text = f"{type(error).__name__}: {line}"
     return (

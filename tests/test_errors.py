@@ -65,6 +65,11 @@ def test_an_error_in_one_line():
     assert first_line(error, "operator") == "ValueError: the operator"
     assert first_line(error, "absent") == "ValueError: first"
     assert first_line(ValueError()) == "ValueError: "
+    path = "/home/somebody/venv/lib/python3.11/site-packages/mindspore/nn/cell.py"
+    assert (
+        first_line(ValueError(f'in "{path}", {path}:7'))
+        == 'ValueError: in "mindspore/nn/cell.py", mindspore/nn/cell.py:7'
+    )
 
 
 def test_a_remedy_of_ours_is_never_cut_and_a_word_of_others_neither():

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
+from ascend_fixes.processes import Children
 from examples.common import command_line, comparison
 from examples.common.errors import UsageError
 from examples.compare import pages
@@ -143,7 +144,8 @@ def _trained(work: Sequence[_Work], options: argparse.Namespace) -> list[Row]:
     for number in range(jobs if cores else 0):
         free.put(cores[number % len(cores)])
     stop = threading.Event()
-    with ThreadPoolExecutor(jobs, initializer=_take_core, initargs=(free,)) as pool:
+    # Children, for Ctrl-C that is lost amid as_completed.
+    with Children(), ThreadPoolExecutor(jobs, initializer=_take_core, initargs=(free,)) as pool:
         futures = [pool.submit(_run, *each, options, stop) for each in work]
         try:
             for count, future in enumerate(as_completed(futures), 1):
