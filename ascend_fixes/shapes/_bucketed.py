@@ -19,7 +19,7 @@ from ascend_fixes import _mindspore
 from ascend_fixes.shapes._bucketing import Bucketing, PaddingCounts
 from ascend_fixes.shapes._graphs import (
     COMPILES,
-    called_through,
+    call_through,
     compiling_cell,
     limit_graphs,
     watch,
@@ -146,8 +146,7 @@ class BucketedCell(nn.Cell):
         return self.__dict__[BUCKETING].call(self, run, args, kwargs)
 
     def _run_inner(self, *args: Any, **kwargs: Any) -> Any:
-        with called_through(self, args, kwargs):
-            return self.cell(*args, **kwargs)
+        return call_through(self, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -61,7 +61,7 @@ def _settle(output: Any) -> None:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How calls of some shapes are padded: lengths and sizes by name, and what to pad to which shape."""
+    """How calls of some shapes are padded: lengths and sizes by name, and what needs padding, to which shape."""
 
     lengths: dict[str, int]
     sizes: dict[str, int]
@@ -209,7 +209,8 @@ class Bucketing:
                 shape = list(value.shape)
                 for axis, name in argument.axes:
                     shape[axis] = sizes[name]
-                pads.append((argument, tuple(shape)))
+                if tuple(shape) != tuple(value.shape):
+                    pads.append((argument, tuple(shape)))
         return _Layout(
             lengths, sizes, math.prod(lengths.values()), math.prod(sizes[name] for name in lengths), tuple(pads)
         )
@@ -219,14 +220,12 @@ class Bucketing:
         values = list(args)
         for argument, shape in layout.pads:
             value = argument.of(values) if argument.keys else values[argument.index]
-            if value.shape == shape:
-                continue
             if argument.keys:
                 argument.put(values, padding.pad(value, shape, argument.pad))
             else:
                 values[argument.index] = padding.pad(value, shape, argument.pad)
         # Any other NumPy array, and a tuple of Tensors, would be a constant of the graph: one compilation per content.
-        args_out = tuple([value if isinstance(value, Tensor) else padding.as_input(value) for value in values])
+        args_out = tuple([value if type(value) is Tensor else padding.as_input(value) for value in values])
         if kwargs:
             kwargs = {name: padding.as_input(value) for name, value in kwargs.items()}
         masks = self.ragged.missing_masks(args) if self.ragged.masks else ()

@@ -31,7 +31,7 @@ __all__ = [
     "GraphLimitError",
     "RecompilationWarning",
     "bound_of",
-    "called_through",
+    "call_through",
     "compiling_cell",
     "graphs",
     "limit_graphs",
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 WARN_AFTER = 8
-COMPILES = "_ascend_fixes_compiles"  # of a wrapper: the cell that it calls, which holds the graphs
+COMPILES = "_ascend_fixes_compiles"  # of a wrapper's class: the cell that it calls, which holds the graphs
 PARTS = "_ascend_fixes_parts"  # of a bucketed cell that has another cell for every size: those cells
 _LOG = "_ascend_fixes_graphs"  # of a cell, a function, or an object whose method is compiled
 
@@ -152,24 +152,26 @@ def watch(cell: Any) -> None:
     compiling.on_cell(cell, RECORD)
 
 
-@contextlib.contextmanager
-def called_through(wrapper: nn.Cell, args: tuple, kwargs: dict) -> Iterator[None]:
-    """Inside, what the cell in ``wrapper`` compiles is recorded for, and bounded by, the wrapper too."""
-    inner, log = compiling_cell(wrapper), _log_of(wrapper)
-    callers = _log_of(inner).callers
+def call_through(wrapper: nn.Cell, args: tuple, kwargs: dict) -> Any:
+    """Call the cell in ``wrapper``: what it compiles is recorded for, and bounded by, the wrapper too."""
+    cell = wrapper.cell
+    inner, log = compiling_cell(cell), _log_at(wrapper, "")
+    callers = _log_at(inner, "").callers
     callers.append(log)
     try:
-        yield
+        output = cell(*args, **kwargs)
     finally:
         callers.pop()
     phase = _mindspore.latest_phase(inner)
     if phase not in log.entries:  # the cell had this graph before
         _enter(log, inner, phase, described(inner, args, kwargs), None)
+    return output
 
 
 def compiling_cell(cell: Any) -> Any:
     """The cell whose graphs a call of ``cell`` compiles and runs: the one inside of a wrapper."""
-    return getattr(cell, COMPILES, cell)
+    inside = getattr(type(cell), COMPILES, None)  # of the class: cells take long to say that they lack an attribute
+    return cell if inside is None else inside.__get__(cell)
 
 
 # --- hooks -------------------------------------------------------------------------------------
@@ -261,7 +263,11 @@ def _log_of(cell: Any) -> _Log:
 
 def _log_at(subject: Any, method: str) -> _Log:
     """The log that lies on a cell, a function or an object."""
-    return vars(subject).setdefault(_LOG if method in ("", "construct") else f"{_LOG}_{method}", _Log())
+    name = _LOG if method in ("", "construct") else f"{_LOG}_{method}"
+    attributes = vars(subject)
+    if name not in attributes:
+        return attributes.setdefault(name, _Log())
+    return attributes[name]
 
 
 def _phases(cell: Any) -> list[str]:
