@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 
 # pytest-xdist starts its processes without a script, and MindSpore's compile cache records the script when imported.
 if not os.path.isfile(sys.argv[0]):
@@ -20,6 +21,12 @@ settings.load_profile("ascend_fixes")
 
 def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=1, metavar="N", help="run N times as many random cases of tests/fuzz")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with the most slow tests come first, so that processes that share out files end together."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True, scope="session")

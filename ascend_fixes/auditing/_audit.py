@@ -77,7 +77,9 @@ def audit(
         inputs = tuple(made)
     function = None if isinstance(cell, nn.Cell) else cell
     if function is not None and not isinstance(function, (FunctionType, MethodType)):
-        raise AuditError(f"cell={cell!r} is neither a mindspore.nn.Cell nor a function")
+        raise AuditError(
+            f"cell={cell!r} is neither a mindspore.nn.Cell nor a function; give one of these, with its inputs"
+        )
     cell = as_cell(cell)
     if optimizer is not None and not isinstance(optimizer, nn.Optimizer):
         raise AuditError(f"optimizer={optimizer!r} is no mindspore.nn.Optimizer")

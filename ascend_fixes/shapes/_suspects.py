@@ -58,8 +58,8 @@ def of_outputs(cell: nn.Cell, args: Sequence[Any], base: Run, own: Own, toleranc
             (s for s in run.steps if s.name not in mended | unread and _differs(sound, s, own, tolerance)), None
         )
         if step is None:
-            ragged = any(own.is_ragged(value.shape) for value in base.outputs.values())
-            found.append(Suspect("", type(cell).__name__, cause(cell, not ragged), tuple(left)))
+            reduces = not _ragged(own, base.outputs, run.outputs)
+            found.append(Suspect("", type(cell).__name__, cause(cell, reduces), tuple(left)))
             return found
         trial = Run.of(cell, args, _Mend(sound, mended | {step.name}, own))
         explained = _explained(left, base, run, trial, own, tolerance)
@@ -67,9 +67,8 @@ def of_outputs(cell: nn.Cell, args: Sequence[Any], base: Run, own: Own, toleranc
             unread.add(step.name)
             continue
         mended.add(step.name)
-        before = sound[step.name, step.turn].values
-        ragged = any(own.is_ragged(value.shape) for value in before.values())
-        found.append(Suspect(step.name, type(step.cell).__name__, cause(step.cell, not ragged), explained))
+        reduces = not _ragged(own, sound[step.name, step.turn].values, step.values)
+        found.append(Suspect(step.name, type(step.cell).__name__, cause(step.cell, reduces), explained))
         run = trial
     return found
 
@@ -111,6 +110,11 @@ def _differs(sound: Mapping[tuple[str, int], Step], step: Step, own: Own, tolera
         place in before.values and not own.difference(before.values[place], value) <= tolerance
         for place, value in step.values.items()
     )
+
+
+def _ragged(own: Own, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether any of a cell's results is ragged."""
+    return any(own.is_ragged(value.shape, after[place].shape) for place, value in before.items() if place in after)
 
 
 def _explained(left: Iterable[str], base: Run, run: Run, trial: Run, own: Own, tolerance: float) -> tuple[str, ...]:

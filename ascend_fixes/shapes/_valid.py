@@ -95,8 +95,10 @@ class Own:
         flat = value.reshape(math.prod(value.shape[:lead]), -1)
         return ops.gather(flat, Tensor(readings[0][1].astype(np.int32)), 0)
 
-    def is_ragged(self, shape: tuple) -> bool:
-        """Whether a result of the batch's own shape has an axis that is as long as the batch."""
+    def is_ragged(self, shape: tuple, wide: tuple) -> bool:
+        """Whether a result has a ragged axis: one that padding made longer; at one width, one as long as the batch."""
+        if dict(self.sizes) != dict(self.lengths):
+            return tuple(shape) != tuple(wide)
         lengths, rows = set(self.lengths.values()), self._count()
         return any(size in lengths for size in shape[1:]) or any(shape[:1] == (rows * size,) for size in lengths)
 

@@ -51,8 +51,8 @@ def test_wrong_use_is_one_line_and_nothing_runs(arguments, options, words):
     assert words in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_only_cells_are_audited():
-    with pytest.raises(AuditError, match="wrap a function in a cell"):
+def test_only_cells_and_functions_are_audited():
+    with pytest.raises(AuditError, match="neither a mindspore.nn.Cell nor a function"):
         ascend_fixes.audit(np.add, 1, 2)
 
 

@@ -203,7 +203,7 @@ def test_an_interrupted_comparison_ends_its_cells_and_goes_on(tmp_path):
         time.sleep(0.05)
     started.send_signal(signal.SIGINT)
     _, errors = started.communicate(timeout=1200)
-    assert started.returncode == 130 and "go on with --resume" in errors, errors
+    assert started.returncode == 130 and "goes on with --resume" in errors, errors
     assert not any(Path(f"/proc/{child}").exists() for child, _ in trained)
     done = run(tmp_path, MODULE, *arguments, "--output", "out", "--resume")
     assert done.returncode == 0, done.stderr
