@@ -94,7 +94,7 @@ def _side(family: str, one: Mapping[str, Any], figures: Mapping[str, Any], words
     if family == "amp":
         return "NaN" if one["losses"][-1] is None else words["trains"]
     if family == "fusion":
-        return "-" if one["error"] is None else f"{one['error']:.0e}"
+        return "∞" if one["error"] is None else f"{one['error']:.0e}"
     if family == "host":
         return (
             words["none"] if not one["rate"] else f"{one['rate']:,.0f}" if one["rate"] >= 10 else f"{one['rate']:.1f}"

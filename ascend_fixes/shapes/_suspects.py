@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes.shapes._runs import Run, Step, numpy_of, output_name
@@ -20,6 +21,7 @@ from ascend_fixes.shapes._valid import Own
 __all__ = ["Suspect", "of_gradients", "of_outputs"]
 
 MOST = 40  # runs
+Values = Mapping[str, np.ndarray]  # a cell's results by their place
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def of_outputs(cell: nn.Cell, args: Sequence[Any], base: Run, own: Own, toleranc
             (s for s in run.steps if s.name not in mended | unread and _differs(sound, s, own, tolerance)), None
         )
         if step is None:
-            reduces = not _ragged(own, base.outputs, run.outputs)
+            reduces = _reduces(base.outputs, run.outputs, own, tolerance)
             found.append(Suspect("", type(cell).__name__, cause(cell, reduces), tuple(left)))
             return found
         trial = Run.of(cell, args, _Mend(sound, mended | {step.name}, own))
@@ -67,7 +69,7 @@ def of_outputs(cell: nn.Cell, args: Sequence[Any], base: Run, own: Own, toleranc
             unread.add(step.name)
             continue
         mended.add(step.name)
-        reduces = not _ragged(own, sound[step.name, step.turn].values, step.values)
+        reduces = _reduces(sound[step.name, step.turn].values, step.values, own, tolerance)
         found.append(Suspect(step.name, type(step.cell).__name__, cause(step.cell, reduces), explained))
         run = trial
     return found
@@ -106,15 +108,22 @@ def _differs(sound: Mapping[tuple[str, int], Step], step: Step, own: Own, tolera
     before = sound.get((step.name, step.turn))
     if before is None:
         return False
-    return any(
-        place in before.values and not own.difference(before.values[place], value) <= tolerance
-        for place, value in step.values.items()
-    )
+    return bool(_changed(before.values, step.values, own, tolerance))
 
 
-def _ragged(own: Own, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    """Whether any of a cell's results is ragged."""
-    return any(own.is_ragged(value.shape, after[place].shape) for place, value in before.items() if place in after)
+def _changed(before: Values, after: Values, own: Own, tolerance: float) -> list[str]:
+    """The places of results whose own part is another."""
+    return [
+        place
+        for place, value in after.items()
+        if place in before and not own.difference(before[place], value) <= tolerance
+    ]
+
+
+def _reduces(before: Values, after: Values, own: Own, tolerance: float) -> bool:
+    """Whether none of the results that changed is ragged."""
+    changed = _changed(before, after, own, tolerance)
+    return not any(own.is_ragged(before[place].shape, after[place].shape) for place in changed)
 
 
 def _explained(left: Iterable[str], base: Run, run: Run, trial: Run, own: Own, tolerance: float) -> tuple[str, ...]:
