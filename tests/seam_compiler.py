@@ -99,6 +99,10 @@ def jit_phases():
     assert [len(seam.jit_phases(callee)) for callee in (doubled, one.half, other.half, len)] == [1, 2, 1, 0]
 
 
+def is_mutable():
+    assert seam.is_mutable(mindspore.mutable((X, X))) and not seam.is_mutable((X, X))
+
+
 def has_jit_graph():
     doubled(X)
     assert seam.has_jit_graph(seam.jit_phases(doubled)[0]) and not seam.has_jit_graph("none")

@@ -17,7 +17,7 @@ TOOLBOXES = {"shapes", "host", "fusion", "amp", "dryrun"}
 FLOORS = (  # from the ground; what stands on one floor may import what is below, and a toolbox its neighbours
     {"errors"},
     {"_mindspore"},
-    {"patching", "processes", "files", "factories"},
+    {"patching", "processes", "files", "factories", "tensors"},
     {"compiling"},
     TOOLBOXES,
     {"testing"},

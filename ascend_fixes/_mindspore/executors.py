@@ -27,6 +27,7 @@ __all__ = [
     "eager_gradient_target",
     "has_compiled_anything",
     "has_jit_graph",
+    "is_mutable",
     "jit_call_target",
     "jit_compile_target",
     "jit_options",
@@ -43,6 +44,11 @@ __all__ = [
 def _executor_module() -> str:
     """The module that holds MindSpore's graph executors: it moved in 2.9."""
     return "mindspore.graph.api" if version() >= (2, 9) else "mindspore.common.api"
+
+
+def is_mutable(value: Any) -> bool:
+    """Whether `mindspore.mutable` has made an argument an input of the graph, where it would be a constant."""
+    return hasattr(value, "__ms_mutable__")
 
 
 def cell_compile_target() -> str:

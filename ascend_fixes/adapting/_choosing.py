@@ -13,9 +13,9 @@ from ascend_fixes.auditing import AuditReport
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.shapes import Buckets, Grid
 
-__all__ = ["NOT_PADDED", "SIZES", "LengthsError", "chosen_sizes", "unsafe_to_pad"]
+__all__ = ["SIZES", "LengthsError", "chosen_sizes", "unsafe_to_pad"]
 
-NOT_PADDED = frozenset(
+_NOT_PADDED = frozenset(
     {"padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient", "value-dependent-shape"}
 )
 """Kinds with which a padded step would compute something else."""
@@ -32,10 +32,10 @@ class LengthsError(AscendFixesError, ValueError):
 
 def unsafe_to_pad(report: AuditReport) -> str:
     """Why nothing may be padded; "" where it may."""
-    leak = next((hazard for hazard in report.hazards if hazard.kind in NOT_PADDED and hazard.certain), None)
+    leak = next((hazard for hazard in report.hazards if hazard.kind in _NOT_PADDED and hazard.certain), None)
     if leak is not None:
         return f"{leak.kind} ({leak.place}), {leak.reason}"
-    unknown = next((kind for kind in report.not_looked_at if kind in NOT_PADDED), None)
+    unknown = next((kind for kind in report.not_looked_at if kind in _NOT_PADDED), None)
     if unknown is not None and not any(hazard.kind == "length-written-in" for hazard in report.hazards):
         return f"whether padding leaks is not known, {report.not_looked_at[unknown]}"
     return ""

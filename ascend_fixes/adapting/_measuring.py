@@ -67,7 +67,7 @@ def compared(
     with _graph_mode():
         cell.set_train()
         with _dropout_off(cell) as dropouts:
-            plain = _losses(_Plain(cell, optimizer), cell, optimizer, tensors)
+            plain = _losses(nn.TrainOneStepCell(_First(cell), optimizer), cell, optimizer, tensors)
             found = []
             full = replace(plan, half=False, fp32=())
             if plan.half:
@@ -88,18 +88,9 @@ def _comparison(
     return Comparison(f"{kind}{padded}", plain, _losses(step, cell, optimizer, tensors), tolerance)
 
 
-class _Plain(nn.Cell):
-    """MindSpore's own step, of a cell whose loss may stand first in a tuple."""
-
-    def __init__(self, cell: nn.Cell, optimizer: Any) -> None:
-        super().__init__(auto_prefix=False)
-        self.step = nn.TrainOneStepCell(_First(cell), optimizer)
-
-    def construct(self, *inputs: Any) -> Any:
-        return self.step(*inputs)
-
-
 class _First(nn.Cell):
+    """The loss of a cell that may return it first in a tuple."""
+
     def __init__(self, cell: nn.Cell) -> None:
         super().__init__(auto_prefix=False)
         self.cell = cell

@@ -27,7 +27,6 @@ class Plan:
         fp32: entries of the policy that stay in float32.
         scale: of the loss, to start with.
         written: names of the parameters that the forward pass writes.
-        guard: whether fusion is kept out of what it gets wrong.
     """
 
     axes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
@@ -37,7 +36,6 @@ class Plan:
     fp32: tuple[str, ...] = ()
     scale: float = 65536.0
     written: tuple[str, ...] = ()
-    guard: bool = True
 
     @property
     def graphs(self) -> int | None:
@@ -55,8 +53,7 @@ class Plan:
 
     def step(self, cell: nn.Cell, optimizer: Any) -> nn.Cell:
         """The training step that `code` writes down."""
-        if self.guard:
-            fusion.safe(cell)
+        fusion.safe(cell)
         parameters = cell.parameters_dict()
         scaler = amp.LossScaler(self.scale) if self.half else amp.LossScaler.off()
         step = amp.TrainStep(
@@ -81,10 +78,8 @@ class Plan:
 
     def code(self) -> str:
         """The same by hand: takes ``cell`` and ``optimizer``, makes ``step``."""
-        names = [name for name, used in (("amp", True), ("fusion", self.guard), ("shapes", bool(self.axes))) if used]
-        lines = [f"from ascend_fixes import {', '.join(names)}", ""]
-        if self.guard:
-            lines += ["fusion.safe(cell)  # graph-kernel fusion leaves alone what it gets wrong"]
+        lines = [f"from ascend_fixes import amp, fusion{', shapes' if self.axes else ''}", ""]
+        lines += ["fusion.safe(cell)  # graph-kernel fusion leaves alone what it gets wrong"]
         options = ""
         if self.half:
             fp32 = f"fp32={list(self.fp32)!r}" if self.fp32 else ""

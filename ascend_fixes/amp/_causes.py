@@ -19,12 +19,11 @@ from mindspore.ops import Primitive
 from ascend_fixes import _mindspore
 from ascend_fixes.amp._overrides import override_of
 from ascend_fixes.amp._policy import Policy, operators_of
-from ascend_fixes.amp._sites import Site
+from ascend_fixes.amp._sites import SYMBOLS, Site
+from ascend_fixes.tensors import array_of
 
 __all__ = ["Event", "advice", "cause", "is_logarithm", "operator_name"]
 
-_SYMBOLS = {"MatMult": "MatMul", "Mult": "Mul", "Mod": "FloorMod"}
-_SYMBOLS.update({name: name for name in ("Add", "Sub", "Div", "Pow", "FloorDiv")})
 _METHODS = {
     "astype": "Cast",
     "to": "Cast",
@@ -72,8 +71,8 @@ def operator_name(event: Event) -> str:
         return callee.name
     if isinstance(callee, nn.Cell):
         return type(callee).__name__
-    if event.site.callee in _SYMBOLS:
-        return _SYMBOLS[event.site.callee]
+    if event.site.callee in SYMBOLS:
+        return SYMBOLS[event.site.callee]
     name = getattr(callee, "__name__", event.site.callee)
     if isinstance(callee, types.FunctionType):
         found = sorted(operators_of(callee))
@@ -125,8 +124,8 @@ def advice(event: Event, why: str, backward: bool, policy: Policy | None, overri
     operator = operator_name(event)
     known = operator in _mindspore.operator_names()
     inside = operators_of(event.callee) if isinstance(event.callee, types.FunctionType) else frozenset()
-    lowers = policy is not None and policy.mixed
-    may_lower = lowers and (inside & policy.low or not (known or event.site.callee in _SYMBOLS))  # type: ignore[union-attr]
+    low = policy.low if policy is not None and policy.mixed else None
+    may_lower = low is not None and bool(inside & low or not (known or event.site.callee in SYMBOLS))
     if event.dtype not in _HALF and not may_lower:
         if backward:
             return "lower the loss scale: the gradient leaves float32's range"
@@ -171,7 +170,7 @@ def _all_ignored(numbers: list[np.ndarray]) -> bool:
 def _numbers(value: Any) -> np.ndarray:
     """An operand in float64, or in integers."""
     if isinstance(value, Tensor):
-        array = (value.astype(mindspore.float32) if value.dtype == mindspore.bfloat16 else value).asnumpy()
+        array = array_of(value)
         return array.astype(np.float64) if array.dtype.kind == "f" else array
     if isinstance(value, (bool, int, float)):
         return np.asarray(value)

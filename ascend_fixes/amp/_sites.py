@@ -22,8 +22,13 @@ from typing import Any, Callable, ClassVar
 from mindspore import nn
 
 from ascend_fixes import _mindspore
+from ascend_fixes.amp._overrides import states_gradient
 
-__all__ = ["Edit", "Site", "instrumented"]
+__all__ = ["CONTAINERS", "SYMBOLS", "CallEdit", "Edit", "Site", "instrumented"]
+
+SYMBOLS = {"MatMult": "MatMul", "Mult": "Mul", "Mod": "FloorMod"}
+SYMBOLS.update({name: name for name in ("Add", "Sub", "Div", "Pow", "FloorDiv")})
+"""MindSpore's operators of Python's, by the name of the node in the syntax tree."""
 
 CONTAINERS = (nn.CellList, nn.CellDict, nn.SequentialCell)  # they compute nothing themselves
 _NUMBERS = itertools.count()
@@ -94,6 +99,27 @@ class Edit(ast.NodeTransformer):
         return ast.copy_location(ast.Assign([node.target], self.visit(value)), node)
 
 
+class CallEdit(Edit):
+    """``a * f(b)`` becomes ``self.routed("construct", 1, lambda x, y: x * y, a, self.routed("construct", 0, f, b))``.
+
+    Subclasses have one method in ``methods``, through which every operation goes: it is given the name of the rewritten
+    method, the number of the site in the copy's ``operation_sites`` of that name, what is called, and the arguments.
+    """
+
+    def around(self, node: ast.expr) -> ast.expr:
+        (routed,) = self.methods
+        place = ast.Constant(self.name), ast.Constant(self.site(node))
+        if isinstance(node, ast.Call):
+            call = self.call(routed, *place, node.func, *node.args)
+            call.keywords = node.keywords
+            return call
+        assert isinstance(node, ast.BinOp)
+        names = [ast.arg("left_"), ast.arg("right_")]
+        body = ast.BinOp(ast.Name("left_", ast.Load()), node.op, ast.Name("right_", ast.Load()))
+        function = ast.Lambda(ast.arguments([], names, None, [], [], None, []), body)
+        return self.call(routed, *place, function, node.left, node.right)
+
+
 def instrumented(cell: nn.Cell, edit: type[Edit], prepare: Callable[[nn.Cell, str], dict[str, Any]]) -> nn.Cell:
     """A copy of ``cell`` and of the cells in it whose methods are rewritten by ``edit``; parameters are shared.
 
@@ -106,7 +132,7 @@ def instrumented(cell: nn.Cell, edit: type[Edit], prepare: Callable[[nn.Cell, st
 def _instrumented(cell: Any, path: str, edit: type[Edit], prepare: Callable, copies: dict, classes: dict) -> Any:
     if id(cell) in copies:
         return copies[id(cell)]
-    if "bprop" in {name for cls in type(cell).__mro__[:-1] if cls is not nn.Cell for name in vars(cls)}:
+    if states_gradient(cell):
         return cell
     children = {
         name: _instrumented(child, f"{path}.{name}" if path else name, edit, prepare, copies, classes)

@@ -7,9 +7,7 @@ the order in which the backward pass reaches them. Slow, and meant for the one b
 
 from __future__ import annotations
 
-import ast
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, ClassVar
@@ -26,6 +24,7 @@ from ascend_fixes.amp._overrides import conflicts, overrides
 from ascend_fixes.amp._policy import ArgumentTypeError, Policy
 from ascend_fixes.amp._saturation import Saturating
 from ascend_fixes.amp._scaler import FLOAT16_LIMIT
+from ascend_fixes.tensors import array_of, tensors_in
 
 __all__ = ["OverflowReport", "trace_overflow"]
 
@@ -170,7 +169,7 @@ def _finite(value: Any) -> bool:
 
 def _out_of_range(value: Tensor, masks: bool) -> float | None:
     """The first value that left the range of its type; None where none did, or where ``masks`` are let through."""
-    array = value.asnumpy() if value.dtype != mindspore.bfloat16 else value.astype(mindspore.float32).asnumpy()
+    array = array_of(value)
     if value.dtype == mindspore.float16:
         bad = ~(np.abs(array) < FLOAT16_LIMIT)
     else:
@@ -217,10 +216,10 @@ class _Trace:
         finally:
             self.stack.pop()
         self.last = event
-        for used in _tensors((args, kwargs, getattr(callee, "__self__", None))):
+        for used in tensors_in((args, kwargs, getattr(callee, "__self__", None))):
             self.users.setdefault(id(used), []).append(event)
             self.kept.append(used)
-        results = list(_tensors(result))
+        results = list(tensors_in(result))
         event.dtypes = tuple(value.dtype for value in results)
         owner = getattr(callee, "__self__", None)
         event.operands = (owner, *args) if isinstance(owner, Tensor) else args
@@ -248,7 +247,7 @@ class _Trace:
         return True
 
     def _origin(self, event: Event) -> Event | None:
-        return next((self.origins[id(one)] for one in _tensors(event.operands) if id(one) in self.origins), None)
+        return next((self.origins[id(one)] for one in tensors_in(event.operands) if id(one) in self.origins), None)
 
     def _note_infinity(self, event: Event, value: Tensor) -> None:
         """Remember where a value at -inf, which may be a mask, came from."""
@@ -294,16 +293,6 @@ def _place(site: sites.Site) -> str:
     return f"{os.path.basename(site.file)}:{site.line}"
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from _tensors(part)
-    elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
-
-
 @dataclass(frozen=True)
 class _At:
     """The trace, as one cell's copy sees it."""
@@ -326,23 +315,10 @@ def _traced(self: Any, method: str, number: int, callee: Any, *args: Any, **kwar
     return at.trace.call(at.path, self.operation_sites[method][number], callee, args, kwargs, run)
 
 
-class _Edit(sites.Edit):
-    """``a * f(b)`` becomes ``self.traced_call("construct", 1, lambda x, y: x * y, a, self.traced_call(..., f, b))``."""
+class _Edit(sites.CallEdit):
+    """Sends every operation through `_traced`."""
 
     methods: ClassVar[dict] = {"traced_call": _traced}
-
-    def around(self, node: ast.expr) -> ast.expr:
-        number = ast.Constant(self.site(node))
-        method = ast.Constant(self.name)
-        if isinstance(node, ast.Call):
-            call = self.call("traced_call", method, number, node.func, *node.args)
-            call.keywords = node.keywords
-            return call
-        assert isinstance(node, ast.BinOp)
-        names = [ast.arg("left_"), ast.arg("right_")]
-        body = ast.BinOp(ast.Name("left_", ast.Load()), node.op, ast.Name("right_", ast.Load()))
-        function = ast.Lambda(ast.arguments([], names, None, [], [], None, []), body)
-        return self.call("traced_call", method, number, function, node.left, node.right)
 
 
 # --- what is said about it ----------------------------------------------------------------------

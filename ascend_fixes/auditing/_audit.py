@@ -53,7 +53,7 @@ def audit(
         inputs: one batch, as the cell takes it: Tensors, NumPy arrays, containers of these, Python values.
         axes: the ragged axes, as `ascend_fixes.shapes.bucketed` takes them; None infers them from the inputs, ``{}`` says that
             nothing is ragged.
-        optimizer: the one it will be trained with; adds what a training step meets.
+        optimizer: the one it will be trained with; checked for being one, no look needs it.
         target: the device to compile for: "Ascend910A", "Ascend910B" or "Ascend910_93".
         budget: seconds.
 
@@ -90,7 +90,7 @@ def audit(
     leaves = {name: value.asnumpy() for name, value in leaves_of(names, inputs)}
     numbers = [value for value in inputs if type(value) is int]
     ragged = inferred_axes(leaves, numbers) if axes is None else normalised_axes(axes, leaves)
-    subject = Subject(cell, inputs, names, ragged, factory, target, optimizer, clock, function)
+    subject = Subject(cell, inputs, names, ragged, factory, target, clock, function)
     return _report(subject, axes is None, _outcomes(subject))
 
 

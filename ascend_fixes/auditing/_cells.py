@@ -9,13 +9,13 @@ import mindspore
 import numpy as np
 from mindspore import Tensor, nn
 
+from ascend_fixes.amp._overrides import states_gradient
 from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._looking import Cleared, Finding, Look, hazard
 from ascend_fixes.auditing._subject import Subject
 
-__all__ = ["CELLS", "lowered", "own_gradients"]
+__all__ = ["CELLS", "own_gradients"]
 
-_FLAGS = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 _WIDE = (mindspore.float64, mindspore.complex64, mindspore.complex128)
 
 
@@ -26,24 +26,12 @@ def look(subject: Subject) -> Iterator[Finding]:
     yield from _types(subject)
 
 
-def lowered(cell: nn.Cell) -> dict[str, str]:
-    """The cells on which `.to_float` was called, outermost only, with the type: ``{"encoder": "float16"}``."""
-    found: dict[str, str] = {}
-    for path, inner in cell.cells_and_names():
-        flags = inner.get_flags()
-        kind = next((name for flag, name in _FLAGS.items() if flags.get(flag)), "")
-        outer = next((found[p] for p in found if not p or path.startswith(f"{p}.")), "")
-        if kind and kind != outer:
-            found[path] = kind
-    return found
-
-
 def own_gradients(cell: nn.Cell) -> dict[str, nn.Cell]:
     """The cells of the user's own that define ``bprop``, by path."""
     return {
         path: inner
         for path, inner in cell.cells_and_names()
-        if any("bprop" in vars(cls) and not cls.__module__.startswith("mindspore") for cls in type(inner).__mro__)
+        if states_gradient(inner) and not type(inner).__module__.startswith("mindspore.")
     }
 
 

@@ -126,7 +126,7 @@ def _arguments(subject: Subject) -> Iterator[Finding]:
 def _kind_of(value: Any) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return "recompile-scalar"
-    if hasattr(value, "__ms_mutable__"):
+    if _mindspore.is_mutable(value):
         return ""
     if isinstance(value, Mapping) and any(isinstance(part, Tensor) for part in value.values()):
         return "recompile-dict"

@@ -51,7 +51,7 @@ def _refusal(reason: str, verdict: str = "refused") -> Hazard:
     """A refusal, by what its text says."""
     kind, cure = (
         "missing-kernel-ascend",
-        f"ascend-fixes explain {first_word(reason)!r}  # and host.place(net, [operator])",
+        f"ascend-fixes explain {_beginning(reason)!r}  # and host.place(net, [operator])",
     )
     if verdict == "value-dependent":
         kind, cure = (
@@ -75,7 +75,7 @@ def _refusal(reason: str, verdict: str = "refused") -> Hazard:
     )
 
 
-def first_word(reason: str) -> str:
+def _beginning(reason: str) -> str:
     """The first line of a reason, to look it up by."""
     return reason.splitlines()[0][:60] if reason else ""
 

@@ -22,9 +22,10 @@ from ascend_fixes.auditing._inferring import is_mask
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._report import Hazard
 from ascend_fixes.auditing._running import eagerly
-from ascend_fixes.auditing._subject import Subject, array_of, rebuilt
+from ascend_fixes.auditing._subject import Subject, rebuilt
 from ascend_fixes.errors import first_line
 from ascend_fixes.shapes import Leak, PaddingReport, Suspect, check_padding
+from ascend_fixes.tensors import array_of
 
 __all__ = ["PADDING"]
 
@@ -181,7 +182,7 @@ def _flat(subject: Subject) -> nn.Cell:
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind) for name in ("self", *map(_identifier, leaves))]
-    construct.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    vars(construct)["__signature__"] = inspect.Signature(parameters)
     flat = type(type(subject.cell).__name__, (nn.Cell,), {"construct": construct})(auto_prefix=False)
     flat.audited = subject.cell
     return flat

@@ -13,7 +13,8 @@ from mindspore import nn
 from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._running import Failure, attempt, eagerly, line_of, settled
-from ascend_fixes.auditing._subject import Subject, array_of
+from ascend_fixes.auditing._subject import Subject
+from ascend_fixes.tensors import array_of
 
 __all__ = ["PLAINLY"]
 
@@ -24,7 +25,7 @@ _NO_KERNEL = re.compile(
 
 
 def look(subject: Subject) -> Iterator[Finding]:
-    """Run it, twice; facts are "failure" (a `Failure`, where it does not run), "mode" and "randomness"."""
+    """Run it, twice; facts are "failure" (a `Failure`, where it does not run), "stopped" (why nothing else can) and "mode"."""
     cell = subject.cell
     eagerly(cell)
     before = _values(cell)
@@ -36,7 +37,6 @@ def look(subject: Subject) -> Iterator[Finding]:
     yield from _state(subject, before)
     mode = settled(cell, subject.inputs)
     yield Fact("mode", mode)
-    yield Fact("outputs", [list(output.shape) for output in ran.outputs])
 
 
 def _failed(subject: Subject, failure: Failure) -> Iterator[Finding]:

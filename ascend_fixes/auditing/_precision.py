@@ -9,14 +9,15 @@ import mindspore
 import numpy as np
 from mindspore import Tensor, nn
 
-from ascend_fixes.amp import Policy, autocast, trace_overflow
+from ascend_fixes.amp import Policy, autocast, overrides, trace_overflow
 from ascend_fixes.auditing import _kinds as kinds
-from ascend_fixes.auditing._cells import lowered, own_gradients
+from ascend_fixes.auditing._cells import own_gradients
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._recording import Event, Recording, record
 from ascend_fixes.auditing._running import attempt, differs_by, settled
-from ascend_fixes.auditing._subject import Subject, array_of, tensors_in
+from ascend_fixes.auditing._subject import Subject
 from ascend_fixes.errors import first_line
+from ascend_fixes.tensors import array_of, tensors_in
 
 __all__ = ["PRECISION"]
 
@@ -43,7 +44,7 @@ def look(subject: Subject) -> Iterator[Finding]:
 
 def _marks(cell: nn.Cell, inputs: Sequence[Any]) -> Iterator[Finding]:
     """What the marks of `.to_float` change: results without a policy, and types under one."""
-    marked = lowered(cell)
+    marked = overrides(cell)
     if not marked:
         yield Cleared("to-float", "no cell is marked by .to_float")
         return

@@ -6,7 +6,6 @@ source. Every result is waited for: an error is raised where its operation stand
 
 from __future__ import annotations
 
-import ast
 import os
 import types
 from collections.abc import Mapping, Sequence
@@ -19,11 +18,10 @@ from mindspore.ops import Primitive
 
 from ascend_fixes.amp import _sites as sites
 from ascend_fixes.amp import autocast
-from ascend_fixes.auditing._subject import tensors_in
+from ascend_fixes.tensors import tensors_in
 
 __all__ = ["Event", "Recording", "record"]
 
-_SYMBOLS = {"MatMult": "MatMul", "Mult": "Mul", "Mod": "FloorMod"}
 _THEIRS = str(Path(nn.__file__).parents[1]) + os.sep
 
 
@@ -117,9 +115,7 @@ def _name(callee: Any, site: sites.Site) -> str:
         return callee.name
     if isinstance(callee, nn.Cell):
         return type(callee).__name__
-    if site.callee in ("Add", "Sub", "Div", "Pow", "FloorDiv", *_SYMBOLS):
-        return _SYMBOLS.get(site.callee, site.callee)
-    return getattr(callee, "__name__", site.callee)
+    return sites.SYMBOLS.get(site.callee) or str(getattr(callee, "__name__", site.callee))
 
 
 @dataclass(frozen=True)
@@ -143,20 +139,7 @@ def _recorded(self: Any, method: str, number: int, callee: Any, *args: Any, **kw
     return at.recording.call(at.path, self.operation_sites[method][number], callee, args, kwargs, run)
 
 
-class _Edit(sites.Edit):
-    """``a * f(b)`` becomes ``self.recorded_call("construct", 1, lambda x, y: x * y, a, self.recorded_call(..., f, b))``."""
+class _Edit(sites.CallEdit):
+    """Sends every operation through `_recorded`."""
 
     methods: ClassVar[dict] = {"recorded_call": _recorded}
-
-    def around(self, node: ast.expr) -> ast.expr:
-        number = ast.Constant(self.site(node))
-        method = ast.Constant(self.name)
-        if isinstance(node, ast.Call):
-            call = self.call("recorded_call", method, number, node.func, *node.args)
-            call.keywords = node.keywords
-            return call
-        assert isinstance(node, ast.BinOp)
-        names = [ast.arg("left_"), ast.arg("right_")]
-        body = ast.BinOp(ast.Name("left_", ast.Load()), node.op, ast.Name("right_", ast.Load()))
-        function = ast.Lambda(ast.arguments([], names, None, [], [], None, []), body)
-        return self.call("recorded_call", method, number, function, node.left, node.right)

@@ -12,11 +12,11 @@ from typing import Any
 
 import mindspore
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 
 from ascend_fixes.auditing._recording import record
-from ascend_fixes.auditing._subject import array_of, tensors_in
 from ascend_fixes.errors import first_line
+from ascend_fixes.tensors import array_of, tensors_in
 
 __all__ = [
     "Failure",
@@ -152,8 +152,3 @@ def operator_in(text: str) -> str:
     """The operator that an error of MindSpore's names: ``For 'Reshape', ...``; "" where it names none."""
     found = re.search(r"For (?:primitive)?\[?'?(\w+)", text) or re.search(r"op(?:erator)? \[(\w+)\]", text)
     return found.group(1) if found else ""
-
-
-def as_tensors(arrays: Sequence[np.ndarray]) -> list[Tensor]:
-    """Arrays as Tensors."""
-    return [Tensor(array) for array in arrays]

@@ -15,7 +15,10 @@ import mindspore
 import numpy as np
 from mindspore import Tensor, nn
 
-__all__ = ["Clock", "Subject", "array_of", "leaves_of", "rebuilt", "tensors_in"]
+from ascend_fixes import _mindspore
+from ascend_fixes.tensors import array_of
+
+__all__ = ["Clock", "Subject", "leaves_of", "rebuilt"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,6 @@ class Subject:
         axes: the ragged axes of the leaves that have any: {leaf: {axis: name of the length}}.
         factory: the factory it came from; "" for a cell in memory.
         target: the device to compile for.
-        optimizer: the one it is trained with, or None.
         clock: the time that is left.
         function: the function that is audited, of which ``cell`` is a wrapper; None for a cell.
     """
@@ -53,7 +55,6 @@ class Subject:
     axes: Mapping[str, Mapping[int, str]]
     factory: str
     target: str
-    optimizer: Any
     clock: Clock
     function: Any = None
 
@@ -100,13 +101,6 @@ def _following(array: np.ndarray, own: int, size: int) -> np.ndarray:
     return np.minimum(array, size - 1).astype(array.dtype) if top < own and size < own else array
 
 
-def array_of(value: Any) -> np.ndarray:
-    """A Tensor as an array; bfloat16, which NumPy does not know, as float32."""
-    if isinstance(value, Tensor):
-        return (value.astype(mindspore.float32) if value.dtype == mindspore.bfloat16 else value).asnumpy()
-    return np.asarray(value)
-
-
 def leaves_of(names: Sequence[str], inputs: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """The arrays in the inputs with their names."""
     for index, value in enumerate(inputs):
@@ -140,16 +134,4 @@ def rebuilt(names: Sequence[str], inputs: Sequence[Any], change: Callable[[str, 
 
 def _like(container: Any, new: Any) -> Any:
     """The new container, mutable if the old one was."""
-    return mindspore.mutable(new) if hasattr(container, "__ms_mutable__") else new
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The Tensors in an output or argument."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from tensors_in(part)
-    elif isinstance(value, (tuple, list)):
-        for part in value:
-            yield from tensors_in(part)
+    return mindspore.mutable(new) if _mindspore.is_mutable(container) else new

@@ -14,7 +14,8 @@ from ascend_fixes.auditing._looking import Cleared, Finding, Look, Unknown, haza
 from ascend_fixes.auditing._recording import Event, Recording, record
 from ascend_fixes.auditing._report import Hazard
 from ascend_fixes.auditing._running import Ran, attempt, settled
-from ascend_fixes.auditing._subject import Subject, array_of, tensors_in
+from ascend_fixes.auditing._subject import Subject
+from ascend_fixes.tensors import array_of, tensors_in
 
 __all__ = ["VALUES"]
 
@@ -157,7 +158,7 @@ def _softmaxes(plain: Recording) -> Iterator[Hazard]:
 
 
 def _unbounded(recording: Recording) -> Iterator[Event]:
-    """Exponentials that are summed, of scores whose maximum was not taken off."""
+    """Exponentials that are summed. Those whose maximum was taken off are among them, and never overflow."""
     summed = {id(value) for event in recording.events if event.operator.lower() in _SUMS for value in event.inputs}
     through = {
         id(value): [id(one) for one in event.outputs]
@@ -169,9 +170,7 @@ def _unbounded(recording: Recording) -> Iterator[Event]:
         if event.operator.lower() != "exp" or not event.outputs:
             continue
         made = id(event.outputs[0])
-        if (made in summed or any(one in summed for one in through.get(made, ()))) and array_of(event.inputs[0]).max(
-            initial=0.0
-        ) > 0:
+        if made in summed or any(one in summed for one in through.get(made, ())):
             yield event
 
 

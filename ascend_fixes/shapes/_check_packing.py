@@ -18,8 +18,9 @@ from mindspore import Tensor, nn
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.shapes._packed import ADDED, PackedDataset
 from ascend_fixes.shapes._reasons import argument_names
-from ascend_fixes.shapes._runs import TOLERANCES, checking, numpy_of, watched
+from ascend_fixes.shapes._runs import TOLERANCES, checking, watched
 from ascend_fixes.shapes._valid import leaves
+from ascend_fixes.tensors import array_of
 
 __all__ = ["PackingCheckError", "PackingLeak", "PackingReport", "check_packing"]
 
@@ -147,8 +148,8 @@ class _Run:
         kinds = {str(value.dtype) for value in found.values()} | {str(p.dtype) for p in cell.get_parameters()}
         kinds |= {str(value.dtype) for _, _, values in steps for value in values.values()}
         floats = [kind for kind in TOLERANCES if kind in kinds]
-        parts = {what: _parts(numpy_of(value), batch) for what, value in found.items()}
-        inner = [(name, part, {w: _parts(numpy_of(v), batch) for w, v in vs.items()}) for name, part, vs in steps]
+        parts = {what: _parts(array_of(value), batch) for what, value in found.items()}
+        inner = [(name, part, {w: _parts(array_of(v), batch) for w, v in vs.items()}) for name, part, vs in steps]
         unread = [what for what, read in parts.items() if not read]
         return cls({w: p for w, p in parts.items() if p}, taken, inner, unread, floats[-1] if floats else "Float32")
 
@@ -210,7 +211,7 @@ def _gradients(cell: nn.Cell, args: list[Any], batch: Mapping[str, np.ndarray]) 
         return total
 
     values = ms.value_and_grad(combined, None, ms.ParameterTuple(parameters))()[1]
-    return {parameter.name: numpy_of(value) for parameter, value in zip(parameters, values)}
+    return {parameter.name: array_of(value) for parameter, value in zip(parameters, values)}
 
 
 def _factors(value: Tensor, batch: Mapping[str, np.ndarray]) -> Tensor:

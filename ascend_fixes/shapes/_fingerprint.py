@@ -21,11 +21,11 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-import mindspore
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ascend_fixes import _mindspore
+from ascend_fixes.tensors import array_of
 
 __all__ = ["UndescribableError", "fingerprint"]
 
@@ -80,11 +80,11 @@ class _Description:
     def add_argument(self, value: Any) -> None:
         if isinstance(value, Tensor):
             self.put("input", str(value.dtype), str(value.shape), type(value).__name__)
-            self.put(str(getattr(value, "__ms_mutable__", None)), str(getattr(value, "const_arg", None)))
+            self.put(str(_mindspore.is_mutable(value)), str(getattr(value, "const_arg", None)))
             if getattr(value, "const_arg", False) or isinstance(value, Parameter):
                 self.add(value)
         elif isinstance(value, (tuple, list)):
-            self.put(type(value).__name__, str(len(value)), str(getattr(value, "__ms_mutable__", None)))
+            self.put(type(value).__name__, str(len(value)), str(_mindspore.is_mutable(value)))
             for item in value:
                 self.add_argument(item)
         elif isinstance(value, dict):
@@ -93,7 +93,7 @@ class _Description:
                 self.add(key)
                 self.add_argument(item)
         else:
-            self.put(str(getattr(value, "__ms_mutable__", None)))
+            self.put(str(_mindspore.is_mutable(value)))
             self.add(value)
 
     # --- everything else is a constant of the graph ----------------------------------------------
@@ -159,7 +159,7 @@ class _Description:
         elif _address(tensor) in self.addresses:
             self.put("the memory of a parameter")  # nn.Embedding keeps such a Tensor; training changes it
         else:
-            self.put(hashlib.sha256(_data(tensor).tobytes()).hexdigest())
+            self.put(hashlib.sha256(array_of(tensor).tobytes()).hexdigest())
 
     def _add_code(self, value: Any) -> None:
         if isinstance(value, types.MethodType):
@@ -262,12 +262,8 @@ class _Description:
         return isinstance(file, str) and name.partition(".")[0] not in _VERSIONED and not _is_stdlib(file)
 
 
-def _data(tensor: Tensor) -> np.ndarray:
-    return (tensor.astype(mindspore.float32) if tensor.dtype == mindspore.bfloat16 else tensor).asnumpy()
-
-
 def _address(tensor: Tensor) -> int:
-    return int(_data(tensor).__array_interface__["data"][0])
+    return int(array_of(tensor).__array_interface__["data"][0])
 
 
 def _is_stdlib(file: str) -> bool:

@@ -17,8 +17,9 @@ from mindspore import nn
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.shapes._padding import pad_array
 from ascend_fixes.shapes._ragged import RaggedArgument, RaggedInputs
-from ascend_fixes.shapes._runs import Run, numpy_of, tensors
+from ascend_fixes.shapes._runs import Run, tensors
 from ascend_fixes.shapes._valid import Lengths, Own
+from ascend_fixes.tensors import array_of
 
 __all__ = ["Batch", "PaddingCheckError"]
 
@@ -60,14 +61,14 @@ class Batch:
         for argument in ragged.arguments:
             off = masks.get(argument.name)
             if lengths is None and off is not None and off == known[argument.name]:
-                for name, ends in _ends(argument, numpy_of(argument.of(args)) != off):
+                for name, ends in _ends(argument, array_of(argument.of(args)) != off):
                     rows[name] = np.maximum(rows[name], ends) if name in rows else ends
         told = {argument.index for argument in ragged.arguments}
         row_arguments = {
             place: name
             for place, value in enumerate(args)
             for name, ends in rows.items()
-            if place not in told and _is_array(value) and np.array_equal(numpy_of(value).reshape(-1), ends)
+            if place not in told and _is_array(value) and np.array_equal(array_of(value).reshape(-1), ends)
         }
         return cls(ragged, tuple(args), own, known, rows, row_arguments)
 
@@ -131,7 +132,7 @@ class Batch:
                 dead = cut._dead(argument, array.shape)
                 argument.put(args, np.where(dead, np.asarray(self.pads[argument.name], array.dtype), array))
         for place, name in self.row_arguments.items():
-            array = numpy_of(args[place])
+            array = array_of(args[place])
             args[place] = rows[name].astype(array.dtype).reshape(array.shape)
         return Batch(self.ragged, tuple(args), self.own, self.pads, rows, self.row_arguments)
 
@@ -140,7 +141,7 @@ class Batch:
         told = {argument.index for argument in self.ragged.arguments} | set(self.row_arguments)
         for place, value in enumerate(self.args):
             if place not in told and _is_array(value):
-                array = numpy_of(value)
+                array = array_of(value)
                 if (
                     array.dtype.kind in "iu"
                     and row < len(array.reshape(-1))
@@ -152,7 +153,7 @@ class Batch:
     def _arrays(self) -> Iterator[tuple[RaggedArgument, np.ndarray]]:
         for argument in self.ragged.arguments:
             if argument.of(self.args) is not None:
-                yield argument, numpy_of(argument.of(self.args))
+                yield argument, array_of(argument.of(self.args))
 
     def _dead(self, argument: RaggedArgument, shape: tuple) -> np.ndarray:
         """True beyond the ends of rows, broadcast to the argument's shape."""
@@ -179,7 +180,7 @@ def _endings(ragged: RaggedInputs, args: Sequence[Any]) -> dict[str, Any]:
     found = {}
     for argument in ragged.arguments:
         if argument.of(args) is not None:
-            array = numpy_of(argument.of(args))
+            array = array_of(argument.of(args))
             negative = set(array[array < 0].tolist()) if array.dtype.kind == "i" else set()
             if len(negative) == 1:
                 found[argument.name] = negative.pop()
@@ -218,7 +219,7 @@ def _given(lengths: Any, own: Lengths, ragged: RaggedInputs, args: Sequence[Any]
     given = dict(lengths) if isinstance(lengths, Mapping) else dict.fromkeys(own, lengths)
     rows = {}
     for name, values in given.items():
-        values = numpy_of(values)
+        values = array_of(values)
         if name not in own or values.ndim != 1 or values.dtype.kind not in "iu" or values.max(initial=0) > own[name]:
             raise PaddingCheckError(
                 f"lengths of {name!r} are {values.tolist()}; pass one integer for each row, none over the batch's own "
@@ -267,7 +268,7 @@ def _candidates(ragged: RaggedInputs, args: Sequence[Any]) -> Iterator[_Candidat
     for argument in ragged.arguments:
         if argument.of(args) is None:
             continue
-        array = numpy_of(argument.of(args))
+        array = array_of(argument.of(args))
         named = "mask" in argument.name.lower() or array.dtype.kind == "b"
         if array.size and np.isin(array, (0, 1)).all():
             first = array[
@@ -289,7 +290,7 @@ def _used(
 ) -> set[str]:
     """The names of the candidates without which, off, garbage over the last positions reaches something more."""
     cuts = {name: max(1, length - max(1, length // 3)) for name, length in own.items()}
-    count = next((numpy_of(a.of(args)).shape[0] for a in ragged.arguments if _is_array(a.of(args))), 1)
+    count = next((array_of(a.of(args)).shape[0] for a in ragged.arguments if _is_array(a.of(args))), 1)
     part = Own(own, own, {name: np.full(count, cut) for name, cut in cuts.items() if cut < own[name]})
     fixed = {one.argument.name for one in candidates} | set(known)
 
@@ -302,7 +303,7 @@ def _used(
             for argument in ragged.arguments:
                 if argument.of(args) is None:
                     continue
-                array = numpy_of(argument.of(args))
+                array = array_of(argument.of(args))
                 one = next((one for one in candidates if one.argument is argument), None)
                 if one is not None:
                     argument.put(filled, one.pattern(array, cuts, argument.name != on))

@@ -10,6 +10,8 @@ from typing import Any
 
 from mindspore import Tensor, nn
 
+from ascend_fixes import _mindspore
+
 __all__ = ["BUCKETING", "Arguments", "argument_names", "described", "difference", "name_of", "remedy"]
 
 BUCKETING = "_ascend_fixes_bucketing"  # the attribute of a bucketed cell
@@ -143,12 +145,11 @@ def _text(value: Any) -> str:
 
 def _is_constant_container(value: Any) -> bool:
     """Whether a container holds Tensors that are constants of the graph."""
-    if not isinstance(value, (tuple, list, dict)) or hasattr(value, "__ms_mutable__"):
+    if not isinstance(value, (tuple, list, dict)) or _mindspore.is_mutable(value):
         return False
     items = value.values() if isinstance(value, dict) else value
     return any(
-        not hasattr(item, "__ms_mutable__") if isinstance(item, Tensor) else _is_constant_container(item)
-        for item in items
+        not _mindspore.is_mutable(item) if isinstance(item, Tensor) else _is_constant_container(item) for item in items
     )
 
 

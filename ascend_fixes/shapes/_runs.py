@@ -14,8 +14,9 @@ from mindspore import Parameter, Tensor, nn
 
 from ascend_fixes import _mindspore
 from ascend_fixes.shapes._valid import Own, leaves, rebuilt
+from ascend_fixes.tensors import array_of
 
-__all__ = ["TOLERANCES", "Run", "Step", "as_cell", "checking", "numpy_of", "output_name", "tensors", "watched"]
+__all__ = ["TOLERANCES", "Run", "Step", "array_of", "as_cell", "checking", "output_name", "tensors", "watched"]
 
 # Padding changes the order of float32 sums by a few units in the last place; a leak changes the leading digits.
 TOLERANCES = {"Float64": 1e-9, "Float32": 1e-5, "Float16": 1e-2, "BFloat16": 5e-2}
@@ -55,8 +56,8 @@ class Run:
         steps = []
         for name, inner, values in calls:
             turns[name] = turns.get(name, -1) + 1
-            steps.append(Step(name, turns[name], inner, {place: numpy_of(value) for place, value in values.items()}))
-        outputs = {place: numpy_of(value) for place, value in found.items()}
+            steps.append(Step(name, turns[name], inner, {place: array_of(value) for place, value in values.items()}))
+        outputs = {place: array_of(value) for place, value in found.items()}
         return cls(outputs, {}, steps, floats[-1] if floats else "Float32")
 
     def differentiated(self, cell: nn.Cell, args: Sequence[Any], own: Own, base: Run | None = None) -> Run:
@@ -76,7 +77,7 @@ class Run:
             return total
 
         values = ms.value_and_grad(combined, None, ms.ParameterTuple(parameters))()[1]
-        self.gradients = {parameter.name: numpy_of(value) for parameter, value in zip(parameters, values)}
+        self.gradients = {parameter.name: array_of(value) for parameter, value in zip(parameters, values)}
         return self
 
     def changes(self, other: Run, own: Own, tolerance: float) -> dict[str, float]:
@@ -133,7 +134,7 @@ def checking(cell: nn.Cell, reveal: bool = False) -> Iterator[list[str]]:
 def _fill_zeros(parameters: Sequence[Parameter]) -> None:
     random = np.random.default_rng(0)
     for parameter in parameters:
-        if parameter.is_floating_point() and not numpy_of(parameter).any():
+        if parameter.is_floating_point() and not array_of(parameter).any():
             filled = random.standard_normal(parameter.shape) * 0.1
             parameter.set_data(Tensor(filled.astype(np.float32)).astype(parameter.dtype))
 
@@ -187,10 +188,3 @@ def _tensor(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _tensor(item) for key, item in value.items()}
     return Tensor(value) if isinstance(value, np.ndarray) else value
-
-
-def numpy_of(value: Any) -> np.ndarray:
-    """A Tensor or anything else as an array; bfloat16, which NumPy does not know, as float32."""
-    if isinstance(value, Tensor):
-        return (value.astype(ms.float32) if value.dtype == ms.bfloat16 else value).asnumpy()
-    return np.asarray(value)

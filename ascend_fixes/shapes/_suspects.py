@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor, nn
 
-from ascend_fixes.shapes._runs import Run, Step, numpy_of, output_name
+from ascend_fixes.shapes._runs import Run, Step, output_name
 from ascend_fixes.shapes._valid import Own
+from ascend_fixes.tensors import array_of
 
 __all__ = ["Suspect", "of_gradients", "of_outputs"]
 
@@ -101,7 +102,7 @@ class _Mend:
         step = self.sound.get((name, turn)) if name in self.names else None
         if step is None or place not in step.values:
             return None
-        return Tensor(self.own.restored(step.values[place], numpy_of(value))).astype(value.dtype)
+        return Tensor(self.own.restored(step.values[place], array_of(value))).astype(value.dtype)
 
 
 def _differs(sound: Mapping[tuple[str, int], Step], step: Step, own: Own, tolerance: float) -> bool:

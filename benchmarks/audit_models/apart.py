@@ -6,7 +6,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from benchmarks.audit_models.checkouts import MODELS, WithLoss, enter, ragged, settings, stand_in, tensors, valid
+from benchmarks.audit_models.checkouts import MODELS, STILL, WithLoss, enter, ragged, settings, stand_in, tensors, valid
 from benchmarks.audit_models.text import CLASSES, LABELS, LENGTHS, VOCABULARY, WIDTH, Built
 
 
@@ -43,12 +43,7 @@ def speech_transformer() -> Built:
         batch_size=2,
         seq_length=WIDTH,
         vocab_size=VOCABULARY,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        **STILL,
         max_position_embeddings=64,
         compute_type=ms.float16,
     )
@@ -85,12 +80,7 @@ def tinybert() -> Built:
     config = BertConfig(
         seq_length=WIDTH,
         vocab_size=VOCABULARY,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
+        **STILL,
         max_position_embeddings=64,
         type_vocab_size=2,
         compute_type=ms.float16,

@@ -8,7 +8,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from benchmarks.audit_models.checkouts import MODELS, WithLoss, enter, ragged, settings, stand_in, tensors, valid
+from benchmarks.audit_models.checkouts import MODELS, STILL, WithLoss, enter, ragged, settings, stand_in, tensors, valid
 
 LENGTHS = (9, 5, 12, 7)
 WIDTH, VOCABULARY, CLASSES = 16, 30, 2
@@ -149,13 +149,8 @@ def emotect() -> Built:
     config = ErnieConfig(
         seq_length=WIDTH,
         vocab_size=VOCABULARY,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
+        **STILL,
         max_position_embeddings=32,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
         dtype=ms.float32,
         compute_type=ms.float16,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -26,7 +27,7 @@ class Batch(NamedTuple):
     samples: np.ndarray
 
 
-class Trainer:
+class Trainer(ABC):
     """One variant, made ready to train from a request (`comparison.run_variant`).
 
     A subclass makes the network in its ``__init__``, which takes the request and the variant's folder, calls `build` there,
@@ -81,29 +82,29 @@ class Trainer:
 
     # --- what an example says ------------------------------------------------------------------
 
+    @abstractmethod
     def batches(self, epoch: int) -> list[Batch]:
         """The batches of an epoch, in an order that the epoch decides."""
-        raise NotImplementedError
 
+    @abstractmethod
     def inputs(self, batch: Batch) -> Sequence[np.ndarray]:
         """What `cell` takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lengths(self, samples: np.ndarray) -> np.ndarray:
         """Of training samples: (n,), or (n, 2) where two sides are padded."""
-        raise NotImplementedError
 
+    @abstractmethod
     def validate(self) -> tuple[float, float]:
         """The metric and the loss of the validation part."""
-        raise NotImplementedError
 
+    @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What else a checkpoint has to fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def results(self) -> dict[str, Any]:
         """The metric of the test part, and what else the table shows."""
-        raise NotImplementedError
 
     # --- what follows from it ------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ from ascend_fixes.auditing._audit import _names
 from ascend_fixes.auditing._inferring import inferred_axes, normalised_axes
 from ascend_fixes.auditing._looking import Cleared, Unknown, carry_out
 from ascend_fixes.auditing._report import Hazard
-from ascend_fixes.auditing._subject import Clock, Subject, array_of, leaves_of, rebuilt
+from ascend_fixes.auditing._subject import Clock, Subject, leaves_of, rebuilt
+from ascend_fixes.tensors import array_of
 
 
 class Seen:
@@ -40,7 +41,7 @@ def looked():
         )
         leaves = {name: array_of(value) for name, value in leaves_of(names, inputs)}
         ragged = inferred_axes(leaves) if axes is None else normalised_axes(axes, leaves)
-        given = {"factory": "", "target": "Ascend910B", "optimizer": None, **fields}
+        given = {"factory": "", "target": "Ascend910B", **fields}
         return Seen(carry_out(look, Subject(cell, inputs, names, ragged, clock=Clock(300), **given), 300))
 
     return carried_out

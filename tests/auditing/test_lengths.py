@@ -47,7 +47,7 @@ def test_without_ragged_axes_it_is_not_looked_at(looked):
 
 def test_lengths_among_the_inputs_follow():
     inputs = (Tensor(IDS), Tensor(np.array([8, 5, 3, 8], np.int32)))
-    subject = Subject(Classifier(), inputs, ("ids", "n"), {"ids": {1: "length"}}, "", "", None, Clock(1))
+    subject = Subject(Classifier(), inputs, ("ids", "n"), {"ids": {1: "length"}}, "", "", Clock(1))
     assert subject.resized({"length": 6})["n"].tolist() == [6, 5, 3, 6]
     assert subject.resized({"length": 12})["n"].tolist() == [12, 5, 3, 12]
     assert subject.resized({"length": 12})["ids"].shape == (4, 12)
