@@ -12,6 +12,7 @@ from mindspore import Tensor, _c_expression
 from seam_support import Tiny, X, resolved
 
 from ascend_fixes import _mindspore as seam
+from ascend_fixes.processes import Children
 
 # --- executors ------------------------------------------------------------------------------------
 
@@ -130,6 +131,23 @@ def CELL_COMPILE_OPTIONS():
 
 def has_compiled_anything(cell):
     assert seam.has_compiled_anything() is True
+
+
+def synchronous():
+    def late():
+        Tensor(np.ones((3, 5), np.float32)) + Tensor(np.ones((7, 6), np.float32))  # wrong, and nobody reads it
+
+    def refused():
+        mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
+        with pytest.raises(ValueError, match="broadcast"), seam.synchronous():
+            late()
+        with pytest.raises(KeyError, match="ours"), seam.synchronous():
+            late()
+            raise KeyError("ours")
+        assert (Tensor(1.0) + 1).asnumpy() == 2
+
+    with Children() as children:
+        assert children.fork(refused).wait(60) == 0
 
 
 def taking_gradients():

@@ -61,6 +61,7 @@ from ascend_fixes._mindspore.executors import (
     latest_phase,
     parsed_method,
     phase_name,
+    synchronous,
     taking_gradients,
     under_jit,
 )
@@ -188,6 +189,7 @@ __all__ = [
     "set_kernel_directory",
     "set_model_eval_network",
     "set_soc",
+    "synchronous",
     "tagged_for_host",
     "taking_gradients",
     "toolkit_version",

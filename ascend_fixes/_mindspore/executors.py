@@ -36,6 +36,7 @@ __all__ = [
     "latest_phase",
     "parsed_method",
     "phase_name",
+    "synchronous",
     "taking_gradients",
     "under_jit",
 ]
@@ -223,6 +224,23 @@ def has_compiled_anything() -> bool:
     """Whether this process holds a compiled graph."""
     module = importlib.import_module(_executor_module())
     return bool(module.ms_compile_cache) or any(module.cells_compile_cache.values())
+
+
+def _settle() -> None:
+    """Wait for the operations that PyNative mode has sent off. What one of them failed with, if nobody was told, rises here."""
+    importlib.import_module(_executor_module())._pynative_executor.sync()
+
+
+@contextlib.contextmanager
+def synchronous() -> Iterator[None]:
+    """What fails inside rises inside, and nothing of it at a later operation, where PyNative mode might tell it again."""
+    try:
+        yield
+        _settle()
+    except BaseException:
+        with contextlib.suppress(Exception):  # the same once more, or what came of it
+            _settle()
+        raise
 
 
 def taking_gradients() -> bool:

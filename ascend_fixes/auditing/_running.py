@@ -14,6 +14,7 @@ import mindspore
 import numpy as np
 from mindspore import nn
 
+from ascend_fixes import _mindspore
 from ascend_fixes.auditing._recording import record
 from ascend_fixes.errors import first_line
 from ascend_fixes.tensors import array_of, tensors_in
@@ -68,7 +69,8 @@ def eagerly(cell: nn.Cell, training: bool = True) -> None:
 def attempt(cell: nn.Cell, inputs: Sequence[Any]) -> Ran:
     """Call the cell; an error comes as a `Failure`."""
     try:
-        return Ran(tuple(array_of(value) for value in tensors_in(cell(*inputs))))
+        with _mindspore.synchronous():
+            return Ran(tuple(array_of(value) for value in tensors_in(cell(*inputs))))
     except Exception as error:
         return Ran(failure=_located(cell, inputs, error))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from mindspore import nn
 
+from ascend_fixes import _mindspore
 from ascend_fixes.errors import first_line
 from ascend_fixes.shapes._buckets import Buckets
 from ascend_fixes.shapes._garbage import Batch, PaddingCheckError
@@ -273,7 +274,8 @@ class _Check:
 
 def _must_run(cell: nn.Cell, args: Sequence[Any]) -> None:
     try:
-        cell(*tensors(args))
+        with _mindspore.synchronous():
+            cell(*tensors(args))
     except Exception as error:
         raise PaddingCheckError(f"{type(cell).__name__} fails on the batch as it is: {first_line(error)}") from error
 

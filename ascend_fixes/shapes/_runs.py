@@ -47,7 +47,7 @@ class Run:
     def of(cls, cell: nn.Cell, args: Sequence[Any], replace: Replace | None = None) -> Run:
         """Run ``cell`` forwards; ``replace(name, turn, place, value)`` may give other outputs of sub-cells, or None."""
         calls: list[tuple[str, nn.Cell, dict[str, Tensor]]] = []
-        with watched(cell, calls, replace):
+        with _mindspore.synchronous(), watched(cell, calls, replace):
             found = leaves(cell(*args))
         kinds = {str(value.dtype) for value in found.values()} | {str(p.dtype) for p in cell.get_parameters()}
         kinds |= {str(value.dtype) for _, _, values in calls for value in values.values()}
@@ -76,7 +76,8 @@ class Run:
                     total = total + (part * Tensor(weights)).sum()
             return total
 
-        values = ms.value_and_grad(combined, None, ms.ParameterTuple(parameters))()[1]
+        with _mindspore.synchronous():
+            values = ms.value_and_grad(combined, None, ms.ParameterTuple(parameters))()[1]
         self.gradients = {parameter.name: array_of(value) for parameter, value in zip(parameters, values)}
         return self
 
