@@ -94,12 +94,18 @@ def pad(array: Array, shape: Sequence[int], value: Any = 0) -> Tensor:
 
 def pad_array(array: np.ndarray, shape: Sequence[int], value: Any = 0) -> np.ndarray:
     """As `pad`, from NumPy to NumPy."""
-    kept = tuple([slice(min(old, new)) for old, new in zip(array.shape, shape)])
+    kept = _kept(array.shape, tuple(shape))
     padded = np.zeros(shape, array.dtype)  # 6 times faster than np.full
     if value != 0:
         padded[...] = fill_value(array.dtype, value)
     padded[kept] = array[kept]
     return padded
+
+
+@functools.lru_cache(maxsize=4096)  # at every step, a few microseconds for each argument
+def _kept(old: tuple[int, ...], new: tuple[int, ...]) -> tuple[slice, ...]:
+    """Where an array of one shape stands in one of another."""
+    return tuple(slice(min(pair)) for pair in zip(old, new))
 
 
 def crop(tensor: Tensor, sizes: Sequence[tuple[int, int]]) -> Tensor:
