@@ -12,7 +12,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from benchmarks import ascend_cells as cells
+from benchmarks.ascend import cells
 
 _CALL = re.compile(r"= (PyExecute|PyInterpret)\(")
 

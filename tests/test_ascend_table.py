@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks import ascend, ascend_cells, ascend_memory
-from benchmarks.ascend_epoch import own_shape
+from benchmarks.ascend import cells as ascend_cells
+from benchmarks.ascend import everything as ascend
+from benchmarks.ascend import memory as ascend_memory
+from benchmarks.ascend.epoch import own_shape
 
 
 def test_every_row_names_its_factories_and_is_compiled_for_both_chips_at_both_levels():

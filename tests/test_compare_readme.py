@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import compare_readme
+from benchmarks import records
+from benchmarks.pages import compare_readme
 
 KERNELS = {"aclnn": 3, "aclop": 2, "host": 0, "fused": 4}
 FIGURES = {
@@ -21,7 +22,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("page", compare_readme.PAGES)
 def test_the_table_is_that_of_the_committed_result(page):
-    text = (compare_readme.ROOT / page).read_text(encoding="utf-8")
+    text = (records.ROOT / page).read_text(encoding="utf-8")
     before, after = compare_readme.MARKS
     assert text.split(before)[1].split(after)[0].strip() == compare_readme.expected(compare_readme.PAGES[page])
 

@@ -17,7 +17,8 @@ from ascend_fixes.defects import catalogue
 from ascend_fixes.doctor import ANSWERS, Row
 from ascend_fixes.evidence import EvidenceError
 from ascend_fixes.files import FileError
-from benchmarks import support
+from benchmarks import records
+from benchmarks.pages import support
 
 ROWS = [
     Row("A1", "amp", "one", True, True, "1\nwith the cure: 2", "patch", "present", 3.5),
@@ -185,7 +186,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(tmp_path, caps
 def test_every_file_of_the_project_is_right_and_named_after_what_it_holds():
     found = support.files()
     assert found
-    paths = sorted((support.ROOT / "evidence").glob("*.json"))
+    paths = sorted((records.ROOT / "evidence").glob("*.json"))
     assert len(paths) <= len(found)
     for path in paths:
         content = evidence.check(path)
@@ -196,11 +197,11 @@ def test_every_file_of_the_project_is_right_and_named_after_what_it_holds():
 
 def test_the_documents_and_the_catalogue_say_what_the_files_say():
     stale = [
-        str(path.relative_to(support.ROOT))
+        str(path.relative_to(records.ROOT))
         for path, text in support.wanted().items()
         if path.read_text(encoding="utf-8") != text
     ]
-    assert not stale, "run: python -m benchmarks.support && ascend-fixes defects --markdown > docs/defects.md"
+    assert not stale, "run: python -m benchmarks.pages.support && ascend-fixes defects --markdown > docs/defects.md"
 
 
 def test_what_the_doctor_compiled_does_not_count_as_run(tmp_path, content):

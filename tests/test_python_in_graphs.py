@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ascend_cells import AMP_ROWS, ROWS
+from benchmarks.ascend.cells import AMP_ROWS, ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 

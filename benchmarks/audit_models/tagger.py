@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from benchmarks.audit_models.text import Built
-from benchmarks.shapes_bert import LONGEST, VOCABULARY, WIDTH, Layer
+from benchmarks.shapes.bert import LONGEST, VOCABULARY, WIDTH, Layer
 
 TAGS = 9
 LENGTHS = (31, 18, 25, 12, 29, 9, 22, 16)

@@ -1,7 +1,7 @@
 """Lengths as real corpora have them, for built-in data that is as ragged: counts only, no text.
 
 ``lengths.json`` holds for every example the corpus, what was counted and a histogram of its training part, made by
-``python -m benchmarks.corpus_lengths --data DIR``.
+``python -m benchmarks.trained.corpus_lengths --data DIR``.
 """
 
 from __future__ import annotations

@@ -12,15 +12,15 @@ from amp_cells import Injected
 from mindspore import Tensor
 
 from ascend_fixes.amp import ArgumentTypeError, Policy, autocast, saturating, trace_overflow
-from benchmarks import amp_models
+from benchmarks.amp import models as amp_models
 
 SOURCE = Path(amp_models.__file__).read_text().splitlines()
 
 
 def line_of(text: str) -> str:
-    """Where the models' code says this: ``amp_models.py:33``."""
+    """Where the models' code says this: ``models.py:33``."""
     (number,) = [number for number, line in enumerate(SOURCE, 1) if text in line]
-    return f"amp_models.py:{number}"
+    return f"models.py:{number}"
 
 
 def plant(name: str, weight: str, factor: float):

@@ -14,7 +14,7 @@ LOWEST = -3.0e38
 
 
 def bound(name):
-    """Units in the last place of the largest value, above what `benchmarks.fusion_accuracy` finds."""
+    """Units in the last place of the largest value, above what `benchmarks.fusion.accuracy` finds."""
     return 10.0 if name.startswith("Softmax") else 4.0  # a softmax of 16 equal terms that all err alike: 8
 
 

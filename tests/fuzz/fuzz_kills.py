@@ -1,6 +1,6 @@
 """Writers killed (SIGKILL) at random moments: what they wrote is the old content or the new one, whole.
 
-The writers of tables and of the folder of an `Embedding` are killed by `benchmarks.host_killed`; here are the others.
+The writers of tables and of the folder of an `Embedding` are killed by `benchmarks.host.killed`; here are the others.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The generators of this folder, a few cases of each; ``pytest tests/fuzz --fuzz 100`` runs 100 times as many.
 
-Each failure names its input; `benchmarks/reliability.py` runs them at length, and `soak.py` trains without a pause.
+Each failure names its input; `benchmarks/library/reliability.py` runs them at length, and `soak.py` trains without a pause.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def test_a_dataset_goes_on_with_the_batches_that_remained(times):
 
 
 def test_training_goes_on_to_the_bit(tmp_path, times):
-    """Windows of accumulation, written Parameters and faults; benchmarks.reliability runs the other kinds, too."""
+    """Windows of accumulation, written Parameters and faults; benchmarks.library.reliability runs the other kinds, too."""
     found = fuzz_training.run(5 * times, tmp_path, times, [fuzz_training.KINDS[1]])
     assert found["steps compared"] > found["of them without an update"] > 0
 

@@ -231,9 +231,9 @@ def test_what_was_not_flushed_is_taken_back(tmp_path):
 
 
 def killed(rounds):
-    """Run the kills of `benchmarks.host_killed`, which asserts what the folder holds."""
+    """Run the kills of `benchmarks.host.killed`, which asserts what the folder holds."""
     root = os.path.dirname(os.path.dirname(ascend_fixes.__file__))
-    command = [sys.executable, "-m", "benchmarks.host_killed", "--only", "embedding", "--rounds", str(rounds)]
+    command = [sys.executable, "-m", "benchmarks.host.killed", "--only", "embedding", "--rounds", str(rounds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1200, cwd=root)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)["embedding"]

@@ -269,9 +269,9 @@ def test_a_full_disk_leaves_the_old_file(tmp_path):
 
 
 def killed_while_saving(part, rounds):
-    """Run the kills of `benchmarks.host_killed`, which asserts that every file is whole."""
+    """Run the kills of `benchmarks.host.killed`, which asserts that every file is whole."""
     root = os.path.dirname(os.path.dirname(ascend_fixes.__file__))
-    command = [sys.executable, "-m", "benchmarks.host_killed", "--only", part, "--rounds", str(rounds)]
+    command = [sys.executable, "-m", "benchmarks.host.killed", "--only", part, "--rounds", str(rounds)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=1200, cwd=root)
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads(run.stdout)[part]

@@ -184,7 +184,7 @@ def test_the_decorator_is_called_with_options_only():
 
 
 def test_a_call_does_little_beside_the_graph():
-    """Binding, padding, counting, cutting one output back; benchmarks/shapes_overhead.py has the microseconds."""
+    """Binding, padding, counting, cutting one output back; benchmarks/shapes/overhead.py has the microseconds."""
     cell = bucketed(Scorer(), {"ids": 1, "mask": 1, "scale": 1}, Buckets([16, 32]), outputs={0: 1})
     arrays = [np.ones((16, 20), np.int32), np.ones((16, 20), np.float32), np.ones((16, 20), np.float32)]
     wide = Tensor(np.ones((16, 32), np.float32))

@@ -1,0 +1,243 @@
+"""Tables of the documents, and the catalogue's "seen", generated from the files in ``evidence/``; and `index_pages`.
+
+python -m benchmarks.pages.support           # writes them
+python -m benchmarks.pages.support --check   # names what is not up to date; tests/test_evidence.py does the same
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ascend_fixes import evidence
+from ascend_fixes.defects import catalogue
+from benchmarks import records
+from benchmarks.pages import index_pages
+
+BEGIN, END = "<!-- from evidence/ -->", "<!-- end -->"
+_COMPILED = re.compile(r"(compiled|refused) for Ascend")
+TESTS = records.RESULTS / "versions.json"
+
+WORDS = {
+    "en": {
+        "dry run": "compiled for Ascend",
+        "device": "on an Ascend device",
+        "cured": "cured",
+        "not cured": "**present**",
+        "absent": "not there",
+        "needs a device": "needs a device",
+        "silent": "no answer",
+        "defect": "defect",
+        "tests": "fast tests",
+    },
+    "zh": {
+        "dry run": "为昇腾编译",
+        "device": "昇腾设备上",
+        "cured": "治愈",
+        "not cured": "**存在**",
+        "absent": "没有",
+        "needs a device": "需要设备",
+        "silent": "没有回答",
+        "defect": "缺陷",
+        "tests": "快速测试",
+    },
+}
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of evidence: the versions as numbers, where it is from, and its findings by defect."""
+
+    mindspore: tuple[int, ...]
+    python: tuple[int, int]
+    where: str  # "CPU", "dry run" or "device"
+    findings: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def score(self) -> str:
+        """``33 / 33``: cured of present."""
+        present = [one for one in self.findings.values() if one["present"]]
+        return f"{sum(one['cured'] is True for one in present)} / {len(present)}"
+
+
+def files(folder: Path = records.ROOT / "evidence") -> list[File]:
+    """Every file of evidence, checked, by version; what was compiled for Ascend beside what ran."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        content = evidence.check(path)
+        versions = content["versions"]
+        where = "dry run" if content["how"] != "ran" else "CPU" if content["device"] == "CPU" else "device"
+        python = _numbers(versions["python"])
+        places: dict[str, dict[str, Any]] = {}
+        for one in content["findings"]:
+            compiled = _COMPILED.match(one["evidence"])  # a probe of the CPU's doctor may compile, and run nothing
+            places.setdefault("dry run" if compiled else where, {})[one["id"]] = one
+        for place, findings in places.items():
+            found.append(File(_numbers(versions["mindspore"]), (python[0], python[1]), place, findings))
+    return sorted(found, key=lambda file: (file.mindspore, file.python, file.where))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
+def _text(version: Iterable[int]) -> str:
+    return ".".join(map(str, version))
+
+
+# --- the catalogue's "seen" ------------------------------------------------------------------------
+
+
+def sentences(found: list[File]) -> dict[str, str]:
+    """For each defect where it was seen."""
+    result = {}
+    for id_ in catalogue():
+        parts = [_seen(found, id_, "CPU", "ran on CPU"), _seen(found, id_, "dry run", "compiled for Ascend (dry run)")]
+        parts.append(_seen(found, id_, "device", "ran on Ascend"))
+        text = "; ".join(filter(None, parts))
+        if text:
+            result[id_] = text
+    return result
+
+
+def _seen(found: list[File], id_: str, where: str, words: str) -> str:
+    """``ran on CPU, MindSpore 2.7.0, 2.8.0: present, cured; not there on 2.7.0``."""
+    groups: dict[str, list[str]] = {}
+    for file in found:
+        one = file.findings.get(id_)
+        if file.where != where or one is None or one["present"] is None:
+            continue
+        state = "not there" if not one["present"] else "present and cured" if one["cured"] else "present, not cured"
+        versions = groups.setdefault(state, [])
+        if _text(file.mindspore) not in versions:
+            versions.append(_text(file.mindspore))
+    order = ("present and cured", "present, not cured", "not there")
+    told = [f"{state} on MindSpore {', '.join(groups[state])}" for state in order if state in groups]
+    return f"{words}: {', '.join(told)}" if told else ""
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def grid(found: list[File], language: str = "en") -> str:
+    """MindSpore by Python, and beside them the dry run and the device."""
+    words = WORDS[language]
+    pythons = sorted({file.python for file in found if file.where == "CPU"})
+    head = ["MindSpore", *(f"CPU, Python {_text(python)}" for python in pythons), words["dry run"], words["device"]]
+    rows = []
+    for version in sorted({file.mindspore for file in found}):
+        here = [file for file in found if file.mindspore == version]
+        cells = [_score(here, "CPU", python) for python in pythons]
+        rows.append([_text(version), *cells, _score(here, "dry run"), _score(here, "device")])
+    return _table(head, rows)
+
+
+def _score(found: list[File], where: str, python: tuple[int, int] | None = None) -> str:
+    scores = [file.score for file in found if file.where == where and python in (None, file.python)]
+    return ", ".join(dict.fromkeys(scores))
+
+
+def details(found: list[File], language: str = "en") -> str:
+    """Defect by defect, one column a file."""
+    words = WORDS[language]
+    places = {"CPU": "CPU", "dry run": words["dry run"], "device": words["device"]}
+    head = [
+        words["defect"],
+        *(f"{_text(file.mindspore)}, Python {_text(file.python)}, {places[file.where]}" for file in found),
+    ]
+    rows = [[id_, *(_state(file.findings.get(id_), words) for file in found)] for id_ in catalogue()]
+    return _table(head, rows)
+
+
+def _state(one: Mapping[str, Any] | None, words: Mapping[str, str]) -> str:
+    if one is None:
+        return ""
+    if one["present"] is None:
+        return words["needs a device"] if one["answer"] == "needs a device" else words["silent"]
+    if not one["present"]:
+        return words["absent"]
+    return words["cured"] if one["cured"] else words["not cured"]
+
+
+def tests(language: str = "en") -> str:
+    """What the fast tests said, version by version."""
+    results = records.read(TESTS, [])
+    rows = [
+        [
+            one["mindspore"],
+            _text(_numbers(one["python"])[:2]),
+            " ".join(f"`{path}`" for path in one["paths"]),
+            ", ".join(
+                f"{one[word]} {word}" for word in ("passed", "skipped", "failed", "error", "errors") if word in one
+            ),
+        ]
+        for one in results
+    ]
+    return _table(["MindSpore", "Python", WORDS[language]["tests"], ""], rows)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+# --- where they go --------------------------------------------------------------------------------
+
+
+def wanted() -> dict[Path, str]:
+    """Every generated text by the file that holds it."""
+    found = files()
+    result = {records.ROOT / "ascend_fixes/evidence/seen.json": json.dumps(sentences(found), indent=1) + "\n"}
+    for language, readme, page in (
+        ("en", "README.md", "docs/support.md"),
+        ("zh", "README.zh.md", "docs/zh/support.md"),
+    ):
+        result[records.ROOT / readme] = _between(records.ROOT / readme, [grid(found, language)])
+        blocks = [grid(found, language), details(found, language), tests(language)]
+        result[records.ROOT / page] = _between(records.ROOT / page, blocks)
+    guide = records.ROOT / "docs/evidence.md"
+    result[guide] = _between(guide, [schema()], "<!-- the schema -->")
+    result.update({records.ROOT / name: text for name, text in index_pages.wanted().items()})
+    return result
+
+
+def schema() -> str:
+    """The fields of a file, one a line."""
+    kinds = {str: "text", bool: "true or false", int: "number", float: "number", type(None): "null"}
+    rows = [
+        [f"`{field.name}`", " or ".join(dict.fromkeys(kinds[kind] for kind in field.kinds)), field.meaning]
+        for field in evidence.SCHEMA
+    ]
+    return _table(["field", "type", "what it says"], rows)
+
+
+def _between(path: Path, blocks: list[str], begin: str = BEGIN) -> str:
+    """The file's text with what stands between its markers replaced."""
+    parts = re.split(f"({re.escape(begin)}\n.*?{re.escape(END)})", path.read_text(encoding="utf-8"), flags=re.S)
+    if len(parts) != 2 * len(blocks) + 1:
+        raise SystemExit(f"{path}: {len(blocks)} places between {begin} and {END} are expected")
+    parts[1::2] = [f"{begin}\n{block}\n{END}" for block in blocks]
+    return "".join(parts)
+
+
+def main() -> int:
+    """See above."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args().check
+    stale = [path for path, text in wanted().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in stale:
+        print(f"{path.relative_to(records.ROOT)} {'is not up to date' if check else 'written'}")
+        if not check:
+            path.write_text(wanted()[path], encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
