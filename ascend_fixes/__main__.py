@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -231,21 +232,39 @@ def _names(only: str | None) -> list[str]:
 
 
 def _add_audit(commands: Any) -> None:
-    audit = commands.add_parser(
-        "audit",
-        help="find what will go wrong with a cell of yours, with evidence and cures",
-        description="Run a cell at other widths, with padding and in float16, fused and compiled for Ascend, and say what goes "
-        "wrong. Exit status: 0 when nothing was seen, 1 when hazards were, 2 for wrong usage.",
-    )
-    audit.add_argument("target", metavar="package.module:factory", help="a function that returns (cell, input, ...)")
-    audit.add_argument(
+    """The command ``audit``. As for ``dryrun``, what it does not know is the script's."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument(
         "--axes", type=_mapping, metavar="JSON", help="""the ragged axes, '{"ids": 1}'; by default inferred"""
     )
-    audit.add_argument("--soc", default="Ascend910B", help="Ascend910A, Ascend910B (the default) or Ascend910_93")
-    audit.add_argument("--budget", type=_positive(float), default=120.0, metavar="S", help="seconds (120)")
-    audit.add_argument("--json", action="store_true", help="print one object instead of a text")
-    audit.add_argument("--html", metavar="FILE", help="write a page as well")
-    audit.set_defaults(run=_audit)
+    options.add_argument("--soc", help="Ascend910A, Ascend910B (the default) or Ascend910_93")
+    options.add_argument("--steps", type=int, metavar="N", help="end a script after N steps (20)")
+    options.add_argument("--budget", type=_positive(float), default=120.0, metavar="S", help="seconds (120)")
+    options.add_argument("--json", action="store_true", help="print one object instead of a text")
+    options.add_argument("--html", metavar="FILE", help="write a page as well")
+    audit = commands.add_parser(
+        "audit",
+        parents=[options],
+        allow_abbrev=False,
+        help="find what will go wrong with a cell or a training script of yours, with evidence and cures",
+        description="Run a cell at other widths, with padding and in float16, fused and compiled for Ascend; or watch the first "
+        "steps of a training script; and say what goes wrong. Exit status: 0 when nothing was seen, 1 when hazards were, "
+        "2 for wrong usage.",
+    )
+    audit.add_argument(
+        "target",
+        metavar="package.module:factory|script.py",
+        help="a function that returns (cell, input, ...), or a script",
+    )
+    audit.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="a script's own arguments")
+    audit.set_defaults(run=functools.partial(_audit, options))
+
+
+def _own_arguments(options: argparse.ArgumentParser, arguments: argparse.Namespace) -> list[str]:
+    """What of the rest is a script's own: all that the options do not know, and whatever follows ``--``."""
+    cut = arguments.rest.index("--") if "--" in arguments.rest else len(arguments.rest)
+    _, own = options.parse_known_args(arguments.rest[:cut], arguments)
+    return [*own, *arguments.rest[cut + 1 :]]
 
 
 def _mapping(text: str) -> dict[str, Any]:
@@ -264,12 +283,23 @@ def _mapping(text: str) -> dict[str, Any]:
     }
 
 
-def _audit(arguments: argparse.Namespace) -> int:
+def _audit(options: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     from ascend_fixes import files
-    from ascend_fixes.auditing import audit
+    from ascend_fixes.auditing import AuditError, audit, audit_script
 
-    sys.path.insert(0, os.getcwd())  # where the factory's module lies
-    report = audit(arguments.target, axes=arguments.axes, target=arguments.soc, budget=arguments.budget)
+    own = _own_arguments(options, arguments)
+    if arguments.target.endswith(".py"):
+        if arguments.axes is not None or arguments.soc is not None:
+            raise AuditError(f"--axes and --soc are for cells: {arguments.target} is a script")
+        steps = {} if arguments.steps is None else {"steps": arguments.steps}
+        report = audit_script(arguments.target, *own, budget=arguments.budget, **steps)
+    elif own or arguments.steps is not None:
+        wrong = f"--steps={arguments.steps}" if arguments.steps is not None else " ".join(own)
+        raise AuditError(f"{wrong} is for scripts: {arguments.target} is a factory")
+    else:
+        sys.path.insert(0, os.getcwd())  # where the factory's module lies
+        target = arguments.soc or "Ascend910B"
+        report = audit(arguments.target, axes=arguments.axes, target=target, budget=arguments.budget)
     if arguments.html:
         with files.replacing(arguments.html) as stream:
             stream.write(report.to_html().encode())
@@ -314,9 +344,7 @@ def _add_dryrun(commands: Any) -> None:
     def run(arguments: argparse.Namespace) -> int:
         from ascend_fixes import dryrun
 
-        cut = arguments.rest.index("--") if "--" in arguments.rest else len(arguments.rest)
-        _, own = options.parse_known_args(arguments.rest[:cut], arguments)
-        own += arguments.rest[cut + 1 :]
+        own = _own_arguments(options, arguments)
         choices = {
             name: getattr(arguments, name) for name in ("soc", "jit_level", "ranks", "timeout", "keep", "on_device")
         }

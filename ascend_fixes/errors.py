@@ -24,7 +24,7 @@ a traceback. Each is also of the built-in type that fits, so that code which kno
                 FeedError (RuntimeError)        FeedTimeoutError (FeedError, TimeoutError)
         fusion: FlagConflictError, FlagFileError, LayerError, LearnError, SwitchNameError (ValueError)
                 GuardTypeError (TypeError)      MissingCompilerError (ImportError)
-                FusionUnsupportedError, BisectError (RuntimeError)
+                FusionCompileError, FusionUnsupportedError, BisectError (RuntimeError)
         amp:    PolicyError, ScalerError, ScalerStateError, StepError, WrittenError, UndeclaredWriteError (ValueError)
                 ArgumentTypeError (TypeError)   StuckScaleError (RuntimeError)
         dryrun: DryRunError, ElfError (ValueError)                                  StandInError (RuntimeError)

@@ -138,8 +138,12 @@ def on_gradient():
             return (y * y).sum()
 
         mindspore.grad(loss)(Tensor([2.0]))
-        seam.on_gradient(Tensor([1.0]), got.append)  # takes none: nothing to hear, no error
-    assert got == [[12.0]]
+        seam.on_gradient(Tensor([1.0]), got.append)()  # takes none: nothing to hear, no error
+        weight = mindspore.Parameter(Tensor([1.0]), name="weight")
+        remove = seam.on_gradient(weight, got.append)
+        assert weight.hooks()
+        remove()
+    assert got == [[12.0]] and not weight.hooks()
 
 
 # --- operators ------------------------------------------------------------------------------------
@@ -155,6 +159,28 @@ def aicpu_operators():
 
 def documented_platforms():
     assert seam.documented_platforms()["Conv2D"] == {"Ascend", "GPU", "CPU"}
+
+
+def methods_as_in_graphs():
+    before, x = Tensor.max, Tensor([[1.0, 3.0]])
+    with seam.methods_as_in_graphs(), seam.mode_set(mindspore.PYNATIVE_MODE):
+        assert x.max(1).asnumpy().tolist() == [3.0] and x.min(-1).asnumpy().tolist() == [1.0]
+        assert float(x.max()) == 3.0 and len(x.max(1, return_indices=True)) == 2
+    assert Tensor.max is before
+
+    class Largest(mindspore.nn.Cell):
+        def construct(self, x):
+            return x.max(1)
+
+    assert Largest()(x).asnumpy().tolist() == [3.0]
+
+
+def run_eagerly():
+    with seam.mode_set(mindspore.PYNATIVE_MODE):
+        x = Tensor([[1.0, 3.0]])
+        assert float(seam.run_eagerly(lambda: (x.max(1) + x.sum(1)).sum())) == 7.0
+        with pytest.raises(KeyError, match="first"):
+            seam.run_eagerly(lambda: {}["first"])
 
 
 def tagged_for_host():

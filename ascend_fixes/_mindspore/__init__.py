@@ -74,7 +74,14 @@ from ascend_fixes._mindspore.graph_ir import (
     graph_writes,
     whole_graph_operators,
 )
-from ascend_fixes._mindspore.operators import aicpu_operators, documented_platforms, operator_names, tagged_for_host
+from ascend_fixes._mindspore.operators import (
+    aicpu_operators,
+    documented_platforms,
+    methods_as_in_graphs,
+    operator_names,
+    run_eagerly,
+    tagged_for_host,
+)
 from ascend_fixes._mindspore.plugin import (
     SOCS,
     around_runs,
@@ -165,6 +172,7 @@ __all__ = [
     "latest_phase",
     "loss_scale_manager",
     "mark_amp_level",
+    "methods_as_in_graphs",
     "mode_set",
     "model_eval_network",
     "model_loss",
@@ -181,6 +189,7 @@ __all__ = [
     "precision_process_target",
     "pushed_strategy",
     "rewrite_os_target",
+    "run_eagerly",
     "saturates",
     "save_only_below",
     "set_compile_cache",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Callable
 
 import mindspore
 
@@ -67,13 +67,19 @@ def copy_with_children(cell: Any, children: dict[str, Any]) -> Any:
     return twin
 
 
-def on_gradient(value: Any, hook: Any) -> None:
-    """Call ``hook`` with the gradient of a Tensor of a PyNative run, if it gets one; whether it does has no public name."""
+def on_gradient(value: Any, hook: Any) -> Callable[[], None]:
+    """Call ``hook`` with the gradient of a Tensor of a PyNative run, if it gets one; whether it does has no public name.
+
+    Returns:
+        What takes the hook off again. A Tensor of a run may share what it holds with a Parameter or an input, which then
+        has the hook too, and a graph that takes it would have to compile the hook.
+    """
     try:
-        value.register_hook(hook)
+        return value.register_hook(hook).remove
     except RuntimeError as error:
         if "requires grad" not in str(error):
             raise
+        return lambda: None
 
 
 class _FreeSize(int):

@@ -8,11 +8,20 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 import mindspore
 
-__all__ = ["aicpu_operators", "documented_platforms", "operator_names", "tagged_for_host"]
+__all__ = [
+    "aicpu_operators",
+    "documented_platforms",
+    "methods_as_in_graphs",
+    "operator_names",
+    "run_eagerly",
+    "tagged_for_host",
+]
+
+_T = TypeVar("_T")
 
 
 @functools.cache
@@ -86,3 +95,52 @@ def tagged_for_host(names: Iterable[str]) -> Iterator[None]:
         Primitive.__init__ = original
         for space, name, value in held:
             space[name] = value
+
+
+@contextlib.contextmanager
+def methods_as_in_graphs() -> Iterator[None]:
+    """Inside, Tensors' methods give in PyNative mode what they give in a graph, as far as the two are known to differ.
+
+    ``x.max(1)`` and ``x.min(1)``, the axis by its position, are the values in a graph; operator by operator they are
+    pairs of values and indices, since an overload that only PyNative mode has comes first there.
+    """
+    from mindspore import Tensor
+
+    def values_of(name: str) -> Any:
+        original = getattr(Tensor, name)
+
+        @functools.wraps(original)
+        def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+            result = original(self, *args, **kwargs)
+            by_position = bool(args) and type(args[0]) is int
+            return (
+                result[0] if by_position and isinstance(result, tuple) and not kwargs.get("return_indices") else result
+            )
+
+        return method
+
+    replaced = {name: values_of(name) for name in ("max", "min")}
+    own = {name: vars(Tensor)[name] for name in replaced if name in vars(Tensor)}
+    try:
+        for name, method in replaced.items():
+            setattr(Tensor, name, method)
+        yield
+    finally:
+        for name in replaced:
+            if name in own:
+                setattr(Tensor, name, own[name])
+            else:
+                delattr(Tensor, name)
+
+
+def run_eagerly(run: Callable[[], _T]) -> _T:
+    """What ``run`` gives; where it fails, what it gives with `methods_as_in_graphs`. Where that fails too, the first error."""
+    try:
+        return run()
+    except Exception as error:
+        first = error
+    with methods_as_in_graphs():
+        try:
+            return run()
+        except Exception:
+            raise first from None

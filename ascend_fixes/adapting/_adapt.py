@@ -66,8 +66,8 @@ def adapt(
         inputs: one batch.
         optimizer: of the cell's parameters.
         lengths: of the training samples or batches, from which the padded sizes are chosen: numbers; by the name of the length
-            where there are several (two lists of pairs make a grid); or ready `shapes.Buckets`. None pads to the batch's own
-            length and fractions of it.
+            where there are several (two lists of pairs make a grid); or a ready `shapes.Buckets`, or `shapes.Grid` for two
+            lengths. None pads to the batch's own length and fractions of it.
         axes: the ragged axes, as `ascend_fixes.shapes.bucketed` takes them; None takes those that the audit infers.
         target: the device, as `ascend_fixes.audit` takes it.
         precision: "float16" for products of matrices, or "float32".
@@ -172,6 +172,8 @@ def _cure(hazard: Hazard, plan: Plan, equality: Sequence[Comparison]) -> str:
     if hazard.kind in SIZES and plan.axes:
         return f"padded to {plan.graphs} sizes: at most {plan.graphs} graphs"
     half = next((one for one in equality if one.what.startswith("float16")), None)
+    if hazard.kind in ("overflow", "constant-beyond-float16") and half is None:
+        return "everything is computed in float32"
     if hazard.kind in ("overflow", "constant-beyond-float16", "exp-without-maximum") and half is not None:
         if hazard.certain and not np.isfinite(half.adapted).all():
             return ""

@@ -56,6 +56,10 @@ def chosen_sizes(
     if lengths is None:
         sizes = {name: Buckets.geometric(max(1, length // 4), length, 3).sizes for name, length in own.items()}
         return sizes, f"sizes: {sizes}, the batch's own length and fractions of it; give lengths= for the corpus's"
+    if isinstance(lengths, Grid):
+        if len(own) != 2:
+            raise LengthsError(f"a Grid is for two of them, there are {len(own)} here: {', '.join(map(repr, own))}")
+        return {tuple(own): lengths.sizes}, f"sizes: {len(lengths.sizes)} pairs of {' and '.join(own)}, as given"
     given = dict(lengths) if isinstance(lengths, Mapping) else dict.fromkeys(own, lengths)
     if set(given) != set(own):
         raise LengthsError(f"they name {', '.join(map(repr, given))}, the axes {', '.join(map(repr, own))}")
@@ -67,9 +71,9 @@ def chosen_sizes(
         grid = Grid.fit([*zip(map(int, pair[0]), map(int, pair[1])), (first, second)], MOST)
         return {tuple(given): grid.sizes}, f"sizes: {len(grid.sizes)} pairs, fitted to the lengths"
     sizes = {name: _fitted(some, own[name]) for name, some in given.items()}
-    return sizes, "sizes: " + "; ".join(
-        f"{name} {list(some)}" for name, some in sizes.items()
-    ) + ", fitted to the lengths"
+    told = "; ".join(f"{name} {list(some)}" for name, some in sizes.items())
+    ready = all(isinstance(some, Buckets) for some in given.values())
+    return sizes, f"sizes: {told}, {'as given' if ready else 'fitted to the lengths'}"
 
 
 def _fitted(lengths: Any, own: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ the order in which the backward pass reaches them. Slow, and meant for the one b
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,20 +113,31 @@ def trace_overflow(
         raise ArgumentTypeError(f"cell={cell!r} is no mindspore.nn.Cell; pass the network together with its loss")
     policy, net = _unwrapped(cell, policy)
     net.check_names_and_refresh_name()
-    trace = _Trace()
-    copy = sites.instrumented(net, _Edit, lambda inner, path: {"overflow_trace": _At(trace, path)})
-    traced = _Scaled(copy if policy is None else autocast(copy, policy), scale)
-    weights = ParameterTuple(net.trainable_params())
     notes = () if policy is None else tuple(conflicts(net, policy))
     told = _Telling(policy, overrides(net), notes)
     with _eager():
-        loss = traced(*inputs, **named)
-        forward = trace.overflow
-        if forward is not None or not _finite(loss):
-            return told.report("forward", forward or trace.infinite(), ())
-        bad = _bad_gradients(traced, weights, inputs, named, trace)
+        return _mindspore.run_eagerly(lambda: _run(net, policy, scale, inputs, named, told))
+
+
+def _run(
+    net: nn.Cell, policy: Policy | None, scale: float, inputs: tuple, named: dict, told: _Telling
+) -> OverflowReport:
+    trace = _Trace()
+    copy = sites.instrumented(net, _Edit, lambda inner, path: {"overflow_trace": _At(trace, path)})
+    traced = _Scaled(copy if policy is None else autocast(copy, policy), scale)
+    with contextlib.closing(trace):
+        return _first(traced, trace, net, inputs, named, told)
+
+
+def _first(traced: nn.Cell, trace: _Trace, net: nn.Cell, inputs: tuple, named: dict, told: _Telling) -> OverflowReport:
+    loss = traced(*inputs, **named)
+    forward = trace.overflow
+    if forward is not None or not _finite(loss):
+        return told.report("forward", forward or trace.infinite(), ())
+    weights = ParameterTuple(net.trainable_params())
+    bad = _bad_gradients(traced, weights, inputs, named, trace)
     if not bad and trace.overflow is None:
-        return OverflowReport("none", notes=notes)
+        return OverflowReport("none", notes=told.notes)
     return told.report("backward", trace.overflow or trace.using(bad[-1]), tuple(p.name for p in bad))
 
 
@@ -193,6 +205,12 @@ class _Trace:
     users: dict[int, list[Event]] = field(default_factory=dict)
     kept: list[Any] = field(default_factory=list)  # ids are unique among objects that live
     origins: dict[int, Event] = field(default_factory=dict)  # of values at -inf: where that came from
+    hooks: list[Callable[[], None]] = field(default_factory=list)  # on gradients: what takes them off
+
+    def close(self) -> None:
+        """Take the hooks off; some lie on Parameters and inputs."""
+        for remove in self.hooks:
+            remove()
 
     def start_backward(self) -> None:
         self.backward = True
@@ -227,7 +245,7 @@ class _Trace:
             if not self.backward:
                 self._look(event, value)
             elif value.dtype in _FLOATS and not isinstance(value, Parameter):
-                _mindspore.on_gradient(value, self._hook(event, value))
+                self.hooks.append(_mindspore.on_gradient(value, self._hook(event, value)))
         return result
 
     def _look(self, event: Event, value: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -133,6 +134,7 @@ def _outcomes(subject: Subject) -> list[tuple[Look, Outcome]]:
             done.append((look, outcome))
         if look is PLAINLY:
             stopped = _ended(subject, done[0][1])
+            subject = replace(subject, as_in_graphs="as_in_graphs" in _facts([done[0][1]]))
     return done
 
 

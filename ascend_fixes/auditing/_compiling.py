@@ -276,7 +276,7 @@ def _unrolled(subject: Subject, loop: _Loop | None) -> Iterator[Finding]:
         certainty,
         "a loop over positions is unrolled: graph and compile time grow with the length",
         evidence,
-        "self.rnn = fusion.GRU(input_size, hidden_size)  # one loop in the graph, whatever the length; or nn.LSTM",
+        "self.rnn = fusion.GRU(input_size, hidden_size)  # one loop in the graph, whatever the length; or fusion.LSTM",
         cell=loop.cell,
         source=loop.source,
     )

@@ -78,6 +78,9 @@ def inferred_axes(leaves: Mapping[str, np.ndarray], numbers: Sequence[int] = ())
     names = dict.fromkeys(sizes, "length")
     if len(sizes) > 1:  # named after the first argument that has it
         names = {size: next(n for n, axes in candidates.items() if size in _at(leaves[n], axes)) for size in sizes}
+    for name, array in leaves.items():  # such as dropout masks, (layers, rows, heads, positions, positions)
+        if array.ndim > 3 and array.dtype.kind == "f" and not is_mask(array) and not _COLUMNS.search(name.lower()):
+            candidates[name] = tuple(axis for axis in range(1, array.ndim) if array.shape[axis] != batch)
     made = {
         name: {axis: names[leaves[name].shape[axis]] for axis in axes if leaves[name].shape[axis] in names}
         for name, axes in candidates.items()

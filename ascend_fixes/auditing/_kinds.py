@@ -30,6 +30,7 @@ _SHAPES = {
     "padding-leak-state": "a final state is that of the padding, not of a row's last own step",
     "padding-leak-loss": "the loss changes with what stands in the padding",
     "padding-leak-gradient": "outputs are clean, but parameters get gradients from the padding",
+    "recompile-ragged": "an argument has another shape at another call of a training script: each one compiles",
     "recompile-scalar": "a Python value among the arguments is part of the graph: every new value compiles",
     "recompile-container": "Tensors in a tuple or list are constants of the graph: every call compiles",
     "recompile-dict": "Tensors in a dict are constants of the graph: every call compiles",
@@ -44,6 +45,7 @@ _AMP = {
     "single-element-softmax": "a softmax over one element is 1 whatever it is given: what feeds it never trains",
     "own-bprop": "a cell with a gradient of its own, which mixed precision does not reach",
     "not-an-overflow": "an infinite or NaN value that no precision cures: 0/0, the logarithm of 0, infinity minus infinity",
+    "loss-scale": "a loss scale that does not run here, leaves its range, or never moves",
     "forward-state": "the forward pass writes parameters, which a skipped step must take back",
     "overflow": "a value leaves float16's range under a policy",
 }
@@ -53,6 +55,7 @@ _HOST = {
     "missing-kernel-ascend": "an operator has no kernel on Ascend",
     "aclop-per-shape": "an operator whose kernel a device builds for every shape it meets",
     "string": "strings have no place on a device",
+    "sinking": "data that is to be sunk to the device is ragged or holds strings: the device waits for it in vain",
     "hidden-size": "a layer that Ascend takes only with a hidden size divisible by 16",
     "dtype": "a type that an operator does not take on Ascend",
 }

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Callable, Union
 
+from ascend_fixes import _mindspore
 from ascend_fixes.auditing._kinds import KINDS
 from ascend_fixes.auditing._report import Hazard
 from ascend_fixes.auditing._subject import Subject
@@ -103,7 +104,8 @@ def _in_child(look: Look, subject: Subject, log: Path) -> None:
     if not os.environ.get("ASCEND_FIXES_AUDIT_LOG"):
         os.dup2(silent, 2)
     os.chdir(log.parent)  # MindSpore writes folders into the working directory
-    with log.open("a", encoding="utf-8") as stream:
+    methods = _mindspore.methods_as_in_graphs() if subject.as_in_graphs else contextlib.nullcontext()
+    with log.open("a", encoding="utf-8") as stream, methods:
         try:
             for finding in look.carry_out(subject):
                 _write(stream, type(finding).__name__, asdict(finding))

@@ -242,7 +242,7 @@ def _own_path(path: str) -> str:
 _CURES = {
     "padding-leak-output": "x = x * mask.expand_dims(-1)  # before neighbours are read (convolution, attention, pooling)\n"
     "fusion.MaskedMean()(x, mask); fusion.MaskedMax()(x, mask)  # in place of mean and max over positions",
-    "padding-leak-state": "self.rnn = fusion.GRU(input_size, hidden_size)  # takes seq_length=\n"
+    "padding-leak-state": "self.rnn = fusion.GRU(input_size, hidden_size)  # or fusion.LSTM; takes seq_length=\n"
     "output, state = self.rnn(x, seq_length=lengths)  # nn.GRU and nn.LSTM take the lengths as well",
     "padding-leak-loss": "loss = (loss_per_position * mask).sum() / mask.sum()  # or labels padded with -100, and ignore_index=-100",
     "padding-leak-gradient": "x = self.embedding(ids) * mask.expand_dims(-1)  # no gradient reaches the padding's row",

@@ -10,6 +10,7 @@ import mindspore
 import numpy as np
 from mindspore import nn
 
+from ascend_fixes import _mindspore
 from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._running import Failure, attempt, eagerly, line_of, settled
@@ -25,14 +26,29 @@ _NO_KERNEL = re.compile(
 
 
 def look(subject: Subject) -> Iterator[Finding]:
-    """Run it, twice; facts are "failure" (a `Failure`, where it does not run), "stopped" (why nothing else can) and "mode"."""
+    """Run it, twice; facts are "failure" (a `Failure`, where it does not run), "stopped" (why nothing else can), "mode", and
+    "as_in_graphs" (it runs with Tensors' methods as they are in graphs)."""
     cell = subject.cell
     eagerly(cell)
     before = _values(cell)
     ran = attempt(cell, subject.inputs)
-    if ran.failure is not None:
-        yield from _failed(subject, ran.failure)
+    if ran.failure is None:
+        yield from _as_it_runs(subject, before)
         return
+    with _mindspore.methods_as_in_graphs():
+        if attempt(cell, subject.inputs).failure is None:
+            yield Fact("as_in_graphs", True)
+            yield Fact("notes", [f"operator by operator it fails ({ran.failure.error}): {_METHODS}"])
+            yield from _as_it_runs(subject, before)
+            return
+    yield from _failed(subject, ran.failure)
+
+
+_METHODS = "x.max(1) gives values in a graph, values and indices operator by operator; the cell was run with what a graph gives"
+
+
+def _as_it_runs(subject: Subject, before: dict[str, np.ndarray]) -> Iterator[Finding]:
+    cell = subject.cell
     yield Cleared("missing-kernel-cpu", "it ran on CPU, operator by operator")
     yield from _state(subject, before)
     mode = settled(cell, subject.inputs)

@@ -47,6 +47,7 @@ class Subject:
         target: the device to compile for.
         clock: the time that is left.
         function: the function that is audited, of which ``cell`` is a wrapper; None for a cell.
+        as_in_graphs: whether Tensors' methods have to give in PyNative mode what they give in a graph.
     """
 
     cell: nn.Cell
@@ -57,6 +58,7 @@ class Subject:
     target: str
     clock: Clock
     function: Any = None
+    as_in_graphs: bool = False
 
     @property
     def leaves(self) -> dict[str, np.ndarray]:
@@ -78,8 +80,8 @@ class Subject:
     def resized(self, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
         """Every leaf with its lengths cut, or continued with what the row begins with.
 
-        Integers that are not ragged and may be lengths or positions follow: a length that was whole is whole again,
-        and none points beyond the end.
+        Integers that may be lengths or positions follow: a length that was whole is whole again, and none points beyond
+        the end.
         """
         own = self.lengths
         new = {}
@@ -87,16 +89,16 @@ class Subject:
             for axis, length in self.axes.get(name, {}).items():
                 size = sizes.get(length, own[length])
                 array = np.take(array, np.arange(size) % max(1, array.shape[axis]), axis)
-            if name not in self.axes and array.dtype.kind in "iu" and array.size:
+            if array.dtype.kind in "iu" and array.size:
                 for length, size in sizes.items():
-                    array = _following(array, own[length], size)
+                    array = _following(array, own[length], size, ragged=name in self.axes)
             new[name] = array
         return new
 
 
-def _following(array: np.ndarray, own: int, size: int) -> np.ndarray:
+def _following(array: np.ndarray, own: int, size: int, ragged: bool) -> np.ndarray:
     top = array.max()
-    if top == own:  # lengths
+    if top == own and not ragged:  # lengths
         return np.where(array == own, size, np.minimum(array, size)).astype(array.dtype)
     return np.minimum(array, size - 1).astype(array.dtype) if top < own and size < own else array
 

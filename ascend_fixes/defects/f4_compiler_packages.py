@@ -15,7 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
-from ascend_fixes.fusion._compiler import CHECK, PACKAGES, MissingCompilerError, missing_packages
+from ascend_fixes.fusion._compiler import CHECK, PACKAGES, MissingCompilerError, missing_packages, why_empty
 
 __all__ = ["DEFECT", "Fusible", "probe"]
 
@@ -52,7 +52,7 @@ def probe() -> Finding:
         except RuntimeError as error:
             if "Response is empty" not in str(error):
                 raise
-            return Finding(True, f"without {', '.join(PACKAGES)}: {first_line(error)}")
+            return Finding(True, f"{first_line(error)} {why_empty(error)}")
     return Finding(False, f"without {', '.join(PACKAGES)}: compiled")
 
 

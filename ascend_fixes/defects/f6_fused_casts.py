@@ -8,7 +8,7 @@ from mindspore import Tensor, nn, ops
 
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
 from ascend_fixes.fusion import keeping_out
-from ascend_fixes.fusion._compiler import missing_packages, require_compiler
+from ascend_fixes.fusion._compiler import missing_packages, require_compiler, why_empty
 
 __all__ = ["DEFECT", "Block", "probe"]
 
@@ -40,7 +40,7 @@ def probe() -> Finding:
     except RuntimeError as error:
         if "Response is empty" not in str(error):
             raise
-        return Finding(True, first_line(error))
+        return Finding(True, f"{first_line(error)} {why_empty(error)}")
     finite = all(np.isfinite(gradient.asnumpy()).all() for gradient in gradients)
     return Finding(not finite, f"compiled; {len(gradients)} gradients, {'all' if finite else 'not all'} finite")
 

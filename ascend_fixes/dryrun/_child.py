@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Callable
 if TYPE_CHECKING:
     from ascend_fixes.compiling import Compilation  # which imports MindSpore
 
-__all__ = ["Task", "main"]
+__all__ = ["Task", "main", "run_script"]
 
 _MEMORY_SECONDS = 60
 
@@ -249,12 +249,12 @@ def _script(task: Task, announce: _Announcer) -> None:
     _mindspore.save_only_below(Path.cwd())
     sys.argv = [task.script, *task.arguments]
     try:
-        _run_script(Path(task.script))
+        run_script(Path(task.script))
     finally:
         announce("planned", bytes=_mindspore.planned_memory())
 
 
-def _run_script(path: Path) -> None:
+def run_script(path: Path) -> None:
     """As ``python path`` does, and for a file of a package as ``python -m`` does."""
     root, parts = path.parent, [path.stem]
     while (root / "__init__.py").is_file():

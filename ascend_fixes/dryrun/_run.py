@@ -19,7 +19,7 @@ from ascend_fixes.dryrun._reading import graph_of
 from ascend_fixes.dryrun._report import LACKS, WHOLE, DryRunGraph, DryRunReport
 from ascend_fixes.dryrun._selfcheck import KNOWN, unread, without_belief
 
-__all__ = ["cell", "script"]
+__all__ = ["cell", "script", "work_folder"]
 
 _LEVELS = {
     "O0": "",
@@ -165,7 +165,7 @@ def _in_child(
         (own / "task.json").write_text(json.dumps(asdict(task)), encoding="utf-8")
         outcome = processes.run(
             [sys.executable, "-c", _START, str(own / "task.json")],
-            folder=_work(own, linked=bool(task.script)),
+            folder=work_folder(own, linked=bool(task.script)),
             environment=environment(libraries, graphs, task.ranks),
             timeout=timeout,
         )
@@ -176,8 +176,8 @@ def _in_child(
     return report
 
 
-def _work(own: Path, linked: bool) -> Path:
-    """The child's working directory. A script finds there, linked, what is in the current one."""
+def work_folder(own: Path, linked: bool) -> Path:
+    """The working directory of a child. A script finds there, linked, what is in the current one."""
     work = own / "work"
     work.mkdir()
     for path in Path.cwd().iterdir() if linked else ():

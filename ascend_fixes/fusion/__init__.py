@@ -14,13 +14,14 @@ table of what is known to go wrong, `bisect` finds what goes wrong in a cell of
 yours, and `learn` keeps it in force.
 """
 
-from ascend_fixes.fusion._compiler import FusionUnsupportedError, MissingCompilerError
+from ascend_fixes.fusion._compiler import FusionCompileError, FusionUnsupportedError, MissingCompilerError
 from ascend_fixes.fusion._crf import CRF
 from ascend_fixes.fusion._flags import Flag, FlagConflictError, FlagFileError
 from ascend_fixes.fusion._graphs import GatedGraph
 from ascend_fixes.fusion._guarding import FlagReport, GuardTypeError, LateGuardWarning, flags, guard, keeping_out, safe
 from ascend_fixes.fusion._layers import GELU, LayerError, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
 from ascend_fixes.fusion._learned import quirks
+from ascend_fixes.fusion._lstm import LSTM
 from ascend_fixes.fusion._quirks import Quirk
 from ascend_fixes.fusion._recurrent import GRU, GRUCell
 from ascend_fixes.fusion._search import BisectError, BisectReport, LearnError, bisect, learn
@@ -30,12 +31,14 @@ __all__ = [
     "CRF",
     "GELU",
     "GRU",
+    "LSTM",
     "BisectError",
     "BisectReport",
     "Flag",
     "FlagConflictError",
     "FlagFileError",
     "FlagReport",
+    "FusionCompileError",
     "FusionUnsupportedError",
     "GRUCell",
     "GatedGraph",

@@ -23,10 +23,12 @@ from ascend_fixes.fusion._fusing import is_fusing
 __all__ = [
     "CHECK",
     "PACKAGES",
+    "FusionCompileError",
     "FusionUnsupportedError",
     "MissingCompilerError",
     "missing_packages",
     "require_compiler",
+    "why_empty",
 ]
 
 PACKAGES = {"decorator": "decorator"}  # module: package
@@ -48,6 +50,31 @@ class MissingCompilerError(AscendFixesError, ImportError):
 
 class FusionUnsupportedError(AscendFixesError, RuntimeError):
     """This MindSpore cannot fuse on this backend."""
+
+
+class FusionCompileError(AscendFixesError, RuntimeError):
+    """The compiler of fused kernels gave no answer; the message says why."""
+
+
+def why_empty(error: BaseException, without_casts: bool = False) -> str:
+    """What is behind MindSpore's ``Response is empty`` on this machine; "" for another error.
+
+    Two defects end in these words: F4, a package that the compiler imports is missing, and F6, a fused cast.
+
+    Args:
+        error: what a compilation raised.
+        without_casts: whether casts were kept out of fusion.
+    """
+    if "Response is empty" not in str(error):
+        return ""
+    missing = missing_packages()
+    if missing:
+        return f"the compiler of fused kernels lacks {', '.join(missing)} (F4); pip install {' '.join(missing)}"
+    if without_casts:
+        return (
+            "its packages are installed and no cast is fused: another operator breaks it; fusion.bisect finds out which"
+        )
+    return 'its packages are installed, so a fused cast breaks it (F6); fusion.guard("cluster:Cast") or patch("F6")'
 
 
 def missing_packages() -> tuple[str, ...]:

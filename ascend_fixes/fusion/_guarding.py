@@ -22,7 +22,8 @@ from mindspore import nn
 
 from ascend_fixes import _mindspore, compiling
 from ascend_fixes.compiling import Compilation, Hook
-from ascend_fixes.errors import AscendFixesError, warn
+from ascend_fixes.errors import AscendFixesError, first_line, warn
+from ascend_fixes.fusion._compiler import FusionCompileError, why_empty
 from ascend_fixes.fusion._flags import Flag, exclusions, merge, parse, render
 from ascend_fixes.fusion._fusing import ENVIRONMENT, is_fusing, switch, users_flags
 from ascend_fixes.fusion._learned import known_bad, learned
@@ -213,6 +214,12 @@ def _in_force(compilation: Compilation) -> Iterator[None]:
     restore = _write(render(merge([*users_flags(options), *asked])), options) if asked else None
     try:
         yield
+    except RuntimeError as error:
+        told = why_empty(error, without_casts=("disable_cluster_ops", "Cast") in _left_out[compilation.phase])
+        if told:
+            _, _, line = first_line(error, "Response is empty").partition(": ")
+            raise FusionCompileError(f"{line.rstrip('.')}: {told}") from error
+        raise
     finally:
         if restore is not None:
             restore()

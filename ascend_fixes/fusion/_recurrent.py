@@ -23,11 +23,11 @@ from ascend_fixes import _mindspore
 from ascend_fixes.fusion._functions import Sigmoid, Tanh
 from ascend_fixes.fusion._guarding import safe
 
-__all__ = ["GRU", "GRUCell"]
+__all__ = ["BLOCK", "CASTS", "GRU", "GRUCell"]
 
 # A float16 GRU whose casts fuse does not compile on CPU: AKG ends in "Check failed: attr->IsInstance<StringImm>()".
-_CASTS = ("cluster:Cast",)
-_BLOCK = 4  # steps per turn of the loop: each turn copies the buffer of states once, each step adds to the graph
+CASTS = ("cluster:Cast",)
+BLOCK = 4  # steps per turn of the loop: each turn copies the buffer of states once, each step adds to the graph
 
 
 class _Step(nn.Cell):
@@ -57,7 +57,7 @@ class GRUCell(nn.GRUCell):
     ) -> None:
         super().__init__(input_size, hidden_size, has_bias, dtype=dtype)
         self.step, self.product = _Step(hidden_size), ops.MatMul(False, True)
-        safe(safe(self), keep_out=_CASTS)
+        safe(safe(self), keep_out=CASTS)
 
     def construct(self, x: Tensor, hx: Tensor) -> Tensor:
         """The next state, of x's dtype."""
@@ -106,7 +106,7 @@ class _Recurrence(nn.Cell):
 class _Steps(nn.Cell):
     """Every state of one direction, in a graph whose size does not depend on the length.
 
-    Blocks of `_BLOCK` steps are run by a loop that the compiler does not unroll. It cannot differentiate such a loop
+    Blocks of `BLOCK` steps are run by a loop that the compiler does not unroll. It cannot differentiate such a loop
     well (it would keep the whole buffer of states once per block), so the gradient is stated: the gates of all steps
     are computed again at once from the states, and what is left to loop over, backwards, is one product a step
     (backpropagation through time: Werbos, Proceedings of the IEEE 78(10), 1990).
@@ -135,16 +135,16 @@ class _Steps(nn.Cell):
             going: (length, batch, 1) float32, ones and zeros.
         """
         length, batch, _ = gi.shape
-        size, blocks = self.hidden_size, length // _BLOCK if length >= 2 * _BLOCK else 0
-        inside = blocks * _BLOCK
+        size, blocks = self.hidden_size, length // BLOCK if length >= 2 * BLOCK else 0
+        inside = blocks * BLOCK
         shares, bias = gi * self.factors, b_hh * self.factors
         weights = w_hh * self.factors.astype(w_hh.dtype).expand_dims(-1)
         gates, candidates, parts = shares[..., : 2 * size], shares[..., 2 * size :], []
         if blocks > 0:
-            block_gates = gates[:inside].reshape(blocks, _BLOCK, batch, 2 * size)
-            block_candidates = candidates[:inside].reshape(blocks, _BLOCK, batch, size)
-            block_going = going[:inside].reshape(blocks, _BLOCK, batch, 1)
-            buffer = ops.zeros((blocks, _BLOCK, batch, size), mindspore.float32)
+            block_gates = gates[:inside].reshape(blocks, BLOCK, batch, 2 * size)
+            block_candidates = candidates[:inside].reshape(blocks, BLOCK, batch, size)
+            block_going = going[:inside].reshape(blocks, BLOCK, batch, 1)
+            buffer = ops.zeros((blocks, BLOCK, batch, size), mindspore.float32)
             block, end = Tensor(0, mindspore.int32), Tensor(blocks, mindspore.int32)
             while block < end:
                 states, h = self._ahead(
@@ -190,17 +190,17 @@ class _Steps(nn.Cell):
     def _all_back(self, dout: Tensor, kept: Tensor, to_gh: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
         """The gradients of every state, and of the state before the first."""
         length, batch, gates = to_gh.shape
-        size, blocks = self.hidden_size, length // _BLOCK if length >= 2 * _BLOCK else 0
-        inside = blocks * _BLOCK
+        size, blocks = self.hidden_size, length // BLOCK if length >= 2 * BLOCK else 0
+        inside = blocks * BLOCK
         dh, parts = dout[0] * 0.0, []
         if inside < length:
             totals, dh = self._back(dh, dout[inside:], kept[inside:], to_gh[inside:], w_hh)
             parts.append(totals)
         if blocks > 0:
-            block_dout = dout[:inside].reshape(blocks, _BLOCK, batch, size)
-            block_kept = kept[:inside].reshape(blocks, _BLOCK, batch, size)
-            block_to_gh = to_gh[:inside].reshape(blocks, _BLOCK, batch, gates)
-            buffer = ops.zeros((blocks, _BLOCK, batch, size), mindspore.float32)
+            block_dout = dout[:inside].reshape(blocks, BLOCK, batch, size)
+            block_kept = kept[:inside].reshape(blocks, BLOCK, batch, size)
+            block_to_gh = to_gh[:inside].reshape(blocks, BLOCK, batch, gates)
+            buffer = ops.zeros((blocks, BLOCK, batch, size), mindspore.float32)
             block, end = Tensor(blocks - 1, mindspore.int32), Tensor(-1, mindspore.int32)
             while block > end:
                 totals, dh = self._back(
@@ -253,7 +253,7 @@ class GRU(nn.GRU):
         self.hidden_size = hidden_size
         self.rnn = _Recurrence(self.hidden_size)
         self.read_first = ParameterTuple(list(self.get_parameters()))
-        safe(safe(self), keep_out=_CASTS)
+        safe(safe(self), keep_out=CASTS)
 
     def construct(self, x: Tensor, hx: Tensor | None = None, seq_length: Tensor | None = None) -> Any:
         """``x`` as `mindspore.nn.GRU` takes it; every output and the last states."""

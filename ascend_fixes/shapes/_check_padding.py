@@ -8,8 +8,9 @@ outputs tell where the change begins.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,8 +150,7 @@ def check_padding(
     ragged = RaggedInputs.make(names, axes, Buckets([1]))
     args = _positional(cell, names[0], inputs)
     ragged.lengths(args)
-    with checking(cell, reveal=True) as notes:
-        _must_run(cell, args)
+    with checking(cell, reveal=True) as notes, _must_run(cell, args):
         check = _Check(cell, Batch.of(cell, ragged, args, pad or {}, lengths), gradients, tolerance, seed, notes)
         if method != "in place":
             widths = check.default_widths() if widths is None else widths
@@ -272,12 +272,25 @@ class _Check:
         )
 
 
-def _must_run(cell: nn.Cell, args: Sequence[Any]) -> None:
-    try:
-        with _mindspore.synchronous():
-            cell(*tensors(args))
-    except Exception as error:
-        raise PaddingCheckError(f"{type(cell).__name__} fails on the batch as it is: {first_line(error)}") from error
+@contextlib.contextmanager
+def _must_run(cell: nn.Cell, args: Sequence[Any]) -> Iterator[None]:
+    """Inside, the cell runs operator by operator: as it is, or with Tensors' methods as they are in a graph."""
+    with contextlib.ExitStack() as methods:
+        try:
+            _run(cell, args)
+        except Exception as error:
+            methods.enter_context(_mindspore.methods_as_in_graphs())
+            try:
+                _run(cell, args)
+            except Exception:
+                told = f"{type(cell).__name__} fails on the batch as it is: {first_line(error)}"
+                raise PaddingCheckError(told) from error
+        yield
+
+
+def _run(cell: nn.Cell, args: Sequence[Any]) -> None:
+    with _mindspore.synchronous():
+        cell(*tensors(args))
 
 
 def _positional(cell: nn.Cell, names: list[str], inputs: Any) -> tuple:

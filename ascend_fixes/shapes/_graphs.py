@@ -19,7 +19,7 @@ from ascend_fixes import _mindspore, compiling
 from ascend_fixes.compiling import Compilation, Hook
 from ascend_fixes.errors import AscendFixesError, warn
 from ascend_fixes.shapes._ragged import CellTypeError
-from ascend_fixes.shapes._reasons import Arguments, described, difference, name_of, remedy
+from ascend_fixes.shapes._reasons import BUCKETING, Arguments, described, difference, name_of, remedy
 
 __all__ = [
     "COMPILES",
@@ -34,6 +34,7 @@ __all__ = [
     "call_through",
     "compiling_cell",
     "graphs",
+    "is_bucketed",
     "limit_graphs",
     "watch",
 ]
@@ -166,6 +167,11 @@ def call_through(wrapper: nn.Cell, args: tuple, kwargs: dict) -> Any:
     if phase not in log.entries:  # the cell had this graph before
         _enter(log, inner, phase, described(inner, args, kwargs), None)
     return output
+
+
+def is_bucketed(subject: Any, method: str) -> bool:
+    """Whether what is being compiled is called by a wrapper, or itself pads: its sizes are few on purpose."""
+    return BUCKETING in getattr(subject, "__dict__", {}) or bool(_log_at(subject, method).callers)
 
 
 def compiling_cell(cell: Any) -> Any:

@@ -9,7 +9,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from amp_cells import Injected
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
 from ascend_fixes.amp import ArgumentTypeError, Policy, autocast, saturating, trace_overflow
 from benchmarks.amp import models as amp_models
@@ -106,3 +106,36 @@ def test_the_policy_may_be_that_of_autocast_and_saturation_is_seen_through():
     assert str(trace_overflow(saturating(net), *batch, policy=Policy())) == expected
     with pytest.raises(ArgumentTypeError, match="no mindspore.nn.Cell"):
         trace_overflow(lambda x: x, *batch)
+
+
+def test_no_hook_is_left_on_parameters_and_inputs_and_the_cell_compiles_afterwards():
+    """A Tensor of a run may be a Parameter, or an input, under another name: casts to the type it has give it back."""
+
+    class Masked(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.norm = nn.Dense(4, 4), nn.LayerNorm((4,))
+
+        def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+            return (self.norm(self.inner(x)) * mask.astype(x.dtype)).sum()
+
+    net, x, mask = Masked(), Tensor(np.ones((2, 4), np.float32)), Tensor(np.ones((2, 1), np.float32))
+    assert not trace_overflow(net, x, mask, policy=Policy())
+    assert not any(one.hooks() for one in (*net.get_parameters(), x, mask))
+    nn.TrainOneStepCell(net, nn.SGD(net.trainable_params(), 0.1))(x, mask)
+
+
+def test_a_cell_that_takes_what_graphs_give_for_a_maximum_is_traced():
+    """``x.max(1)`` is a pair operator by operator, and values in a graph."""
+
+    class Pooled(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Dense(4, 4, weight_init=Tensor(np.full((4, 4), 1e5, np.float32)))
+
+        def construct(self, x: Tensor) -> Tensor:
+            x = self.inner(x)
+            return (x.max(1) + x.sum(1)).sum()
+
+    report = trace_overflow(Pooled(), Tensor(np.ones((2, 3, 4), np.float32)), policy=Policy())
+    assert report.cell == "inner"

@@ -21,6 +21,8 @@ from ascend_fixes.auditing._fusing import FUSING
 
 X = np.random.default_rng(0).standard_normal((4, 8, 32)).astype(np.float32)
 
+OF_SCRIPTS = {"recompile-ragged", "sinking", "loss-scale"}
+
 
 def test_a_cell_that_fuses_well_is_cleared(looked):
     assert looked(FUSING, Classifier(), IDS).cleared == {"fusion-inexact", "fusion-fails"}
@@ -54,7 +56,9 @@ def test_what_the_budget_does_not_reach_is_named():
 
 def test_every_kind_is_a_hazard_cleared_or_not_looked_at():
     report = ascend_fixes.audit(Classifier(), Tensor(IDS), budget=300)
-    assert {one.kind for one in report.hazards} | set(report.cleared) | set(report.not_looked_at) == set(KINDS)
+    assert {one.kind for one in report.hazards} | set(report.cleared) | set(report.not_looked_at) == set(
+        KINDS
+    ) - OF_SCRIPTS
     assert {"padding-leak-output"} == {one.kind for one in report.certain}
 
 

@@ -27,9 +27,10 @@ from recurrent_references import (
     gated_graph,
     gru_step,
     two_sided_gru,
+    two_sided_lstm,
 )
 
-from ascend_fixes.fusion import CRF, GRU, GatedGraph, GRUCell
+from ascend_fixes.fusion import CRF, GRU, LSTM, GatedGraph, GRUCell
 
 MODES = {"unfused": False, "fused": True}
 BOUNDS = {np.dtype(np.float32): 1e-5, np.dtype(np.float16): 5e-3}
@@ -110,6 +111,29 @@ def gru_case(masked: bool) -> Case:
     return Case(GRU(2, 3, bidirectional=True), inputs, rows, reference, (0.1, 1.0, 30.0))
 
 
+class WithStates(nn.Cell):
+    """An LSTM that takes state and cell apart, and lengths."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.lstm = LSTM(2, 3, bidirectional=True)
+
+    def construct(self, x: Tensor, h: Tensor, c: Tensor, lengths: Tensor) -> Tensor:
+        return self.lstm(x, (h, c), lengths)[0]
+
+
+def lstm_case() -> Case:
+    def inputs(rng, scale, dtype):
+        states = rng.uniform(-1, 1, (2, 2, BATCH, 3)).astype(dtype)
+        return [(rng.standard_normal((LENGTH, BATCH, 2)) * scale).astype(dtype), *states]
+
+    def reference(values, others, lengths):
+        h, c = (other.astype(np.float64) for other in others)
+        return two_sided_lstm(values[0], h, c, values[1:], lengths)
+
+    return Case(WithStates(), inputs, lengths_of(0, LENGTH), reference, (0.1, 1.0, 30.0))
+
+
 def cell_case() -> Case:
     def inputs(rng, scale, dtype):
         return [(rng.standard_normal((5, 2)) * scale).astype(dtype), rng.uniform(-1, 1, (5, 3)).astype(dtype)]
@@ -156,6 +180,7 @@ CASES = {
     "GRUCell": cell_case,
     "GRU": partial(gru_case, True),
     "GRU without lengths": partial(gru_case, False),
+    "LSTM": lstm_case,
     "CRF": partial(crf_case, True),
     "CRF without lengths": partial(crf_case, False),
     "GatedGraph": graph_case,

@@ -39,6 +39,30 @@ def two_sided_gru(x, h, parameters, lengths):
     return np.concatenate(sides, -1)
 
 
+def lstm_step(x, h, c, w_ih, w_hh, b_ih, b_hh):
+    gates, size = x @ w_ih.T + b_ih + h @ w_hh.T + b_hh, h.shape[-1]
+    i, f, g, o = (gates[:, k * size : (k + 1) * size] for k in range(4))
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def lstm(x, h, c, weights, lengths, reverse=False):
+    """One direction: (length, batch, input) to every state, zero past the end, and the last state and cell."""
+    outputs, h, c = np.zeros((*x.shape[:2], h.shape[-1])), h.copy(), c.copy()
+    for row in range(x.shape[1]):
+        one = slice(row, row + 1)
+        for t in reversed(range(lengths[row])) if reverse else range(lengths[row]):
+            h[one], c[one] = lstm_step(x[t, one], h[one], c[one], *weights)
+            outputs[t, row] = h[row]
+    return outputs, h, c
+
+
+def two_sided_lstm(x, h, c, parameters, lengths):
+    """Both directions' states beside each other; parameters as in `two_sided_gru`."""
+    sides = [lstm(x, h[side], c[side], parameters[side::2], lengths, reverse=bool(side))[0] for side in (0, 1)]
+    return np.concatenate(sides, -1)
+
+
 def gated_graph(x, adjacency, mask, parameters, steps):
     gathered, bias, own, kept = parameters
     size, h = x.shape[-1], x * mask[..., None]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 
 import fusion_cells as cells
+import numpy as np
 import pytest
-from mindspore import get_context, nn, ops
+from mindspore import Tensor, get_context, nn, ops
 
-from ascend_fixes import _mindspore, cures, fusion
+from ascend_fixes import _mindspore, compiling, cures, fusion
 from ascend_fixes.errors import UnknownNameError
+from ascend_fixes.fusion._compiler import why_empty
 from ascend_fixes.fusion._guarding import ENVIRONMENT, MARK, exclusions
 from ascend_fixes.fusion._reach import marks, reachable
 
@@ -54,6 +57,29 @@ def test_unknown_names_are_errors_that_help(name, hint):
         pass
     with pytest.raises(UnknownNameError, match=hint):
         fusion.safe(nn.Dense(2, 2), keep_out=[name])
+
+
+@pytest.mark.parametrize(
+    "missing, operator, told",
+    [
+        (("decorator",), "Softmax", r"Response is empty: .* lacks decorator \(F4\); pip install decorator"),
+        ((), "Softmax", r"Response is empty: .* a fused cast breaks it \(F6\)"),
+        ((), "Cast", r"Response is empty: .* no cast is fused: another operator breaks it; fusion.bisect"),
+    ],
+)
+def test_an_empty_response_is_a_missing_package_or_a_cast(monkeypatch, missing, operator, told):
+    @contextlib.contextmanager
+    def failing(compilation):
+        raise RuntimeError("a first line\nResponse is empty.")
+        yield
+
+    net = nn.ReLU()
+    compiling.on_cell(net, compiling.Hook("place", failing))
+    monkeypatch.setattr("ascend_fixes.fusion._compiler.missing_packages", lambda: missing)
+    monkeypatch.setattr("ascend_fixes.fusion._guarding.is_fusing", lambda options: True)
+    with fusion.guard(operator), pytest.raises(fusion.FusionCompileError, match=told):
+        net(Tensor(np.ones(2, np.float32)))
+    assert why_empty(RuntimeError("something else")) == ""
 
 
 def test_guards_nest_and_unite():

@@ -129,6 +129,14 @@ def plain_gru_odd() -> Made:
     return made(nn.GRU(WIDTH, 20, batch_first=True), random_values(BATCH, LENGTH, WIDTH))
 
 
+def fusion_lstm() -> Made:
+    return made(fusion.LSTM(WIDTH, WIDTH, batch_first=True), random_values(BATCH, LENGTH, WIDTH))
+
+
+def plain_lstm() -> Made:
+    return made(nn.LSTM(WIDTH, WIDTH, batch_first=True), random_values(BATCH, LENGTH, WIDTH))
+
+
 class _WithLengths(nn.Cell):
     def __init__(self, layer: nn.Cell) -> None:
         super().__init__()

@@ -1,0 +1,223 @@
+"""An LSTM that gives the same result fused and unfused.
+
+`LSTM` is `mindspore.nn.LSTM` with the same arguments and parameters (Hochreiter and Schmidhuber, Neural Computation 9(8),
+1997; with the forget gate of Gers et al. 2000). It is built as `GRU` is: gates in float32 by functions that fusion leaves
+accurate, steps in a loop with a gradient of its own, so that neither its graph nor the time to compile it grows with the
+length; a gradient of that gradient cannot be taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mindspore
+import numpy as np
+from mindspore import ParameterTuple, Tensor, nn, ops
+
+from ascend_fixes.fusion._functions import Sigmoid, Tanh
+from ascend_fixes.fusion._guarding import safe
+from ascend_fixes.fusion._recurrent import BLOCK, CASTS
+
+__all__ = ["LSTM"]
+
+
+class _Recurrence(nn.Cell):
+    """One direction of one layer, with the signature of MindSpore's own."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.steps, self.product = _Steps(hidden_size), ops.MatMul(False, True)
+
+    def construct(
+        self,
+        x: Tensor,
+        hx: tuple[Tensor, Tensor],
+        seq_length: Tensor | None,
+        w_ih: Tensor,
+        w_hh: Tensor,
+        b_ih: Tensor | None,
+        b_hh: Tensor | None,
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """``x`` (length, batch, input), ``hx`` two of (batch, hidden): every output, and the last state and cell."""
+        length, batch, width = x.shape
+        size, gates = self.hidden_size, 4 * self.hidden_size
+        going = ops.ones((length, batch, 1), mindspore.float32)
+        if seq_length is not None:
+            going = (ops.arange(length).expand_dims(-1) < seq_length).astype(mindspore.float32).expand_dims(-1)
+            x = ops.masked_fill(x, going <= 0, Tensor(0.0, x.dtype))  # what stands past the end may be anything
+        shares = self.product(x.reshape(length * batch, width), w_ih.astype(x.dtype)).astype(mindspore.float32)
+        bias = ops.zeros((gates,), mindspore.float32)
+        if b_ih is not None and b_hh is not None:
+            shares, bias = shares + b_ih.astype(mindspore.float32), b_hh.astype(mindspore.float32)
+        first = ops.concat((hx[0].reshape(batch, size), hx[1].reshape(batch, size)), -1).astype(mindspore.float32)
+        states = self.steps(shares.reshape(length, batch, gates), first, w_hh.astype(x.dtype), bias, going)
+        last = states[length - 1].astype(x.dtype).expand_dims(0)
+        return (states[..., :size] * going).astype(x.dtype), (last[..., :size], last[..., size:])
+
+
+class _Steps(nn.Cell):
+    """Every state and cell of one direction, in a graph whose size does not depend on the length; see the GRU's.
+
+    Signs and factors are moved out of the loop: with ``e = expm1(-x)`` the sigmoid of x is ``1 / (e + 2)``, with
+    ``e = expm1(-2 x)`` its tanh is ``-e / (e + 2)``.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.hidden_size, self.sigmoid, self.tanh = hidden_size, Sigmoid(), Tanh()
+        self.product, self.back_product = ops.MatMul(False, True), ops.MatMul(False, False)
+        self.over_rows = ops.MatMul(True, False)
+        self.take, self.put = ops.Gather(), ops.TensorScatterUpdate()
+        # input, forget, cell and output gates, in MindSpore's order
+        self.factors = Tensor(np.repeat([-1.0, -1.0, -2.0, -1.0], hidden_size), mindspore.float32)
+
+    def construct(self, gi: Tensor, first: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor) -> Tensor:
+        """The states, with the cells behind them, (length, batch, 2 hidden) float32; frozen where a row is not going.
+
+        Args:
+            gi: (length, batch, 4 hidden) float32, the input's shares of the gates.
+            first: (batch, 2 hidden) float32, state and cell before the first step.
+            w_hh, b_hh: (4 hidden, hidden) of the dtype of products, and (4 hidden,) float32.
+            going: (length, batch, 1) float32, ones and zeros.
+        """
+        length, batch, gates = gi.shape
+        size, blocks = self.hidden_size, length // BLOCK if length >= 2 * BLOCK else 0
+        inside = blocks * BLOCK
+        shares, bias = gi * self.factors, b_hh * self.factors
+        weights = w_hh * self.factors.astype(w_hh.dtype).expand_dims(-1)
+        state, parts = first, []
+        if blocks > 0:
+            block_shares = shares[:inside].reshape(blocks, BLOCK, batch, gates)
+            block_going = going[:inside].reshape(blocks, BLOCK, batch, 1)
+            buffer = ops.zeros((blocks, BLOCK, batch, 2 * size), mindspore.float32)
+            block, end = Tensor(0, mindspore.int32), Tensor(blocks, mindspore.int32)
+            while block < end:
+                states, state = self._ahead(
+                    state, self.take(block_shares, block, 0), self.take(block_going, block, 0), weights, bias
+                )
+                buffer = self.put(buffer, block.reshape(1, 1), states.expand_dims(0))
+                block = block + 1
+            parts.append(buffer.reshape(inside, batch, 2 * size))
+        if inside < length:
+            states, state = self._ahead(state, shares[inside:], going[inside:], weights, bias)
+            parts.append(states)
+        return ops.concat(parts, 0) if len(parts) > 1 else parts[0]
+
+    def bprop(
+        self, gi: Tensor, first: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor, out: Tensor, dout: Tensor
+    ) -> tuple[Tensor, ...]:
+        """The gradients of the five inputs; that of ``going`` is zero."""
+        length, batch, gates = gi.shape
+        size = self.hidden_size
+        before = ops.concat((first.expand_dims(0), out[:-1]), 0) if length > 1 else first.expand_dims(0)
+        rows = before[..., :size].reshape(length * batch, size).astype(w_hh.dtype)
+        arguments = gi + (self.product(rows, w_hh).astype(mindspore.float32) + b_hh).reshape(length, batch, gates)
+        opened, forget = self.sigmoid(arguments[..., :size]), self.sigmoid(arguments[..., size : 2 * size])
+        candidate, shown = self.tanh(arguments[..., 2 * size : 3 * size]), self.sigmoid(arguments[..., 3 * size :])
+        old = before[..., size:]
+        bent = self.tanh(forget * old + opened * candidate)
+        # What the gradients of a new cell, and of a state, are multiplied by to give those of the gates' arguments.
+        to_gates = ops.concat(
+            (
+                candidate * opened * (1.0 - opened),
+                old * forget * (1.0 - forget),
+                opened * (1.0 - candidate * candidate),
+                going * bent * shown * (1.0 - shown),
+            ),
+            -1,
+        )
+        to_cell = going * shown * (1.0 - bent * bent)
+        pairs, dfirst = self._all_back(dout, ops.concat((to_gates, to_cell, forget), -1), going, w_hh)
+        dgates = _spread(pairs, size) * to_gates
+        dw = self.over_rows(dgates.reshape(length * batch, gates).astype(w_hh.dtype), rows)
+        return dgates, dfirst, dw, dgates.sum((0, 1)), going * 0.0
+
+    def _all_back(self, dout: Tensor, factors: Tensor, going: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients of every new cell and every state, side by side, and those of what was before the first step."""
+        length, batch, width = factors.shape
+        size, blocks = self.hidden_size, length // BLOCK if length >= 2 * BLOCK else 0
+        inside = blocks * BLOCK
+        after, parts = dout[0] * 0.0, []
+        if inside < length:
+            pairs, after = self._back(after, dout[inside:], factors[inside:], going[inside:], w_hh)
+            parts.append(pairs)
+        if blocks > 0:
+            block_dout = dout[:inside].reshape(blocks, BLOCK, batch, 2 * size)
+            block_factors = factors[:inside].reshape(blocks, BLOCK, batch, width)
+            block_going = going[:inside].reshape(blocks, BLOCK, batch, 1)
+            buffer = ops.zeros((blocks, BLOCK, batch, 2 * size), mindspore.float32)
+            block, end = Tensor(blocks - 1, mindspore.int32), Tensor(-1, mindspore.int32)
+            while block > end:
+                pairs, after = self._back(
+                    after,
+                    self.take(block_dout, block, 0),
+                    self.take(block_factors, block, 0),
+                    self.take(block_going, block, 0),
+                    w_hh,
+                )
+                buffer = self.put(buffer, block.reshape(1, 1), pairs.expand_dims(0))
+                block = block - 1
+            parts.append(buffer.reshape(inside, batch, 2 * size))
+        return (ops.concat(parts[::-1], 0) if len(parts) > 1 else parts[0]), after
+
+    def _ahead(
+        self, state: Tensor, shares: Tensor, going: Tensor, weights: Tensor, bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A few steps: states and cells of each, and the last of them."""
+        size, states = self.hidden_size, []
+        most = Tensor(80.0, mindspore.float32)  # no overflow, and no inf / inf
+        for t in range(shares.shape[0]):
+            gh = self.product(state[:, :size].astype(weights.dtype), weights).astype(mindspore.float32) + bias
+            shrunk = ops.expm1(ops.minimum(shares[t] + gh, most))
+            gates = 1.0 / (shrunk + 2.0)
+            candidate = shrunk[:, 2 * size : 3 * size] * gates[:, 2 * size : 3 * size]
+            cell = gates[:, size : 2 * size] * state[:, size:] - gates[:, :size] * candidate
+            bent = ops.expm1(ops.minimum(-2.0 * cell, most))
+            new = ops.concat((gates[:, 3 * size :] * (-bent / (bent + 2.0)), cell), -1)
+            state = going[t] * new + (1.0 - going[t]) * state
+            states.append(state)
+        return ops.stack(states, 0), state
+
+    def _back(self, after: Tensor, dout: Tensor, factors: Tensor, going: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
+        """A few steps, last first: the gradients of their new cells and states, in order, and of what was before them."""
+        size, pairs = self.hidden_size, []
+        for t in range(dout.shape[0] - 1, -1, -1):
+            total = after + dout[t]
+            to_gates, to_cell, forget = (
+                factors[t][:, : 4 * size],
+                factors[t][:, 4 * size : 5 * size],
+                factors[t][:, 5 * size :],
+            )
+            dcell = going[t] * total[:, size:] + to_cell * total[:, :size]
+            pair = ops.concat((dcell, total[:, :size]), -1)
+            dgates = (_spread(pair, size) * to_gates).astype(w_hh.dtype)
+            through = ops.concat((self.back_product(dgates, w_hh).astype(mindspore.float32), forget * dcell), -1)
+            after = (1.0 - going[t]) * total + through
+            pairs.append(pair)
+        return ops.stack(pairs[::-1], 0), after
+
+
+def _spread(pairs: Tensor, size: int) -> Tensor:
+    """Gradients of a cell and of a state, (..., 2 hidden), each beside the gates that it reaches: (..., 4 hidden)."""
+    cell = pairs[..., :size]
+    return ops.concat((cell, cell, cell, pairs[..., size:]), -1)
+
+
+class LSTM(nn.LSTM):
+    """`mindspore.nn.LSTM`, same arguments and parameters.
+
+    ``construct(x, hx=None, seq_length=None)`` with ``hx`` state and cell, and ``seq_length`` (batch,) int32: past its end a
+    row's state and cell are frozen and its output is zero, in both directions.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(input_size, hidden_size, *args, **kwargs)
+        self.rnn = _Recurrence(hidden_size)
+        self.read_first = ParameterTuple(list(self.get_parameters()))
+        safe(safe(self), keep_out=CASTS)
+
+    def construct(self, x: Tensor, hx: tuple | None = None, seq_length: Tensor | None = None) -> Any:
+        """``x`` as `mindspore.nn.LSTM` takes it; every output, and the last states and cells."""
+        # A graph that first reads a Parameter behind a loop keeps the value that it had when the graph was compiled (A9).
+        return super().construct(ops.depend(x, self.read_first), hx, seq_length)
