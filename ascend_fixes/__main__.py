@@ -83,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="compile the rows with MindSpore's Ascend back end instead; nothing is executed (about 10 s a compilation)",
     )
+    doctor.add_argument("--soc", help="the chip for --ascend: Ascend910A, Ascend910B (the default) or Ascend910_93")
     doctor.add_argument(
         "--report",
         metavar="FILE",
@@ -166,6 +167,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
     from ascend_fixes.doctor import Row, examine, healthy, to_json, to_table
     from ascend_fixes.files import check_writable, replacing
 
+    if arguments.soc and not arguments.ascend:
+        return _end(f"--soc {arguments.soc} says what to compile for; give --ascend with it", 2)
+    soc = arguments.soc or "Ascend910B"
     if arguments.report:
         check_writable(arguments.report)  # before minutes of work
     chosen = select(_names(arguments.only))
@@ -180,7 +184,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.ascend:
         from ascend_fixes import compiled
 
-        rows = compiled.examine(chosen, arguments.timeout or ASCEND_SECONDS, progress)
+        rows = compiled.examine(chosen, arguments.timeout or ASCEND_SECONDS, progress, soc)
     else:
         rows = examine(chosen, arguments.jobs, timeout, progress, arguments.any_version)
     if sys.stderr.isatty():
@@ -191,7 +195,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
         print("(compiled by MindSpore's Ascend back end, nothing was executed)")
     if arguments.report:
         how = "compiled for Ascend" if arguments.ascend else "ran"
-        text = evidence.written(evidence.record(rows, time.monotonic() - start, how, arguments.any_version))
+        text = evidence.written(evidence.record(rows, time.monotonic() - start, how, arguments.any_version, soc))
         print(f"{arguments.report} is to hold this and nothing else:\n{text}", end="", file=sys.stderr)
         with replacing(arguments.report) as stream:
             stream.write(text.encode())

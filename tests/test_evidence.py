@@ -209,7 +209,7 @@ def test_what_the_doctor_compiled_does_not_count_as_run(tmp_path, content):
     findings = [{**content["findings"][0], "id": id_, "evidence": text} for id_, text in said.items()]
     (tmp_path / "x.json").write_text(evidence.written({**content, "findings": findings}), encoding="utf-8")
     places = {file.where: set(file.findings) for file in support.files(tmp_path)}
-    assert places == {"CPU": {"A1"}, "dry run": {"H9"}}
+    assert places == {"CPU": {"A1"}, "Ascend910B": {"H9"}}
 
 
 def test_the_tables_of_some_files():
@@ -222,17 +222,21 @@ def test_the_tables_of_some_files():
     found = [
         file((2, 9, 0), "CPU", (3, 9), A1=(True, True), F1=(True, False)),
         file((2, 10, 0), "CPU", A1=(True, True), F1=(False, None)),
-        file((2, 10, 0), "dry run", H9=(True, True)),
+        file((2, 10, 0), "Ascend910A", H9=(True, False)),
+        file((2, 10, 0), "Ascend910B", H9=(True, True)),
     ]
     assert support.grid(found).splitlines() == [
-        "| MindSpore | CPU, Python 3.9 | CPU, Python 3.11 | compiled for Ascend | on an Ascend device |",
-        "| --- | --- | --- | --- | --- |",
-        "| 2.9.0 | 1 / 2 |  |  |  |",
-        "| 2.10.0 |  | 1 / 1 | 1 / 1 |  |",
+        "| MindSpore | CPU, Python 3.9 | CPU, Python 3.11 | compiled for Ascend910A | compiled for Ascend910B | on an Ascend device |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| 2.9.0 | 1 / 2 |  |  |  |  |",
+        "| 2.10.0 |  | 1 / 1 | 0 / 1 | 1 / 1 |  |",
     ]
     said = support.sentences(found)
     assert said["A1"] == "ran on CPU: present and cured on MindSpore 2.9.0, 2.10.0"
     assert said["F1"] == "ran on CPU: present, not cured on MindSpore 2.9.0, not there on MindSpore 2.10.0"
-    assert said["H9"] == "compiled for Ascend (dry run): present and cured on MindSpore 2.10.0"
+    assert said["H9"] == (
+        "compiled for Ascend910A (dry run): present, not cured on MindSpore 2.10.0; "
+        "compiled for Ascend910B (dry run): present and cured on MindSpore 2.10.0"
+    )
     row = next(line for line in support.details(found).splitlines() if line.startswith("| F1 |"))
-    assert row == "| F1 | **present** | not there |  |"
+    assert row == "| F1 | **present** | not there |  |  |"

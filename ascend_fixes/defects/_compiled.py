@@ -20,11 +20,11 @@ COMPILED = "compiled for Ascend (dry run), MindSpore 2.10.0"  # how such a defec
 _SCENARIO = Path(__file__).resolve().parents[1] / "_scenario.py"
 
 
-def compile_for_ascend(module: str, how: str, timeout: float = 300) -> DryRunReport:
+def compile_for_ascend(module: str, how: str, timeout: float = 300, soc: str = "Ascend910B") -> DryRunReport:
     """The scenario of a defect's file on the Ascend back end: ``how`` is "plain", "cured" or "probe" (its whole probe)."""
     from ascend_fixes import dryrun  # heavy, and wanted by few probes
 
-    return dryrun.script(_SCENARIO, module, how, jit_level="O0", timeout=timeout)
+    return dryrun.script(_SCENARIO, module, how, soc=soc, jit_level="O0", timeout=timeout)
 
 
 def not_refused(report: DryRunReport) -> Finding:

@@ -81,7 +81,9 @@ SCHEMA = (
 # --- making ---------------------------------------------------------------------------------------
 
 
-def record(rows: Sequence[Row], seconds: float, how: str = "ran", any_version: bool = False) -> dict[str, Any]:
+def record(
+    rows: Sequence[Row], seconds: float, how: str = "ran", any_version: bool = False, soc: str = "Ascend910B"
+) -> dict[str, Any]:
     """What these rows say, with the versions of this machine, and without paths and names. Imports MindSpore.
 
     Args:
@@ -89,12 +91,12 @@ def record(rows: Sequence[Row], seconds: float, how: str = "ran", any_version: b
         seconds: how long it took.
         how: "ran" or "compiled for Ascend".
         any_version: were cures tried beyond the versions that they were checked on?
+        soc: the chip that was compiled for.
     """
     import numpy
 
     from ascend_fixes import _mindspore
 
-    compiled = how != "ran"
     return {
         "format": FORMAT,
         "how": how,
@@ -112,7 +114,7 @@ def record(rows: Sequence[Row], seconds: float, how: str = "ran", any_version: b
             "processor": platform.machine(),
             "cores": len(os.sched_getaffinity(0)),
         },
-        "device": "Ascend910B" if compiled else _mindspore.device_name(),
+        "device": soc if how != "ran" else _mindspore.device_name(),
         "seconds": round(seconds, 1),
         "findings": [
             {

@@ -2,13 +2,14 @@
 
     python -m benchmarks.library.versions .venv-2.7.2/bin/python .venv-2.9.0/bin/python
     python -m benchmarks.library.versions .venv-2.9.0/bin/python --tests tests/test_seam.py tests/test_cures.py
-    python -m benchmarks.library.versions .venv-2.10.0/bin/python --ascend
+    python -m benchmarks.library.versions .venv-2.10.0/bin/python --ascend --soc Ascend910A
 
 Each argument is the interpreter of an environment that has one version of MindSpore, NumPy below 2 and decorator (and
 pytest and hypothesis for ``--tests``); this library is taken from the checkout. One after the other:
 
 - without options the full doctor runs, and leaves ``evidence/cpu_mindspore<version>_python<version>.json``;
-- with ``--ascend`` those rows are compiled for a 910B that have a scenario for it, into ``evidence/dryrun_...``;
+- with ``--ascend`` those rows are compiled for a 910B, or what ``--soc`` says, that have a scenario for it, into
+  ``evidence/ascend910b_...``;
 - with ``--tests`` pytest runs ``-m "not slow"`` over the paths that follow; what it counted is entered in
   ``benchmarks/results/versions.json``.
 
@@ -55,11 +56,11 @@ def with_scenario() -> list[str]:
 def examined(python: Path, options: argparse.Namespace) -> None:
     """Run the doctor there; its evidence is kept whatever it found."""
     mindspore, own = versions(python)
-    kind = "dryrun" if options.ascend else "cpu"
+    kind = options.soc.lower() if options.ascend else "cpu"
     target = EVIDENCE / f"{kind}_mindspore{mindspore}_python{'.'.join(own.split('.')[:2])}.json"
     command = [str(python), "-m", "ascend_fixes", "doctor", "--report", str(target)]
     if options.ascend:
-        command += ["--ascend", "--only", ",".join(with_scenario())]
+        command += ["--ascend", "--soc", options.soc, "--only", ",".join(with_scenario())]
     elif options.only:
         command += ["--only", options.only]
     if options.timeout:
@@ -96,6 +97,7 @@ def main() -> int:
     parser.add_argument("python", nargs="+", type=Path, help="interpreters")
     parser.add_argument("--tests", nargs="+", metavar="PATH", help="run these fast tests instead of the doctor")
     parser.add_argument("--ascend", action="store_true", help="compile for Ascend instead of running")
+    parser.add_argument("--soc", default="Ascend910B", help="the chip that --ascend compiles for")
     parser.add_argument("--only", metavar="A1,F1", help="rows for the doctor, for a trial; the file is of these alone")
     parser.add_argument("--timeout", type=float, metavar="S", help="the doctor's limit for one run of a probe")
     options = parser.parse_args()

@@ -22,11 +22,12 @@ from benchmarks.pages import index_pages
 
 BEGIN, END = "<!-- from evidence/ -->", "<!-- end -->"
 _COMPILED = re.compile(r"(compiled|refused) for Ascend")
+_CHIP = "Ascend910B"  # that a probe compiles for
 TESTS = records.RESULTS / "versions.json"
 
 WORDS = {
     "en": {
-        "dry run": "compiled for Ascend",
+        "dry run": "compiled for {chip}",
         "device": "on an Ascend device",
         "cured": "cured",
         "not cured": "**present**",
@@ -37,7 +38,7 @@ WORDS = {
         "tests": "fast tests",
     },
     "zh": {
-        "dry run": "为昇腾编译",
+        "dry run": "为 {chip} 编译",
         "device": "昇腾设备上",
         "cured": "治愈",
         "not cured": "**存在**",
@@ -56,7 +57,7 @@ class File:
 
     mindspore: tuple[int, ...]
     python: tuple[int, int]
-    where: str  # "CPU", "dry run" or "device"
+    where: str  # "CPU", "device", or in a dry run the chip, "Ascend910B"
     findings: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -72,12 +73,12 @@ def files(folder: Path = records.ROOT / "evidence") -> list[File]:
     for path in sorted(folder.glob("*.json")):
         content = evidence.check(path)
         versions = content["versions"]
-        where = "dry run" if content["how"] != "ran" else "CPU" if content["device"] == "CPU" else "device"
+        where = content["device"] if content["how"] != "ran" else "CPU" if content["device"] == "CPU" else "device"
         python = _numbers(versions["python"])
         places: dict[str, dict[str, Any]] = {}
         for one in content["findings"]:
             compiled = _COMPILED.match(one["evidence"])  # a probe of the CPU's doctor may compile, and run nothing
-            places.setdefault("dry run" if compiled else where, {})[one["id"]] = one
+            places.setdefault(_CHIP if compiled and where in ("CPU", "device") else where, {})[one["id"]] = one
         for place, findings in places.items():
             found.append(File(_numbers(versions["mindspore"]), (python[0], python[1]), place, findings))
     return sorted(found, key=lambda file: (file.mindspore, file.python, file.where))
@@ -98,7 +99,10 @@ def sentences(found: list[File]) -> dict[str, str]:
     """For each defect where it was seen."""
     result = {}
     for id_ in catalogue():
-        parts = [_seen(found, id_, "CPU", "ran on CPU"), _seen(found, id_, "dry run", "compiled for Ascend (dry run)")]
+        parts = [
+            _seen(found, id_, "CPU", "ran on CPU"),
+            *(_seen(found, id_, chip, f"compiled for {chip} (dry run)") for chip in _chips(found)),
+        ]
         parts.append(_seen(found, id_, "device", "ran on Ascend"))
         text = "; ".join(filter(None, parts))
         if text:
@@ -129,13 +133,20 @@ def grid(found: list[File], language: str = "en") -> str:
     """MindSpore by Python, and beside them the dry run and the device."""
     words = WORDS[language]
     pythons = sorted({file.python for file in found if file.where == "CPU"})
-    head = ["MindSpore", *(f"CPU, Python {_text(python)}" for python in pythons), words["dry run"], words["device"]]
+    compiled = [words["dry run"].format(chip=chip) for chip in _chips(found)]
+    head = ["MindSpore", *(f"CPU, Python {_text(python)}" for python in pythons), *compiled, words["device"]]
     rows = []
     for version in sorted({file.mindspore for file in found}):
         here = [file for file in found if file.mindspore == version]
         cells = [_score(here, "CPU", python) for python in pythons]
-        rows.append([_text(version), *cells, _score(here, "dry run"), _score(here, "device")])
+        cells += [_score(here, chip) for chip in _chips(found)]
+        rows.append([_text(version), *cells, _score(here, "device")])
     return _table(head, rows)
+
+
+def _chips(found: list[File]) -> list[str]:
+    """What was compiled for."""
+    return sorted({file.where for file in found} - {"CPU", "device"})
 
 
 def _score(found: list[File], where: str, python: tuple[int, int] | None = None) -> str:
@@ -146,7 +157,8 @@ def _score(found: list[File], where: str, python: tuple[int, int] | None = None)
 def details(found: list[File], language: str = "en") -> str:
     """Defect by defect, one column a file."""
     words = WORDS[language]
-    places = {"CPU": "CPU", "dry run": words["dry run"], "device": words["device"]}
+    places = {"CPU": "CPU", "device": words["device"]}
+    places |= {chip: words["dry run"].format(chip=chip) for chip in _chips(found)}
     head = [
         words["defect"],
         *(f"{_text(file.mindspore)}, Python {_text(file.python)}, {places[file.where]}" for file in found),
