@@ -24,7 +24,14 @@ def fetch(target: Path, host: str) -> None:
         path = target / repository
         if not path.exists():
             _git("clone", "--filter=blob:none", "--no-checkout", f"{host}/{repository}", str(path))
-        _git("-C", str(path), "checkout", commit, "--", *(f":(glob){folder}/**/*.py" for folder in sorted(folders)))
+        _git(
+            "-C",
+            str(path),
+            "checkout",
+            commit,
+            "--",
+            *(f":(glob){folder}/**/*.{kind}" for folder in sorted(folders) for kind in ("py", "yaml")),
+        )
 
 
 def _git(*arguments: str) -> None:

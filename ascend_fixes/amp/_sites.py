@@ -167,7 +167,10 @@ def _rewritten_class(cls: type, edit: type[Edit]) -> type:
 
 
 def _rewritten(function: types.FunctionType, owner: str, edit: type[Edit]) -> tuple[Callable, list[Site]] | None:
-    """The function rewritten, and its sites; None where there is nothing to rewrite."""
+    """The function rewritten, and its sites; None where there is nothing to rewrite. `mindspore.jit` around it is left out."""
+    function = _mindspore.under_jit(function) or function
+    if not isinstance(function, types.FunctionType):
+        return None
     code = function.__code__
     if hasattr(function, "__wrapped__") or not code.co_argcount:
         return None

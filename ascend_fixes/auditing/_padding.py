@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from mindspore import Tensor, nn
 from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._inferring import is_mask
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
+from ascend_fixes.auditing._recording import looked_up, record
 from ascend_fixes.auditing._report import Hazard
 from ascend_fixes.auditing._running import eagerly
 from ascend_fixes.auditing._subject import Subject, rebuilt
@@ -42,7 +43,7 @@ def look(subject: Subject) -> Iterator[Finding]:
         return
     _reveal(subject.cell)
     eagerly(subject.cell)
-    best, why = _best(subject)
+    best, why = _best(subject, looked_up(subject, record(subject.cell, subject.inputs)))
     if best is None:
         yield from (Unknown(kind, f"padding could not be tried: {why}") for kind in _KINDS)
         return
@@ -55,12 +56,12 @@ def look(subject: Subject) -> Iterator[Finding]:
     yield from _findings(subject, report, _told(subject, report))
 
 
-def _best(subject: Subject) -> tuple[tuple[dict[str, Any], PaddingReport] | None, str]:
+def _best(subject: Subject, indices: Container[str]) -> tuple[tuple[dict[str, Any], PaddingReport] | None, str]:
     """The pad values with which least leaks, and what `check_padding` says of them; or why nothing could be tried."""
     best: tuple[dict[str, Any], PaddingReport] | None = None
     why = ""
     rows: dict[str, np.ndarray] = {}
-    for pads in _choices(subject):
+    for pads in _choices(subject, indices):
         try:
             report = _in_place(subject, pads, rows) if rows else _checked(subject, pads)
         except Exception as error:  # whatever the cell does with such values
@@ -138,17 +139,21 @@ def _reveal(cell: nn.Cell) -> None:
         parameter.set_data(Tensor(filled.astype(value.dtype)).astype(parameter.dtype))
 
 
-def _choices(subject: Subject) -> Iterator[dict[str, Any]]:
-    """Pad values to try, by argument, beside those that `check_padding` finds itself; garbage for the others."""
+def _choices(subject: Subject, indices: Container[str]) -> Iterator[dict[str, Any]]:
+    """Pad values to try, by argument, beside those that `check_padding` finds itself; garbage for the others.
+
+    Only what is no index of a table can be padded with what losses ignore.
+    """
     leaves = subject.leaves
     ids = [name for name in subject.axes if leaves[name].dtype.kind in "iu" and leaves[name].min() >= 0]
     yield {}
-    labels = [{name: value} for name in ids for value in _IGNORED]
+    counted = [name for name in ids if name not in indices]
+    labels = [{name: value} for name in counted for value in _IGNORED]
     yield from labels
     zeros = dict.fromkeys(ids, 0)
     yield zeros
     yield from ({**zeros, **one} for one in labels)
-    yield from ({**zeros, a: -100, b: -100} for a, b in list(itertools.combinations(ids, 2))[:6])
+    yield from ({**zeros, a: -100, b: -100} for a, b in list(itertools.combinations(counted, 2))[:6])
 
 
 def _with_gradients(subject: Subject, pads: Mapping[str, Any], report: PaddingReport) -> PaddingReport:

@@ -7,6 +7,7 @@ source. Every result is waited for: an error is raised where its operation stand
 from __future__ import annotations
 
 import os
+import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ from mindspore.ops import Primitive
 
 from ascend_fixes.amp import _sites as sites
 from ascend_fixes.amp import autocast
+from ascend_fixes.auditing._subject import Subject, leaves_of
 from ascend_fixes.tensors import tensors_in
 
-__all__ = ["Event", "Recording", "record"]
+__all__ = ["Event", "Recording", "looked_up", "record"]
 
 _THEIRS = str(Path(nn.__file__).parents[1]) + os.sep
 
@@ -108,6 +110,34 @@ def record(cell: nn.Cell, inputs: Sequence[Any], policy: Any = None) -> Recordin
     except Exception as error:
         recording.error = recording.error or error
     return recording
+
+
+_LOOKUP = re.compile(r"gather|embedding|lookup|index_?select|getitem|take", re.I)
+
+
+def looked_up(subject: Subject, recording: Recording) -> frozenset[str]:
+    """The names of the integer arrays among the inputs that are indices of a table: a value beyond it may end the process.
+
+    A subscript is no event, so those that no operation takes are among them.
+    """
+    made = {
+        id(value): {name}
+        for name, value in leaves_of(subject.names, subject.inputs)
+        if isinstance(value, Tensor) and not value.is_floating_point()
+    }
+    found = set().union(*made.values())
+    for event in recording.events:
+        if not event.is_cell:
+            found -= set().union(*(made.get(id(value), ()) for value in event.inputs))
+    for event in recording.events:
+        names = set().union(*(made.get(id(value), ()) for value in event.inputs))
+        if names and _LOOKUP.search(event.operator):
+            found |= names
+        elif names and not event.is_cell:
+            for value in event.outputs:
+                if not value.is_floating_point():
+                    made[id(value)] = made.get(id(value), set()) | names
+    return frozenset(found)
 
 
 def _name(callee: Any, site: sites.Site) -> str:

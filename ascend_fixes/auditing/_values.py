@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import mindspore
@@ -11,7 +11,7 @@ from mindspore import Tensor
 
 from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._looking import Cleared, Finding, Look, Unknown, hazard
-from ascend_fixes.auditing._recording import Event, Recording, record
+from ascend_fixes.auditing._recording import Event, Recording, looked_up, record
 from ascend_fixes.auditing._report import Hazard
 from ascend_fixes.auditing._running import Ran, attempt, settled
 from ascend_fixes.auditing._subject import Subject
@@ -38,16 +38,23 @@ def look(subject: Subject) -> Iterator[Finding]:
         _constants(plain), "constant-beyond-float16", "no operation of a run has a constant beyond 65504"
     )
     yield from _or_cleared(_softmaxes(plain), "single-element-softmax", "no softmax of a run is over one element")
-    found = list(_unbounded(plain))
-    yield from _or_cleared(iter(_nothing_to_count(subject, plain)), "not-an-overflow", _TRIED)
-    yield from _or_cleared(
-        _exponentials(subject, found),
-        "exp-without-maximum",
-        "no sum of exponentials overflowed at 512 times the weights",
-    )
+    counted = _nothing_to_count(subject, plain)
+    yield from counted
+    larger = _at_larger_weights(subject, plain)
+    places = {(one.kind, one.cell, one.source) for one in counted}
+    larger = [one for one in larger if (one.kind, one.cell, one.source) not in places]
+    yield from larger
+    seen = {one.kind for one in (*counted, *larger)}
+    if "not-an-overflow" not in seen:
+        yield Cleared("not-an-overflow", _TRIED)
+    if "exp-without-maximum" not in seen:
+        yield Cleared("exp-without-maximum", "no sum of exponentials overflowed at 512 times the weights")
 
 
-_TRIED = "results stayed finite with labels ignored, with masks off, and with one row masked"
+_TRIED = (
+    "results stayed finite with labels ignored, with masks off, with one row masked or of length 0, "
+    "and at 512 times the weights where a logarithm is taken"
+)
 
 
 def _or_cleared(found: Iterator[Hazard], kind: str, how: str) -> Iterator[Finding]:
@@ -174,44 +181,62 @@ def _unbounded(recording: Recording) -> Iterator[Event]:
             yield event
 
 
-def _exponentials(subject: Subject, found: Sequence[Event]) -> Iterator[Hazard]:
-    """Those that overflow when the weights grow, though their scores are finite."""
-    if not found:
-        return
-    places = {event.source for event in found}
-    for event, scale in _overflowing(subject, places):
-        score = float(array_of(event.inputs[0]).max())
-        yield hazard(
-            "exp-without-maximum",
-            kinds.FAILED,
-            "exponentials are summed without their maximum taken off first",
-            f"{event.text}: at {scale:g} times the weights a score of {score:.3g} gives inf in float32 (beyond 88; float16 beyond 11)",
-            "scores = scores - ops.stop_gradient(scores.max(-1, keepdims=True))  # before exp\n"
-            "fusion.LogSumExp()(scores); fusion.Softmax()(scores)  # or these",
-            operator="Exp",
-            cell=event.cell,
-            source=event.source,
-        )
+def _at_larger_weights(subject: Subject, plain: Recording) -> list[Hazard]:
+    """Exponentials that overflow, and logarithms that get a 0, when the weights grow, though scores are finite."""
+    exponentials = {event.source for event in _unbounded(plain)}
+    logarithms = {event.source for event in plain.events if event.operator.lower() == "log"}
+    if not exponentials and not logarithms:
+        return []
+    found: dict[tuple[str, str], Hazard] = {}
+    for scale, recording in _scaled(subject):
+        events = [one for one in recording.events if _finite(one.inputs) and not _finite(one.result)]
+        for event in events:
+            operator = event.operator.lower()
+            if operator == "exp" and event.source in exponentials:
+                found.setdefault((operator, event.source), _overflowing(event, scale))
+            elif operator == "log" and event.source in logarithms and not _finite(recording.output):
+                found.setdefault((operator, event.source), _logarithm(event, f"{scale:g} times the weights"))
+    return list(found.values())
 
 
-def _overflowing(subject: Subject, places: set[str]) -> Iterator[tuple[Event, float]]:
+def _scaled(subject: Subject) -> Iterator[tuple[float, Recording]]:
+    """Runs with all weights so many times as large; afterwards they are as they were."""
     weights = [one for one in subject.cell.get_parameters() if one.requires_grad and one.is_floating_point()]
     values = [array_of(one).copy() for one in weights]
-    left = set(places)
-    for scale in _SCALES:
+    for scale in _SCALES if weights else ():
         for parameter, value in zip(weights, values):
             parameter.set_data(Tensor(value * np.asarray(scale, value.dtype)).astype(parameter.dtype))
-        for event in record(subject.cell, subject.inputs).events:
-            if (
-                event.source in left
-                and event.operator.lower() == "exp"
-                and _finite(event.inputs)
-                and not _finite(event.result)
-            ):
-                left.discard(event.source)
-                yield event, scale
+        yield scale, record(subject.cell, subject.inputs)
     for parameter, value in zip(weights, values):
         parameter.set_data(Tensor(value).astype(parameter.dtype))
+
+
+def _overflowing(event: Event, scale: float) -> Hazard:
+    score = float(array_of(event.inputs[0]).max())
+    return hazard(
+        "exp-without-maximum",
+        kinds.FAILED,
+        "exponentials are summed without their maximum taken off first",
+        f"{event.text}: at {scale:g} times the weights a score of {score:.3g} gives inf in float32 (beyond 88; float16 beyond 11)",
+        "scores = scores - ops.stop_gradient(scores.max(-1, keepdims=True))  # before exp\n"
+        "fusion.LogSumExp()(scores); fusion.Softmax()(scores)  # or these",
+        operator="Exp",
+        cell=event.cell,
+        source=event.source,
+    )
+
+
+def _logarithm(event: Event, told: str) -> Hazard:
+    return hazard(
+        "not-an-overflow",
+        kinds.FAILED,
+        "the logarithm of a probability that is 0 where scores are far apart: no precision and no loss scale helps",
+        f"with {told}: {event.text} gives {_worst(event)} for finite scores, and the result is not finite",
+        "loss = -ops.log_softmax(scores, axis=-1)  # in one step, never 0; or ops.log(ops.maximum(x, 1e-12))",
+        operator=event.operator,
+        cell=event.cell,
+        source=event.source,
+    )
 
 
 # --- nothing to count -----------------------------------------------------------------------------
@@ -222,7 +247,7 @@ def _nothing_to_count(subject: Subject, plain: Recording) -> list[Hazard]:
     if not _finite(plain.output):
         return [_not_finite(plain, "the inputs as they are")]
     found: dict[tuple[str, str], Hazard] = {}
-    for told, arrays in _variants(subject):
+    for told, arrays in _variants(subject, looked_up(subject, plain)):
         inputs = subject.with_arrays(arrays)
         ran = attempt(subject.cell, inputs)
         if ran.failure is None and not all(np.isfinite(one).all() for one in ran.outputs if one.dtype.kind == "f"):
@@ -231,11 +256,12 @@ def _nothing_to_count(subject: Subject, plain: Recording) -> list[Hazard]:
     return list(found.values())
 
 
-def _variants(subject: Subject) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
+def _variants(subject: Subject, indices: Container[str]) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
+    """What was done, and the leaves so changed; indices of a table keep to it."""
     for name, array in subject.leaves.items():
-        if array.dtype.kind == "b" or (
-            array.size > 1 and name in subject.axes and np.isin(array, (0, 1)).all() and array.any()
-        ):
+        if name in indices:
+            continue
+        if _switches(array):
             row = array.copy()
             row[-1] = 0
             yield f"one row of {name!r} all zeros", {name: row}
@@ -247,6 +273,31 @@ def _variants(subject: Subject) -> Iterator[tuple[str, Mapping[str, np.ndarray]]
                 if _is_finite(attempt(subject.cell, subject.with_arrays({name: some}))):
                     yield f"{name!r} all {value}", {name: np.full_like(array, value)}
                     break
+        if _may_be_lengths(array, name, subject):
+            short = array.copy()
+            short.flat[-1] = 0
+            yield f"{name!r} 0 in one row, as in a row that only fills up a batch", {name: short}
+
+
+def _switches(array: np.ndarray) -> bool:
+    """Whether these are weights or a mask: zeros and ones, and not one 1 in each row of several."""
+    if array.dtype.kind == "b":
+        return True
+    one_hot = array.ndim > 1 and array.shape[-1] > 1 and (array.sum(-1) == 1).all()
+    return array.size > 1 and bool(np.isin(array, (0, 1)).all() and array.any()) and not one_hot
+
+
+def _may_be_lengths(array: np.ndarray, name: str, subject: Subject) -> bool:
+    """Whole numbers from 1 to a ragged axis's size, one for each row."""
+    rows = {one.shape[0] for other, one in subject.leaves.items() if other in subject.axes and one.ndim > 1}
+    top = max(subject.lengths.values(), default=0)
+    return (
+        name not in subject.axes
+        and array.dtype.kind in "iuf"
+        and array.ndim > 0
+        and array.size in rows
+        and bool((array >= 1).all() and (array == np.round(array)).all() and 1 < array.max() <= top)
+    )
 
 
 def _is_finite(ran: Ran) -> bool:
@@ -262,10 +313,7 @@ def _not_finite(recording: Recording, told: str) -> Hazard:
     why = next((text for word, text in words.items() if word in operator.lower()), "a division by nothing that counts")
     value = "not finite"
     if event is not None:
-        array = np.concatenate(
-            [array_of(one).reshape(-1).astype(np.float64) for one in event.outputs if one.is_floating_point()]
-        )
-        value = str(array[~np.isfinite(array)][0])
+        value = _worst(event)
     return hazard(
         "not-an-overflow",
         kinds.FAILED,
@@ -276,6 +324,13 @@ def _not_finite(recording: Recording, told: str) -> Hazard:
         cell=event.cell if event else "",
         source=event.source if event else "",
     )
+
+
+def _worst(event: Event) -> str:
+    """The first value that is not finite among an operation's results."""
+    arrays = [array_of(one).reshape(-1).astype(np.float64) for one in event.outputs if one.is_floating_point()]
+    array = np.concatenate(arrays)
+    return str(array[~np.isfinite(array)][0])
 
 
 VALUES = Look("values", _KINDS, look, needs=2.0)

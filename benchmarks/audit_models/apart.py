@@ -94,7 +94,7 @@ def tinybert() -> Built:
 def seq2seq() -> Built:
     """LSTMs by ``ops.DynamicRNN``, for which CPU has no kernel."""
     enter(MODELS, "research/nlp/seq2seq")
-    for name in ("subword_nmt", "subword_nmt.apply_bpe", "sacremoses", "onnx"):
+    for name in ("subword_nmt", "subword_nmt.apply_bpe", "sacremoses", "onnx", "onnxruntime"):
         stand_in(name)
     from config import Seq2seqConfig
     from src.seq2seq_model.seq2seq_for_train import Seq2seqTraining

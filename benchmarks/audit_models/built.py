@@ -34,8 +34,11 @@ class Model:
         return {int(number): axis for number, axis in self.entry.get("ragged", {}).items()}
 
     def at(self, wider: int) -> tuple[Any, ...]:
-        """The inputs with that many positions more, or less: zeros go on, only padding goes."""
+        """The inputs with that many positions more, or less: zeros go on, and no length says more than there is."""
         changed = list(self.inputs)
+        for number in self.entry.get("lengths", []):
+            array = self.inputs[number].asnumpy()
+            changed[number] = mindspore.Tensor(np.minimum(array, self.width + wider).astype(array.dtype))
         for number, ragged in self.ragged.items():
             array = self.inputs[number].asnumpy()
             for axis in axes_of(ragged):
@@ -44,6 +47,11 @@ class Model:
                 array = np.concatenate([taken, fill], axis)
             changed[number] = mindspore.Tensor(array)
         return tuple(changed)
+
+    @property
+    def width(self) -> int:
+        """The longest ragged axis; 0 where there is none."""
+        return max((self.inputs[number].shape[axes_of(one)[0]] for number, one in self.ragged.items()), default=0)
 
     def spoilt(self, seed: int = 7) -> tuple[Any, ...]:
         """The inputs with other values beyond each row's end; masks, lengths and what stands for them stay."""
@@ -72,12 +80,12 @@ class Model:
 
 def losses(out: Any) -> list[np.ndarray]:
     """What the model returns, as arrays; of a loss and what else goes with it the loss alone."""
-    flat = [out] if not isinstance(out, (tuple, list)) else [part for each in out for part in flat(each)]
-    arrays = [part.asnumpy().astype(np.float64) for part in flat]
+    arrays = [part.asnumpy().astype(np.float64) for part in flat(out)]
     return arrays[:1] if arrays[0].size == 1 else arrays
 
 
 def flat(value: Any) -> list[Any]:
+    """The Tensors in nested tuples and lists, in order."""
     return [part for each in value for part in flat(each)] if isinstance(value, (tuple, list)) else [value]
 
 

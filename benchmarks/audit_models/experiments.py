@@ -14,7 +14,7 @@ from typing import Any
 import mindspore
 import numpy as np
 
-from benchmarks.audit_models.built import Graph, Model, apart, axes_of, first_line, gradients, losses, runs
+from benchmarks.audit_models.built import Graph, Model, apart, first_line, gradients, losses, runs
 
 _SAME = 5e-7  # relative, of one graph run twice: further apart than this is another loss
 _CLOSE = {False: 2e-5, True: 2e-3}  # relative, of two graphs, without and with half precision in them
@@ -24,7 +24,7 @@ Observed = tuple[str, str, str]  # kind, cell, what was seen
 
 def widths(model: Model) -> Iterator[Observed | str]:
     """Fewer positions, more positions, twice as many: a failure, or another loss where padding is not what changes it."""
-    width = max((model.inputs[n].shape[axes_of(ragged)[0]] for n, ragged in model.ragged.items()), default=0)
+    width = model.width
     if not width:
         return
     base, clean = losses(model.cell(*model.inputs)), True
@@ -54,7 +54,7 @@ def padding(model: Model) -> Iterator[Observed | str]:
         if isinstance(there, BaseException):
             yield f"{way}: does not run"
         elif apart(base, there) > (_SAME if way.startswith("other") else _CLOSE[half]):
-            yield kind, "", f"{way}: {base[0].ravel()[0]:.6g} becomes {there[0].ravel()[0]:.6g}"
+            yield kind, "", f"{way}: off by {apart(base, there):.2g} of the largest value"
             return
         else:
             found[way] = inputs
@@ -136,7 +136,7 @@ def growth(model: Model) -> Iterator[Observed | str]:
     """The nodes of the graph at two lengths."""
     if not model.ragged:
         return
-    width = max(model.inputs[n].shape[axes_of(ragged)[0]] for n, ragged in model.ragged.items())
+    width = model.width
     options = {"width": width + 8} if "width" in inspect.signature(model.build).parameters else {}
     longer = Model(model.entry, **options)
     inputs = longer.inputs if options else model.at(8)
@@ -177,28 +177,99 @@ def scalars(model: Model) -> Iterator[Observed | str]:
 
 
 def extremes(model: Model) -> Iterator[Observed | str]:
-    """Masks and weights all 0, and parameters 100 times as large: a loss that is no number, in float32."""
+    """Nothing left to count: masks off, labels ignored, a row of length 0. A loss that is no number, in float32."""
+    if not _finite(losses(model.cell(*model.inputs))):
+        yield "not-an-overflow", "", "the loss is no number as it is"
+        return
     found = False
-    for number in model.entry.get("weights", []):
-        zero = list(model.inputs)
-        zero[number] = mindspore.Tensor(np.zeros_like(model.inputs[number].asnumpy()))
-        there = runs(model, zero)
-        if not isinstance(there, BaseException) and not all(np.isfinite(part).all() for part in there):
+    for told, number, array in _nothing_left(model):
+        changed = list(model.inputs)
+        changed[number] = mindspore.Tensor(array)
+        there = runs(model, changed)
+        if not isinstance(there, BaseException) and not _finite(there):
             found = True
-            yield "not-an-overflow", "", f"argument {number} all 0: the loss is {there[0].ravel()[0]}"
-    for name in model.entry.get("scaled", []):
-        parameter = next(p for p in model.cell.get_parameters() if p.name == name)
-        kept = parameter.asnumpy().copy()
-        parameter.set_data(
-            mindspore.Tensor(kept * 1e3 + np.random.default_rng(0).normal(size=kept.shape).astype(kept.dtype) * 1e2)
-        )
-        there = runs(model, model.inputs)
-        parameter.set_data(mindspore.Tensor(kept))
-        if not isinstance(there, BaseException) and not all(np.isfinite(part).all() for part in there):
-            found = True
-            yield "not-an-overflow", "", f"{name} at large values, all finite: the loss is {there[0].ravel()[0]}"
+            value = next(part for part in there if not np.isfinite(part).all())
+            yield "not-an-overflow", "", f"argument {number} {told}: the loss is {value[~np.isfinite(value)][0]}"
+            break
     if not found:
         yield "!not-an-overflow"
+
+
+def _nothing_left(model: Model) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Arguments in which nothing counts: what was done to them, their number and value."""
+    rows = model.inputs[0].shape[0]
+    for number, value in enumerate(model.inputs):
+        if not isinstance(value, mindspore.Tensor) or value.size < 2:
+            continue
+        array = value.asnumpy()
+        if number in model.entry.get("lengths", []):
+            yield (
+                "0 in one row",
+                number,
+                np.where(np.arange(rows) == rows - 1, 0, array.reshape(rows)).reshape(array.shape).astype(array.dtype),
+            )
+        elif np.isin(array, (0, 1)).all() and array.any() and not _one_hot(array):
+            yield "all 0", number, np.zeros_like(array)
+        elif array.dtype.kind == "i" and number in model.entry.get("labels", []):
+            yield "all -100", number, np.full_like(array, -100)
+
+
+def _one_hot(array: np.ndarray) -> bool:
+    return bool(array.ndim > 1 and array.shape[-1] > 1 and (array.sum(-1) == 1).all())
+
+
+def _finite(arrays: Sequence[np.ndarray]) -> bool:
+    return all(np.isfinite(part).all() for part in arrays)
+
+
+def larger(model: Model) -> Iterator[Observed | str]:
+    """All weights larger, in float32: the loss is no number, by exponentials that are summed, or else by a logarithm."""
+    kinds = {"exp-without-maximum": _summed_exponentials(model.graph.text)}
+    kinds["not-an-overflow"] = len(re.findall(r"Prim\w*_Log\(", model.graph.text))
+    yield from (f"!{kind}" for kind, count in kinds.items() if not count)
+    if not any(kinds.values()):
+        return
+    weights = model.cell.trainable_params()
+    kept = [parameter.asnumpy().copy() for parameter in weights]
+    seen = ""
+    for scale in (8.0, 64.0, 512.0):
+        for parameter, value in zip(weights, kept):
+            parameter.set_data(mindspore.Tensor(value * np.asarray(scale, value.dtype)))
+        there = runs(model, model.inputs)
+        if not isinstance(there, BaseException) and not _finite(there):
+            value = next(part for part in there if not np.isfinite(part).all())
+            seen = f"{scale:g} times the weights: the loss is {value[~np.isfinite(value)][0]}"
+            break
+    for parameter, value in zip(weights, kept):
+        parameter.set_data(mindspore.Tensor(value))
+    if not seen:
+        yield from (f"!{kind}" for kind, count in kinds.items() if count)
+    elif kinds["exp-without-maximum"]:
+        yield "exp-without-maximum", "", f"{seen}; exponentials are summed whose maximum was not taken off"
+    else:
+        yield "not-an-overflow", "", f"{seen}; a logarithm is in the graph, and no exponential that could overflow"
+
+
+def _summed_exponentials(text: str) -> int:
+    """How many exponentials of a graph go into a sum or a product of matrices, and had no maximum taken off before."""
+    count = 0
+    for block in text.split("\nsubgraph "):
+        nodes = re.findall(r"(?m)^ *%(\d+)\([^)]*\) = Prim\w*_([A-Za-z]+)\((.*)$", block)
+        given = {number: set(re.findall(r"%(\d+)", arguments)) for number, _, arguments in nodes}
+        below: set[str] = set()  # a maximum, what is made of it, and what it was taken off
+        exponentials: set[str] = set()
+        for number, operator, _ in nodes:
+            if (re.search("Max", operator) and operator != "Maximum") or (
+                operator in ("Sub", "SubExt", "ExpandDims", "Reshape", "TupleGetItem", "Cast") and given[number] & below
+            ):
+                below.add(number)
+            elif (operator == "Exp" and not given[number] & below) or (
+                operator == "Mul" and given[number] & exponentials
+            ):
+                exponentials.add(number)
+            elif operator in ("ReduceSum", "SumExt", "MatMul", "BatchMatMul", "ReduceMean"):
+                count += bool(given[number] & exponentials)
+    return count
 
 
 def dead(model: Model) -> Iterator[Observed | str]:
@@ -240,18 +311,29 @@ def constants(model: Model) -> Iterator[Observed | str]:
                 found.add(value)
     if found:
         yield "constant-beyond-float16", "", f"{', '.join(f'{v:g}' for v in sorted(found))}: float16 makes it infinite"
+    else:
+        yield "!constant-beyond-float16"
 
 
 def ranges(model: Model) -> Iterator[Observed | str]:
-    """The whole model in float16 by ``to_float``: the loss is no number where float32's is one."""
-    base = losses(model.cell(*model.inputs))
+    """In float16 by MindSpore's own mixed precision: loss or gradients are no numbers where float32's are."""
+    base, grads = losses(model.cell(*model.inputs)), gradients(model, model.inputs)
+    if not _finite([*base, *grads]):
+        yield "float16: in float32 it is not finite"
+        return
     half = Model(model.entry)
-    half.cell.to_float(mindspore.float16)
-    there = runs(half, half.inputs)
-    if isinstance(there, BaseException):
-        yield f"float16: {first_line(there)}"
-    elif all(np.isfinite(part).all() for part in base) and not all(np.isfinite(part).all() for part in there):
+    half.cell = mindspore.amp.auto_mixed_precision(half.cell, "auto")
+    try:
+        there, after = losses(half.cell(*half.inputs)), gradients(half, half.inputs)
+    except Exception as failure:
+        yield f"float16: {first_line(failure)}"
+        return
+    if not _finite(there):
         yield "overflow", "", f"in float16 the loss is {there[0].ravel()[0]}, in float32 {base[0].ravel()[0]:.6g}"
+    elif not _finite(after):
+        names = [parameter.name for parameter in half.cell.trainable_params()]
+        first = next(name for name, grad in zip(names, after) if not np.isfinite(grad).all())
+        yield "overflow", "", f"in float16 the gradient of {first} is not finite, in float32 all are"
     else:
         yield "!overflow"
 
@@ -279,6 +361,7 @@ def fused(model: Model) -> Iterator[Observed | str]:
     except Exception as failure:
         yield "fusion-fails", "", first_line(failure)
         return
+    yield "!fusion-fails"
     worst = max(apart(plain[0], fast[0]), _by_scale(plain[1], fast[1]))
     if worst > 1e-2:
         yield "fusion-inexact", "", f"loss or gradients are {worst:.1e} apart with the graph kernel on"
@@ -318,10 +401,11 @@ EXPERIMENTS: dict[str, Callable[[Model], Iterator[Observed | str]]] = {
     "state": state,
     "growth": growth,
     "scalars": scalars,
-    "extremes": extremes,
     "dead": dead,
     "constants": constants,
     "selection": selection,
     "ranges": ranges,
+    "larger": larger,
+    "extremes": extremes,  # last: a kernel that raises leaves the process unable to run on
     "fused": fused,
 }

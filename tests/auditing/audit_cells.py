@@ -355,3 +355,47 @@ class FixedIgnoring(Ignoring):
         scores = self.head(self.embedding(ids) + self.table).reshape(-1, 5)
         losses = ops.cross_entropy(scores, labels.reshape(-1), ignore_index=-100, reduction="sum")
         return losses / ops.maximum((labels != -100).astype(mindspore.float32).sum(), 1.0)
+
+
+class Likelihood(Tagger):
+    """Minus the logarithm of the softmax, taken in two steps or in one."""
+
+    def __init__(self, safe):
+        super().__init__()
+        self.safe = safe
+
+    def construct(self, ids, labels):
+        scores = self.head(self.features(ids))
+        logarithms = ops.log_softmax(scores, -1) if self.safe else ops.log(ops.softmax(scores, -1))
+        return -(logarithms * ops.one_hot(labels, 5)).mean()
+
+
+class ByLengths(nn.Cell):
+    """The mean of a row's vectors by its length, which may be 0 in a row that fills up a batch."""
+
+    def __init__(self, safe):
+        super().__init__()
+        self.embedding, self.safe = nn.Embedding(50, 16), safe
+
+    def construct(self, ids, lengths):
+        return self.embedding(ids).sum(1) / (ops.maximum(lengths, 1) if self.safe else lengths).reshape(-1, 1)
+
+
+class Subscripted(nn.Cell):
+    """Rows of a table by a subscript: an id beyond it would end the process."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = Parameter(Tensor(RANDOM.standard_normal((50, 16)), mindspore.float32), name="table")
+
+    def construct(self, ids, labels):
+        return ops.cross_entropy(self.table[ids].reshape(-1, 16), labels.reshape(-1))
+
+
+class UnderJit(Likelihood):
+    """The same with its method under `mindspore.jit`."""
+
+    @mindspore.jit
+    def construct(self, ids, labels):
+        scores = self.head(self.features(ids))
+        return -(ops.log(ops.softmax(scores, -1)) * ops.one_hot(labels, 5)).mean()

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from audit_cells import IDS, LABELS, MASK, Attention, Ignoring, OneScore, SumOfExponentials, Tagger
+from audit_cells import (
+    IDS,
+    LABELS,
+    MASK,
+    Attention,
+    ByLengths,
+    Ignoring,
+    Likelihood,
+    OneScore,
+    Subscripted,
+    SumOfExponentials,
+    Tagger,
+    UnderJit,
+)
 
+from ascend_fixes.auditing._looking import Fact, Look
+from ascend_fixes.auditing._recording import looked_up, record
+from ascend_fixes.auditing._running import eagerly
 from ascend_fixes.auditing._values import VALUES
 
 
@@ -57,3 +74,34 @@ def test_a_mean_over_a_mask_that_is_off(looked):
     found = looked(VALUES, Tagger(), IDS, MASK, LABELS)
     assert found.kinds == {"not-an-overflow"}
     assert "mask.sum()" in found["not-an-overflow"].evidence and found["not-an-overflow"].operator == "Div"
+
+
+@pytest.mark.parametrize("cell", [Likelihood(safe=False), Likelihood(safe=True), UnderJit(safe=False)])
+def test_the_logarithm_of_a_softmax(looked, cell):
+    found = looked(VALUES, cell, IDS, LABELS)
+    assert found.kinds == (set() if cell.safe else {"not-an-overflow"})
+    if not cell.safe:
+        one = found["not-an-overflow"]
+        assert "times the weights" in one.evidence and "-inf" in one.evidence
+        assert one.operator == "log" and one.source.startswith("audit_cells.py:")
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_row_of_length_0(looked, safe):
+    found = looked(VALUES, ByLengths(safe), IDS, np.array([8, 3, 5, 7], np.int32))
+    assert found.kinds == (set() if safe else {"not-an-overflow"})
+    assert safe or "'lengths' 0 in one row" in found["not-an-overflow"].evidence
+
+
+def _indices(subject):
+    eagerly(subject.cell)
+    yield Fact("indices", sorted(looked_up(subject, record(subject.cell, subject.inputs))))
+
+
+@pytest.mark.parametrize("cell", [Subscripted(), Likelihood(safe=True)])
+def test_indices_of_a_table_are_told_from_labels(looked, cell):
+    assert looked(Look("indices", (), _indices), cell, IDS, LABELS).facts["indices"] == ["ids"]
+
+
+def test_no_value_beyond_a_table_is_tried(looked):
+    looked(VALUES, Subscripted(), IDS, LABELS)  # or the look would end with its process
