@@ -34,6 +34,8 @@ __all__ = ["LOOKS", "audit"]
 LOOKS: tuple[Look, ...] = (PLAINLY, CELLS, LENGTHS, VALUES, PRECISION, PADDING, COMPILING, FOR_ASCEND, FUSING)
 """In the order in which they are taken."""
 
+_SHARE = 0.5  # of what is left, for one look: those after it have their turn
+
 
 def audit(
     cell: Any,
@@ -128,14 +130,19 @@ def _outcomes(subject: Subject) -> list[tuple[Look, Outcome]]:
         elif left < look.needs:
             done.append((look, Outcome((), f"the budget of {subject.clock.budget:g} s was spent")))
         else:
-            outcome = carry_out(look, subject, left)
-            if outcome.stopped and subject.clock.left <= 0:
-                outcome = Outcome(outcome.findings, f"the budget of {subject.clock.budget:g} s was spent")
+            share = left if look is LOOKS[-1] else max(left * _SHARE, look.needs)
+            outcome = carry_out(look, subject, share)
+            if outcome.stopped and subject.clock.left <= max(0.0, left - share):
+                outcome = Outcome(outcome.findings, _spent(subject.clock.budget, share))
             done.append((look, outcome))
         if look is PLAINLY:
             stopped = _ended(subject, done[0][1])
             subject = replace(subject, as_in_graphs="as_in_graphs" in _facts([done[0][1]]))
     return done
+
+
+def _spent(budget: float, share: float) -> str:
+    return f"the budget of {budget:g} s was spent: no look may take more than half of what is left ({share:.0f} s)"
 
 
 def _ended(subject: Subject, outcome: Outcome) -> str:

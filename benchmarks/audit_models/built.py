@@ -66,16 +66,17 @@ class Model:
             changed[number] = mindspore.Tensor(np.where(own, array, other))
         return tuple(changed)
 
-    @property
-    def slack(self) -> int:
-        """Positions that every row of every ragged input can spare."""
-        return min(
-            (
-                self.inputs[number].shape[axes_of(ragged)[0]] - int(np.max(ragged["lengths"]))
-                for number, ragged in self.ragged.items()
-            ),
-            default=0,
-        )
+    def own_parts(self, arrays: Sequence[np.ndarray], width: int) -> list[np.ndarray]:
+        """Of results that are as long as the inputs, each row up to its end; other results as they are."""
+        lengths = next((one["lengths"] for one in self.ragged.values() if np.ndim(one["lengths"]) == 1), [])
+        parts: list[np.ndarray] = []
+        for array in arrays:
+            axes = [axis for axis in range(1, array.ndim) if array.shape[axis] == width]
+            if axes and array.shape[0] == len(lengths):
+                parts += [np.take(row, range(end), axes[0] - 1) for row, end in zip(array, lengths)]
+            else:
+                parts.append(array)
+        return parts
 
 
 def losses(out: Any) -> list[np.ndarray]:

@@ -43,7 +43,8 @@ def padding(model: Model) -> Iterator[Observed | str]:
     """Other values beyond each row's end, and more zeros there: another loss, or the same with other gradients."""
     if not model.ragged:
         return
-    base = losses(model.cell(*model.inputs))
+    whole = losses(model.cell(*model.inputs))
+    base = model.own_parts(whole, model.width)
     half = "Float16" in model.graph.text
     kind = "padding-leak-loss" if base[0].size == 1 else "padding-leak-output"
     ways = {"other values beyond each row's end": model.spoilt()} if _spoilable(model) else {}
@@ -53,13 +54,16 @@ def padding(model: Model) -> Iterator[Observed | str]:
         there = runs(model, inputs)
         if isinstance(there, BaseException):
             yield f"{way}: does not run"
-        elif apart(base, there) > (_SAME if way.startswith("other") else _CLOSE[half]):
+            continue
+        there = model.own_parts(there, model.width + (0 if way.startswith("other") else 4))
+        if apart(base, there) > (_SAME if way.startswith("other") else _CLOSE[half]):
             yield kind, "", f"{way}: off by {apart(base, there):.2g} of the largest value"
             return
         else:
             found[way] = inputs
     if found:
         yield f"!{kind}"
+    if found and len(base) == len(whole):  # else the padding has results of its own, and these gradients
         yield from _only_gradients(model, found, _CLOSE[half])
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from audit_cells import (
     IDS,
     LABELS,
     MASK,
     Classifier,
+    Faint,
     FixedIgnoring,
     Flat,
     InDict,
+    Largest,
     Tagger,
     Unmasked,
     Variadic,
@@ -63,3 +67,15 @@ def test_a_batch_in_a_dict_is_padded_too(looked):
 
 def test_arguments_without_names_are_padded_too(looked):
     assert looked(PADDING, Wrapped(), IDS, LABELS).cleared == KINDS
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_batch_that_is_padded_already_hides_nothing(looked, safe):
+    padded = np.where(np.arange(8) < 6, IDS, 0).astype(np.int32)
+    found = looked(PADDING, Largest(safe), padded)
+    assert found.kinds == (set() if safe else {"padding-leak-output"})
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_result_that_hardly_depends_on_its_inputs_is_compared_the_closer(looked, safe):
+    assert looked(PADDING, Faint(safe), IDS, MASK).kinds == (set() if safe else {"padding-leak-loss"})

@@ -72,6 +72,30 @@ def test_both_methods_can_be_had_and_agree():
     assert [suspect.cell for suspect in report.suspects] == ["pool"]
 
 
+class InHalf(nn.Cell):
+    """A float16 layer over positions; ``leak`` of the mean over all positions goes in beside the masked mean."""
+
+    def __init__(self, leak):
+        super().__init__()
+        self.body, self.dense, self.pool, self.leak = (
+            Body(),
+            nn.Dense(WIDTH, WIDTH).to_float(ms.float16),
+            MaskedMean(),
+            leak,
+        )
+
+    def construct(self, ids, mask):
+        x = self.dense(self.body(ids)).astype(ms.float32)
+        return self.pool(x, mask) + self.leak * x.mean(1)
+
+
+@pytest.mark.parametrize("leak", [0.0, 2e-3])
+def test_in_place_half_precision_hides_no_small_leak(leak):
+    report = checked(InHalf(leak), method="in place")
+    assert report.ok is (leak == 0) and report.tolerance == 1e-2
+    assert checked(InHalf(leak), method="in place", tolerance=1e-2).ok
+
+
 class Weighted(nn.Cell):
     """A loss over the positions that ``label_weights`` counts: a mask by use, not by name."""
 
