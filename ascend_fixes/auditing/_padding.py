@@ -68,7 +68,11 @@ def _best(
     best: tuple[dict[str, Any], PaddingReport] | None = None
     why = ""
     rows: dict[str, np.ndarray] = {}
+    tried: list[dict[str, Any]] = []
     for pads in _choices(subject, indices):
+        if pads in tried:
+            continue
+        tried.append(pads)
         try:
             report = (
                 _in_place(subject, pads, rows) if rows else _checked(_full(subject, pads), pads, tolerance=tolerance)

@@ -22,7 +22,7 @@ from ascend_fixes.shapes._buckets import Buckets
 from ascend_fixes.shapes._garbage import Batch, PaddingCheckError
 from ascend_fixes.shapes._ragged import RaggedInputs
 from ascend_fixes.shapes._reasons import argument_names
-from ascend_fixes.shapes._runs import TOLERANCES, Run, as_cell, checking, tensors
+from ascend_fixes.shapes._runs import TOLERANCES, Run, as_cell, checking, output_name, tensors
 from ascend_fixes.shapes._suspects import Suspect, of_gradients, of_outputs
 from ascend_fixes.shapes._valid import Own
 
@@ -130,8 +130,8 @@ def check_padding(
             reaches something; failing that, booleans, and zeros and ones with "mask" in their name), and integers that
             hold one negative number with that.
         gradients: also compare the gradients of all trainable parameters.
-        tolerance: relative; by default 1e-5 for float32, 1e-2 for float16, by the lowest precision met. In place it is
-            1e-6 for every precision: the same kernels round the same numbers.
+        tolerance: relative; by default 1e-5 for float32, 1e-2 for float16, by the lowest precision met. Where two kinds
+            of garbage are compared at one width it is 1e-6 at most: the same kernels round the same numbers.
         seed: of the garbage.
         lengths: of the rows, one integer each, or such by the name of the length. By default they are read off the masks.
         method: "widths" pads; "in place" puts garbage beyond each row's own end, at the batch's own width, and needs
@@ -174,6 +174,7 @@ class _Check:
         self.base = self.run(tensors(batch.args), Own(batch.own, batch.own, batch.rows), gradients)
         self.bound = TOLERANCES[self.base.precision] if tolerance is None else tolerance
         self.bound_in_place = min(self.bound, _IN_PLACE) if tolerance is None else tolerance
+        self.sharper = tolerance is None and self.bound > TOLERANCES["Float32"]  # half precision took part
         self.leaks: list[Leak] = []
         self.suspects: dict[str, Suspect] = {}
         self.tried: list[str] = []
@@ -202,6 +203,16 @@ class _Check:
                 continue
             self.tried.append(told)
             self.compare(self.base, padded, args, own, "widths")
+            if self.sharper and not self.leaks:
+                self.compare_garbage(padded, own)
+
+    def compare_garbage(self, padded: Run, own: Own) -> None:
+        """The same width with other garbage: what half precision's rounding hides between two widths."""
+        other = Run.of(self.cell, self.batch.padded(own.sizes, self.seed + 1))
+        for place, value in self.base.outputs.items():
+            error = own.between(value.shape, padded.outputs[place], other.outputs[place])
+            if not error <= self.bound_in_place:
+                self.leaks.append(Leak(output_name(place, value), tuple(own.sizes.items()), error, "widths"))
 
     def in_place(self) -> None:
         """Garbage beyond each row's own end, at the batch's own width."""

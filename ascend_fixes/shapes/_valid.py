@@ -76,9 +76,13 @@ class Own:
 
     def differs(self, shape: tuple, one: np.ndarray, other: np.ndarray, tolerance: float) -> bool:
         """Whether two padded results differ in what belongs to the batch, whose own result has ``shape``."""
+        return not self.between(shape, one, other) <= tolerance
+
+    def between(self, shape: tuple, one: np.ndarray, other: np.ndarray) -> float:
+        """The largest difference of two padded results in what belongs to the batch, whose own result has ``shape``."""
         lead, readings = self.readings(shape, one.shape)
         first, second = _two_axes(one, lead), _two_axes(other, lead)
-        return any(not _relative(first[there], second[there]) <= tolerance for _, there in readings[:1])
+        return max((_relative(first[there], second[there]) for _, there in readings[:1]), default=0.0)
 
     def restored(self, own: np.ndarray, padded: np.ndarray) -> np.ndarray:
         """``padded`` with what belongs to the batch as it is in ``own``."""

@@ -96,6 +96,13 @@ def test_in_place_half_precision_hides_no_small_leak(leak):
     assert checked(InHalf(leak), method="in place", tolerance=1e-2).ok
 
 
+@pytest.mark.parametrize("leak", [0.0, 2e-3])
+def test_two_kinds_of_garbage_show_what_half_precision_hides_at_another_width(leak):
+    report = checked(InHalf(leak), widths=[10])
+    assert report.ok is (leak == 0) and report.tried == ("length 10",)
+    assert checked(InHalf(leak), widths=[10], tolerance=1e-2).ok
+
+
 class Weighted(nn.Cell):
     """A loss over the positions that ``label_weights`` counts: a mask by use, not by name."""
 
