@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib
 import os
 import platform
 from collections.abc import Sequence
@@ -23,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import records
-from examples.common import command_line, comparison, variants
+from examples.common import command_line
+from examples.common.files import write_json
 
 RESULT = records.RESULTS / "float16.json"
 RUNS = Path("runs/float16")
@@ -54,9 +54,9 @@ def main() -> None:
             stored = {
                 "command": "python -m benchmarks.amp.float16",
                 "machine": machine,
-                "runs": comparison.finite(rows),
+                "runs": rows,
             }
-            variants.write_json(options.json, stored)
+            write_json(options.json, stored)
     print(table(rows))
 
 
@@ -81,12 +81,11 @@ def compare(model: str, seed: int) -> dict[str, Any]:
 
 def _run(model: str, seed: int, name: str) -> dict[str, Any]:
     precision, extra = PAIR[name]
-    example = importlib.import_module(f"examples.{model}.__main__").example()
     epochs, limit = LENGTHS[model]
     output = RUNS / model / f"seed{seed}" / name
     arguments = ["--seed", seed, "--epochs", epochs, "--limit", limit, "--output", output, *extra]
-    options = {**comparison.settled(example, [str(part) for part in arguments]), "resume": str(output)}
-    return comparison.run_variant(example, options, command_line.Variant(command_line.FIXES, precision))
+    options = {**command_line.settled(model, [str(part) for part in arguments]), "resume": str(output)}
+    return command_line.run_variant(model, options, command_line.Variant(command_line.FIXES, precision))
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -57,7 +57,7 @@ def example(name: str) -> tuple[Any, Any, Any, tuple]:
     from mindspore import Tensor
 
     import ascend_fixes
-    from examples.common import step, trainer
+    from examples.common import trainer
 
     request: dict[str, Any] = collections.defaultdict(
         lambda: None
@@ -66,15 +66,15 @@ def example(name: str) -> tuple[Any, Any, Any, tuple]:
     request.update(fixes=["host", "fusion", "amp"], precision="float16")
     found: dict[str, Any] = {}
 
-    def cells(loss: Any, network: Any, optimizer: Any, request: Any, policy: Any = None, scaler: Any = None) -> Any:
+    def build(self: Any, loss: Any, network: Any, optimizer: Any, policy: Any = None, scaler: Any = None) -> None:
         from ascend_fixes.amp import Policy
 
-        found.update(loss=loss, optimizer=optimizer, policy=policy or Policy(step.HALF))
-        return step.Cells(loss, network, None)
+        found.update(loss=loss, optimizer=optimizer, policy=policy or Policy(trainer.HALF))
+        self.cell, self.network = loss, network
 
     with (
         mock.patch.object(ascend_fixes, "patch", lambda *names: None),  # the step is what is looked at
-        mock.patch.object(step, "cells", cells),
+        mock.patch.object(trainer.Trainer, "build", build),
         tempfile.TemporaryDirectory() as folder,
     ):
         request["cache"] = folder

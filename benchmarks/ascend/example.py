@@ -28,7 +28,7 @@ def request(fixes: tuple[str, ...], precision: str, folder: Path, **options: Any
         **{"length": None, "stride": None, "source": None, "target": None, "test": None},
         **{"fused": False, "unbucketed": False, "distributed": 1, "seed": 0, "epochs": 1, "variant": "dry"},
     }
-    return {**defaults, "cache": str(folder / "graphs"), "fixes": fixes, "precision": precision, **options}
+    return {**defaults, "fixes": fixes, "precision": precision, **options}
 
 
 def main(name: str, fixes: str, precision: str, count: str, rows: str = "", file: str = "") -> None:

@@ -81,7 +81,7 @@ def wnut17(data: str) -> Workload:
     from examples.bert_crf.data import collate
     from examples.bert_crf.model import BertCRF, Loss
 
-    setting = train.prepare(f"{data}/ner/wnut17", None, 0, None)
+    setting = train.prepare({"data": f"{data}/ner/wnut17", "pretrained": None, "seed": 0, "limit": None})
     lengths = {part: setting.parts[part].sizes for part in ("train", "validation")}
 
     def arrays(part: str, batch: Batch) -> list[np.ndarray]:
@@ -96,7 +96,7 @@ def wnut17(data: str) -> Workload:
         rate=1e-3,
         epochs=3,
         counts={part: np.ones(len(found)) for part, found in lengths.items()},
-        network=lambda seed: BertCRF(setting.model.sizes, len(setting.corpus.tags), np.random.default_rng(seed)),
+        network=lambda seed: BertCRF(setting.sizes, len(setting.corpus.tags), np.random.default_rng(seed)),
         loss=Loss,
         arrays=arrays,
     )
@@ -105,6 +105,7 @@ def wnut17(data: str) -> Workload:
 def multi30k(data: str, pairs: int = 6000) -> Workload:
     """RNNSearch with 64 units, English to German, pieces of 1,000."""
     from ascend_fixes.shapes import Grid
+    from examples.common.randomness import padded
     from examples.rnnsearch import data as corpora
     from examples.rnnsearch.model import Loss, RNNSearch, Sizes
 
@@ -118,8 +119,8 @@ def multi30k(data: str, pairs: int = 6000) -> Workload:
 
     def arrays(part: str, batch: Batch) -> list[np.ndarray]:
         encoded, empty = parts[part], batch.rows - len(batch.places)
-        source, source_mask = corpora.collate([encoded.source[i] for i in batch.places], batch.size[0])
-        target, weights = corpora.collate([encoded.target[i] for i in batch.places], batch.size[1])
+        source, source_mask = padded([encoded.source[i] for i in batch.places], batch.size[0])
+        target, weights = padded([encoded.target[i] for i in batch.places], batch.size[1])
         before = np.concatenate([np.full((len(target), 1), corpora.START, np.int32), target[:, :-1]], 1)
         found = [source, source_mask, before, target, weights]
         filled = [np.concatenate((one, np.repeat(one[:1], empty, 0))) for one in found]

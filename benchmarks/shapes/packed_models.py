@@ -23,12 +23,12 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes import shapes
+from benchmarks.shapes.packed_losses import PackedLoss, PackedSpanLoss
 from examples.albert import data as questions
-from examples.albert.model import Albert, Config, PackedSpanLoss, SpanLoss
+from examples.albert.model import Albert, Config, SpanLoss
 from examples.albert.pieces import read_vocabulary
-from examples.albert.reader import Part
-from examples.albert.windows import Shape
-from examples.bert_crf.model import BertCRF, Loss, PackedLoss
+from examples.albert.windows import Part, Shape
+from examples.bert_crf.model import BertCRF, Loss
 from examples.bert_crf.train import prepare
 
 TOKENS = 2048  # of a batch, padding included
@@ -102,7 +102,7 @@ def albert(data: str, width: int = 256) -> Task:
 
 def bert_crf(data: str, width: int = 128) -> Task:
     """BERT-CRF, 2 layers of 64, on the sentences of WNUT17."""
-    setting = prepare(str(Path(data) / "ner" / "wnut17"), None, seed=0)
+    setting = prepare({"data": str(Path(data) / "ner" / "wnut17"), "pretrained": None, "seed": 0, "limit": None})
     part = setting.parts["train"]
     kept = np.flatnonzero(part.sizes <= width)
     samples = [
@@ -115,7 +115,7 @@ def bert_crf(data: str, width: int = 128) -> Task:
         for i in kept
     ]
     words = int(part.words[kept].max())
-    network = BertCRF(setting.model.sizes, len(setting.corpus.tags), np.random.default_rng(0))
+    network = BertCRF(setting.sizes, len(setting.corpus.tags), np.random.default_rng(0))
     return Task(
         samples,
         part.sizes[kept],

@@ -25,13 +25,12 @@ import numpy as np
 
 from benchmarks import records
 from examples.bert_crf import data, train
-from examples.bert_crf.__main__ import example
 from examples.bert_crf.decoding import Transitions, best_tags, entity_f1
-from examples.common import command_line, comparison, variants
-from examples.common.batches import chunks
-from examples.common.pretrained import MINILM, locate
-from examples.common.randomness import Stream, generator
-from examples.common.step import learning_rates
+from examples.bert_crf.pretrained import MINILM, locate
+from examples.common import command_line
+from examples.common.files import write_json
+from examples.common.randomness import Stream, chunks, generator
+from examples.common.trainer import learning_rates
 
 RESULT = records.RESULTS / "bert_crf_wnut17.json"
 RUNS = records.ROOT / "runs" / "benchmark-bert-crf"
@@ -66,15 +65,15 @@ def _stored() -> dict[str, Any]:
 
 def _store(rows: list[dict[str, Any]]) -> None:
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    variants.write_json(RESULT, {"machine": machine, "command": "python -m benchmarks.trained.bert_crf", "runs": rows})
+    write_json(RESULT, {"machine": machine, "command": "python -m benchmarks.trained.bert_crf", "runs": rows})
 
 
 def _here(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
     """All fixes, float32, in a process of its own."""
     options = ["--data", str(folder), "--pretrained", MINILM, "--epochs", str(epochs), "--seed", str(seed)]
     output = RUNS / f"seed{seed}-epochs{epochs}"
-    settled = {**comparison.settled(example(), [*options, "--output", str(output)]), "resume": str(output)}
-    result = comparison.run_variant(example(), settled, command_line.Variant(command_line.FIXES, "float32"))
+    settled = {**command_line.settled("bert_crf", [*options, "--output", str(output)]), "resume": str(output)}
+    result = command_line.run_variant("bert_crf", settled, command_line.Variant(command_line.FIXES, "float32"))
     if result["status"] != "finished":
         raise SystemExit(result["status"])
     kept = (
@@ -98,7 +97,7 @@ def _torch(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
     """The same in PyTorch: transformers' BertModel, a linear layer and a CRF whose recursion runs over the batch."""
     import torch
 
-    setting = train.prepare(str(folder), MINILM, seed)
+    setting = train.prepare({"data": str(folder), "pretrained": MINILM, "seed": seed, "limit": None})
     tags = setting.corpus.tags
     model = _tagger(setting, seed)
     encoder = list(model.bert.parameters())
@@ -153,9 +152,9 @@ def _widths(setting: train.Setting, epochs: int) -> np.ndarray:
 
 def _masks(setting: train.Setting, random: np.random.Generator, count: int, pieces: int) -> Iterator[np.ndarray]:
     """The masks of `examples.bert_crf.train`, in the order in which the module drops."""
-    hidden, weights = train.dropout_masks(random, setting.model.sizes, count, pieces)
+    hidden, weights = train.dropout_masks(random, setting.sizes, count, pieces)
     yield hidden[0]
-    for layer in range(setting.model.sizes.layers):
+    for layer in range(setting.sizes.layers):
         yield weights[layer]
         yield from hidden[2 * layer + 1 : 2 * layer + 3]
     yield hidden[-1]
@@ -182,7 +181,7 @@ def _tagger(setting: train.Setting, seed: int) -> Any:
 
     from examples.bert_crf.model import BertCRF
 
-    ours = BertCRF(setting.model.sizes, len(setting.corpus.tags), generator(seed, Stream.WEIGHTS))
+    ours = BertCRF(setting.sizes, len(setting.corpus.tags), generator(seed, Stream.WEIGHTS))
     head = {p.name: torch.tensor(p.asnumpy()) for p in ours.get_parameters() if not p.name.startswith("encoder.")}
 
     class Tagger(torch.nn.Module):
@@ -192,7 +191,7 @@ def _tagger(setting: train.Setting, seed: int) -> Any:
                 str(locate(MINILM)), add_pooling_layer=False, attn_implementation="eager"
             )
             self.dropout = torch.nn.Dropout(train.DROPOUT)
-            self.classify = torch.nn.Linear(setting.model.sizes.width, len(setting.corpus.tags))
+            self.classify = torch.nn.Linear(setting.sizes.width, len(setting.corpus.tags))
             self.classify.load_state_dict({name: head[f"classify.{name}"] for name in ("weight", "bias")})
             names = ("transitions", "start", "end")
             self.crf = torch.nn.ParameterList([torch.nn.Parameter(head[f"crf.{name}"]) for name in names])

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks import records
-from examples.common import command_line, comparison, variants
-from examples.texting.__main__ import example
+from examples.common import command_line
+from examples.common.files import write_json
 
 RESULTS = records.RESULTS
 RUNS = records.ROOT / "runs" / "benchmark-texting"
@@ -63,9 +63,9 @@ def _plan(corpora: Sequence[str], seeds: int) -> Iterator[tuple[str, int, comman
 def _run(data: Path, corpus: str, seed: int, variant: command_line.Variant) -> dict[str, Any]:
     output = RUNS / f"{corpus}-seed{seed}"
     options = ["--data", str(data), "--epochs", str(EPOCHS), "--seed", str(seed), "--output", str(output)]
-    settled = {**comparison.settled(example(), options), "resume": str(output)}
+    settled = {**command_line.settled("texting", options), "resume": str(output)}
     print(f"{corpus}, seed {seed}, {variant.name}", flush=True)
-    result = comparison.run_variant(example(), settled, variant)
+    result = command_line.run_variant("texting", settled, variant)
     return {"corpus": corpus, "seed": seed, "variant": variant.name, **_without_losses(result)}
 
 
@@ -94,7 +94,7 @@ def _write(rows: Sequence[dict[str, Any]]) -> None:
     ]
     RESULTS.mkdir(parents=True, exist_ok=True)
     stored = {"machine": machine, "date": str(datetime.date.today()), "runs": list(rows)}
-    variants.write_json(RESULTS / "texting.json", stored)
+    write_json(RESULTS / "texting.json", stored)
     (RESULTS / "texting.md").write_text("\n".join(lines), encoding="utf-8")
 
 

@@ -7,18 +7,18 @@ trained on; every other one is a test set of its own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from examples.common.errors import DataError
-from examples.common.files import read_text
-from examples.common.randomness import Stream, generator
+import numpy as np
 
-__all__ = ["Answer", "Corpus", "Question", "read_file", "read_folder", "split"]
+from examples.common.files import DataError, read_text
+from examples.common.randomness import Stream, digest, drawn, generator
+
+__all__ = ["Answer", "Corpus", "Question", "built_in", "read_file", "read_folder", "split"]
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,7 @@ class Corpus:
 
     def digest(self) -> str:
         """A hash of everything that training depends on."""
-        content = [self.train, *(self.tests[name] for name in sorted(self.tests))]
-        return hashlib.sha256(repr(content).encode()).hexdigest()
+        return digest(self.train, *(self.tests[name] for name in sorted(self.tests)))
 
 
 # --- the published format ----------------------------------------------------------------------
@@ -152,6 +151,69 @@ def _field(tree: Any, name: str, kind: Any, path: Path, where: str) -> Any:
         place = f"{where}.{name}".lstrip(".")
         raise DataError(f"{path}: not a SQuAD file: {place} is missing or of the wrong type")
     return value
+
+
+# --- built-in data -----------------------------------------------------------------------------
+
+_PEOPLE = "Anna Boris Clara David Elena Felix Greta Hugo Irene Jonas Karin Lukas Maria Nils Olga Peter".split()
+_THINGS = "castle parrot violin bridge horse lamp boat tower drum garden wagon statue rabbit kite piano tent".split()
+_COLOURS = "red blue green yellow black white brown grey".split()
+_SHADES = "dark light pale".split()
+_PLACES = "Oslo,Rome,Lima,Cairo,Delhi,New York,Hong Kong,Cape Town".split(",")
+_TAILS = ("last year", "in the evening", "on a cold morning", "long ago")
+_FILLERS = ("It rained all day.", "Nobody knew the reason.", "The winter was long.")
+_QUESTIONS = ("Which {} was that?", "Where was the {}?")
+
+_WORDS_OF_A_THING, _WORDS_OF_A_FILLER, _WORDS_OF_A_QUESTION = 13, 5, 8  # about so many, punctuation included
+SENTENCES, SPREAD, MOST = 2, 0.7, 10  # median number of things, deviation of its logarithm, the most
+UNANSWERABLE = 0.1
+
+
+def built_in(train: int = 6000, test: int = 1000, seed: int = 0, ragged: bool = False) -> Corpus:
+    """Generated passages about 2 to 10 things, one for each question, and questions that name one of them.
+
+    A passage says of every thing what it looked like and where it was seen: ``Anna saw a dark red castle in New York last
+    year.`` A question asks for one of the two: ``dark red castle`` or ``New York``. The other things have a look and a place
+    as well, so that the kind of question alone does not tell the answer. Some questions name a thing that the passage does
+    not know: they have no answer.
+
+    With ``ragged`` passages are as long as those of SQuAD (`examples.common.randomness`): sentences about nothing fill them up.
+    """
+    random = generator(seed, Stream.DATA)
+    lengths = drawn("albert", train + test, random)[:, 0].tolist() if ragged else [0] * (train + test)
+    questions = [_generated(random, f"{number}", length) for number, length in enumerate(lengths)]
+    return Corpus("built-in", tuple(questions[:train]), {"generated": tuple(questions[train:])})
+
+
+def _generated(random: np.random.Generator, name: str, length: int) -> Question:
+    count = int(np.clip(round(SENTENCES * np.exp(SPREAD * random.standard_normal())), 2, MOST))
+    *things, missing = (str(thing) for thing in random.choice(_THINGS, count + 1, replace=False))
+    passage, answers = _passage(random, things, length)
+    thing = missing if random.random() < UNANSWERABLE else things[random.integers(count)]
+    kind = int(random.integers(len(_QUESTIONS)))
+    answer = (answers[thing][kind],) if thing in answers else ()
+    return Question(name, name, passage, _QUESTIONS[kind].format(thing), answer)
+
+
+def _passage(
+    random: np.random.Generator, things: list[str], length: int
+) -> tuple[str, dict[str, tuple[Answer, Answer]]]:
+    """The text, and where in it look and place of every thing are; with a question about ``length`` words, or more."""
+    missing = length - _WORDS_OF_A_THING * len(things) - _WORDS_OF_A_QUESTION
+    text, answers = "", {}
+    for _ in range(max(missing, 0) // _WORDS_OF_A_FILLER):
+        text += f"{random.choice(_FILLERS)} "
+    for thing in things:
+        if random.random() < 0.2:
+            text += f"{random.choice(_FILLERS)} "
+        shade = f"{random.choice(_SHADES)} " if random.random() < 0.4 else ""
+        text += f"{random.choice(_PEOPLE)} saw a "
+        look = Answer(f"{shade}{random.choice(_COLOURS)} {thing}", len(text))
+        text += f"{look.text} in "
+        place = Answer(str(random.choice(_PLACES)), len(text))
+        text += f"{place.text} {random.choice(_TAILS)}. "
+        answers[thing] = look, place
+    return text.rstrip(), answers
 
 
 # --- splits ------------------------------------------------------------------------------------

@@ -16,10 +16,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ascend_fixes.shapes import segment_mask
 from examples.common.transformer import Block, Embeddings, initialise, sinusoids
 
-__all__ = ["Albert", "Config", "PackedSpanLoss", "SpanLoss"]
+__all__ = ["Albert", "Config", "SpanLoss"]
 
 
 @dataclass(frozen=True)
@@ -133,48 +132,3 @@ class SpanLoss(nn.Cell):
         losses = ops.cross_entropy(self.masked(starts, mask), first, reduction="none")
         losses = losses + ops.cross_entropy(self.masked(ends, mask), last, reduction="none")
         return (losses.astype(ms.float32) * weights).sum() / (2 * weights.sum())
-
-
-class PackedSpanLoss(nn.Cell):
-    """`SpanLoss` over windows that share rows, as `ascend_fixes.shapes.pack_dataset` lays them.
-
-    Args:
-        network: returns the logits.
-    """
-
-    def __init__(self, network: Albert) -> None:
-        super().__init__(auto_prefix=False)
-        self.network = network
-
-    def construct(
-        self,
-        ids: Tensor,
-        segments: Tensor,
-        first: Tensor,
-        last: Tensor,
-        segment_ids: Tensor,
-        positions: Tensor,
-        sample_weight: Tensor,
-    ) -> Tensor:
-        """Run the model.
-
-        Args:
-            ids, segments, segment_ids, positions: (rows, width) int32.
-            first, last: (rows, slots) int32, places in the row.
-            sample_weight: (rows, slots) float32.
-
-        Returns:
-            The mean over windows, float32 scalar.
-        """
-        starts, ends = self.network(ids, segments, segment_mask(segment_ids).astype(ms.float32), positions)
-        slots = ops.arange(1, first.shape[1] + 1).astype(ms.int32)
-        own = segment_ids.expand_dims(1) == slots.expand_dims(1)
-        losses = self.losses(starts, own, first) + self.losses(ends, own, last)
-        return (losses * sample_weight).sum() / (2 * sample_weight.sum())
-
-    def losses(self, logits: Tensor, own: Tensor, places: Tensor) -> Tensor:
-        """(rows, slots): the cross entropy of each window's place among its own pieces, ``own`` (rows, slots, width)."""
-        spread = ops.broadcast_to(logits.astype(ms.float32).expand_dims(1), own.shape)
-        masked = ops.masked_fill(spread, own.logical_not(), Tensor(-1e9, ms.float32))
-        found = ops.cross_entropy(masked.reshape(-1, own.shape[2]), places.reshape(-1), reduction="none")
-        return found.reshape(places.shape)

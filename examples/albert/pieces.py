@@ -6,7 +6,6 @@ a ``tokenizer.json`` as Hugging Face's checkpoints have it; and, for generated d
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,9 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from examples.common.errors import DataError
-from examples.common.files import read_text, write_atomically
+from examples.common.files import DataError, read_text
 
-__all__ = ["Encoded", "Vocabulary", "read_vocabulary", "words_of"]
+__all__ = ["Encoded", "Vocabulary", "parse_vocabulary", "read_vocabulary", "words_of"]
 
 _SPECIAL = ("[CLS]", "[SEP]")
 _PADS, _UNKNOWNS = ("<pad>", "[PAD]"), ("<unk>", "[UNK]")
@@ -93,13 +91,9 @@ class Vocabulary:
         (encoded,) = self.encode([text])
         return [text[s:e] for i, s, e in zip(encoded.ids, encoded.starts, encoded.ends) if i == self.unknown]
 
-    def digest(self) -> str:
-        """A hash of it."""
-        return hashlib.sha256(self.tokenizer.to_str().encode()).hexdigest()
-
-    def save(self, path: Path) -> None:
-        """Write it as ``tokenizer.json``."""
-        write_atomically(path, lambda file: file.write(self.tokenizer.to_str().encode()))
+    def __str__(self) -> str:
+        """The content of a ``tokenizer.json``."""
+        return self.tokenizer.to_str()
 
 
 def words_of(texts: Iterable[str]) -> Vocabulary:
@@ -124,8 +118,11 @@ def read_vocabulary(path: Path) -> Vocabulary:
         DataError: it is missing, not UTF-8, malformed, or has no special pieces.
     """
     text = read_text(path, hint="a sentencepiece .model is not read, give its .vocab or a tokenizer.json")
-    if path.suffix != ".json":
-        return Vocabulary(_unigram(text, path), str(path))
+    return parse_vocabulary(text, path) if path.suffix == ".json" else Vocabulary(_unigram(text, path), str(path))
+
+
+def parse_vocabulary(text: str, path: Path) -> Vocabulary:
+    """The vocabulary of a ``tokenizer.json`` with this content. Raises as `read_vocabulary`."""
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception

@@ -8,18 +8,97 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
+import numpy as np
+from mindspore import Tensor
 
+from ascend_fixes import shapes
 from ascend_fixes.errors import AscendFixesError
-from examples.albert.reader import Reader
+from examples.albert import pretrained
+from examples.albert.answers import Answers, answers, logits_of
+from examples.albert.data import Question
+from examples.albert.model import Albert, Config
+from examples.albert.pieces import Vocabulary, parse_vocabulary, read_vocabulary
+from examples.albert.windows import PUBLISHED, Part, Shape, collate
+from examples.common import checkpoint
 from examples.common.command_line import positive
-from examples.common.errors import DataError
-from examples.common.files import read_text
+from examples.common.files import CheckpointError, DataError, read_text
+from examples.common.pretrained import assign
+from examples.common.randomness import chunks
 
-__all__ = ["main"]
+__all__ = ["Reader", "main"]
+
+_BATCH = 64
+
+
+class Reader:
+    """A model that answers questions: what a training left in ``folder``, or a Hugging Face checkpoint with a span head.
+
+    Attributes:
+        threshold: how far "no answer" has to score above the best span to be said; infinite where it never is.
+
+    Raises:
+        CheckpointError: there is neither, or it is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if (folder / "config.json").exists():
+            arrays, config, self.shape, self.vocabulary = _published(folder)
+            self.threshold, network = 0.0, Albert(config, np.random.default_rng(0))
+            assign(network, arrays)
+        else:
+            folder, (config, self.shape, threshold, self.vocabulary) = checkpoint.described(folder, "albert", _trained)
+            self.threshold, network = (
+                np.inf if threshold is None else threshold,
+                Albert(config, np.random.default_rng(0)),
+            )
+            checkpoint.restore(network, folder)
+        length = self.shape.length
+        self._bucketed = shapes.bucketed(
+            network,
+            axes={name: {0: "windows", 1: "pieces"} for name in ("ids", "segments", "mask")},
+            buckets={
+                "windows": shapes.Buckets([_BATCH]),
+                "pieces": shapes.Buckets.geometric(min(32, length), length, 4),
+            },
+            pad={"ids": self.vocabulary.pad},
+            outputs={number: {0: "windows", 1: "pieces"} for number in (0, 1)},
+        )
+
+    def answer(self, passage: str, question: str, count: int = 5) -> Answers:
+        """The best answers to a question about a passage.
+
+        Raises:
+            DataError: one of them is empty.
+        """
+        asked = Question(repr(question[:40]), "", passage, question, ())
+        part = Part.of([asked], self.vocabulary, self.shape)
+        numbers = chunks(np.arange(len(part.windows)), part.lengths, _BATCH)
+        (result,) = answers(part, logits_of(part, ((own, self._logits(part, own)) for own in numbers)), count)
+        return result
+
+    def _logits(self, part: Part, numbers: np.ndarray) -> Any:
+        windows = [part.windows[number] for number in numbers]
+        return self._bucketed(*map(Tensor, collate(windows, max(map(len, windows)), self.vocabulary.pad)))
+
+
+def _trained(stored: Mapping[str, Any]) -> tuple[Config, Shape, float | None, Vocabulary]:
+    vocabulary = parse_vocabulary(stored["tokenizer"], Path("model.json"))
+    return Config(**stored["config"]), Shape(**stored["shape"]), stored["threshold"], vocabulary
+
+
+def _published(folder: Path) -> tuple[Mapping[str, np.ndarray], Config, Shape, Vocabulary]:
+    stored = pretrained.read(folder)
+    if not stored.has_span:
+        raise CheckpointError(f"{folder}: has no span head (qa_outputs); train it first, with --pretrained {folder}")
+    shape, quarter = PUBLISHED, stored.config.length // 4
+    if shape["length"] > stored.config.length:
+        shape = {"length": stored.config.length, "stride": quarter, "question": quarter}
+    return stored.arrays, stored.config, Shape(**shape), read_vocabulary(folder / "tokenizer.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         ms.set_context(mode=ms.GRAPH_MODE)
-        reader = Reader.load(Path(given.folder))
+        reader = Reader(Path(given.folder))
         passage = _passage(given.passage) if given.passage else _ask_passage()
         _note(reader, "passage", passage)
         for question in given.question or _ask_questions():
@@ -84,7 +163,7 @@ def _ask_questions() -> Iterator[str]:
 
 
 def _note(reader: Reader, kind: str, text: str) -> None:
-    unknown = list(dict.fromkeys(reader.unknown(text)))
+    unknown = list(dict.fromkeys(reader.vocabulary.unknown_words(text)))
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
         print(f"note: the {kind} has words that the model does not know: {shown}", file=sys.stderr)
@@ -93,17 +172,13 @@ def _note(reader: Reader, kind: str, text: str) -> None:
 def _show(reader: Reader, passage: str, question: str, count: int, as_json: bool) -> None:
     _note(reader, "question", question)
     found = reader.answer(passage, question, count)
-    threshold = reader.description.threshold
-    said = found.text(float("inf") if threshold is None else threshold)
+    said = found.text(reader.threshold)
     if as_json:
         best = [
-            {"text": c.text, "start": c.start, "score": c.score, "probability": c.probability} for c in found.candidates
+            {name: getattr(one, name) for name in ("text", "start", "score", "probability")} for one in found.candidates
         ]
-        print(
-            json.dumps(
-                {"question": question, "answer": said, "no_answer": found.nothing, "best": best}, ensure_ascii=False
-            )
-        )
+        answer = {"question": question, "answer": said, "no_answer": found.nothing, "best": best}
+        print(json.dumps(answer, ensure_ascii=False))
         return
     print(f"{question}\n  {said or '(no answer in the passage)'}")
     for candidate in found.candidates:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ascend_fixes import files
-from examples.albert.model import Config
-from examples.common.errors import CheckpointError
-from examples.common.pretrained import dense, norm, optional, read_arrays, read_config, read_counts
+from examples.albert.model import Albert, Config
+from examples.common.files import CheckpointError
+from examples.common.pretrained import Named, named, read_arrays, read_sizes
 from examples.common.transformer import EPSILON
 
 __all__ = ["Checkpoint", "parameters", "read"]
@@ -36,6 +34,17 @@ _FIXED = {
 }
 _APPROXIMATE = {"gelu": False, "gelu_new": True, "gelu_pytorch_tanh": True}
 _SPAN = "qa_outputs"
+_LAYER = "encoder.albert_layer_groups.0.albert_layers.0"
+_NAMES = {
+    "widen.": "encoder.embedding_hidden_mapping_in.",
+    "span.": f"{_SPAN}.",
+    "block.attention.output.": f"{_LAYER}.attention.dense.",
+    "block.inner.": f"{_LAYER}.ffn.",
+    "block.outer.": f"{_LAYER}.ffn_output.",
+    "block.norm.": f"{_LAYER}.attention.LayerNorm.",
+    "block.last_norm.": f"{_LAYER}.full_layer_layer_norm.",
+    "block.": f"{_LAYER}.",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,11 @@ class Checkpoint:
 
     config: Config
     arrays: Mapping[str, np.ndarray]
-    has_span: bool
+
+    @property
+    def has_span(self) -> bool:
+        """Whether the span head is among the arrays."""
+        return "span.weight" in self.arrays
 
 
 def read(folder: Path) -> Checkpoint:
@@ -54,56 +67,15 @@ def read(folder: Path) -> Checkpoint:
         CheckpointError: a file is missing, damaged, of another kind of model, or contradicts the other.
         UsageError: the package safetensors is not installed.
     """
-    config = _config(read_config(folder, "albert"), folder / "config.json")
-    stored = _names(folder)
-    has_span = f"{_SPAN}.weight" in stored
-    names, shapes = {}, {}
-    for name, key, shape in parameters(config):
-        if key.startswith(_SPAN):
-            keys = [key] if has_span else []
-        else:
-            keys = [f"albert.{key}", key]
-        if keys:
-            names[name], shapes[name] = keys, shape
-    return Checkpoint(config, read_arrays(folder, names, shapes), has_span)
-
-
-def _names(folder: Path) -> set[str]:
-    """The names of the stored arrays; none where the file cannot be read, which `read_arrays` then reports."""
-    safetensors = optional("safetensors", "reading a checkpoint")
-    try:
-        files.open_regular(folder / "model.safetensors").close()
-        with safetensors.safe_open(str(folder / "model.safetensors"), framework="numpy") as file:
-            return set(file.keys())
-    except (safetensors.SafetensorError, OSError):
-        return set()
-
-
-def _config(stored: Mapping[str, Any], path: Path) -> Config:
-    counts = read_counts(stored, path, _COUNTS, _FIXED, "ALBERT")
+    counts, stored = read_sizes(folder, "albert", "ALBERT", _COUNTS, _FIXED)
     activation = stored.get("hidden_act", "gelu_new")
     if activation not in _APPROXIMATE:
-        raise CheckpointError(f"{path}: hidden_act is {activation!r}, this ALBERT has {' or '.join(_APPROXIMATE)}")
-    return Config(**counts, approximate=_APPROXIMATE[activation])
+        known = " or ".join(_APPROXIMATE)
+        raise CheckpointError(f"{folder / 'config.json'}: hidden_act is {activation!r}, this ALBERT has {known}")
+    config = Config(**counts, approximate=_APPROXIMATE[activation])
+    return Checkpoint(config, read_arrays(folder, "albert.", parameters(config), head=_SPAN))
 
 
-def parameters(config: Config) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+def parameters(config: Config) -> Named:
     """(name here, name there without ``albert.``, shape) of every parameter."""
-    embedding, width, inner = config.embedding, config.width, config.inner
-    for name, key, rows in (
-        ("words", "word", config.words),
-        ("places", "position", config.length),
-        ("segments", "token_type", config.segments),
-    ):
-        yield f"embeddings.{name}.embedding_table", f"embeddings.{key}_embeddings.weight", (rows, embedding)
-    yield from norm("embeddings.norm", "embeddings.LayerNorm", embedding)
-    yield from dense("widen", "encoder.embedding_hidden_mapping_in", width, embedding)
-    there = "encoder.albert_layer_groups.0.albert_layers.0"
-    for name in ("query", "key", "value"):
-        yield from dense(f"block.attention.{name}", f"{there}.attention.{name}", width, width)
-    yield from dense("block.attention.output", f"{there}.attention.dense", width, width)
-    yield from norm("block.norm", f"{there}.attention.LayerNorm", width)
-    yield from dense("block.inner", f"{there}.ffn", inner, width)
-    yield from dense("block.outer", f"{there}.ffn_output", width, inner)
-    yield from norm("block.last_norm", f"{there}.full_layer_layer_norm", width)
-    yield from dense("span", _SPAN, 2, width)
+    return named(Albert(config, np.random.default_rng(0)), _NAMES)

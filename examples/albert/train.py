@@ -15,69 +15,170 @@ Run by `examples.common.variants`, in a process of its own.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from mindspore import nn
 
-from ascend_fixes import shapes
-from examples.albert import data, scoring
-from examples.albert.answers import Answers
-from examples.albert.model import Albert, SpanLoss
-from examples.albert.reader import Description, Part, Runner, answers
-from examples.albert.start import Start, start
-from examples.albert.windows import Window
-from examples.common import ranks, step, trainer, variants
-from examples.common.batches import chunks
-from examples.common.errors import DataError
+from examples.albert import answers, data, pretrained
+from examples.albert.model import Albert, Config, SpanLoss
+from examples.albert.pieces import Vocabulary, read_vocabulary, words_of
+from examples.albert.windows import BUILT_IN, PUBLISHED, Part, Shape, Window, collate
+from examples.common import checkpoint, ranks, trainer
+from examples.common.command_line import positive
+from examples.common.files import DataError, UsageError
 from examples.common.pretrained import assign
-from examples.common.randomness import Stream, generator
+from examples.common.randomness import Stream, digest, generator
 
-__all__ = ["EPOCHS", "TRAINER"]
+__all__ = ["TRAINER", "Start", "start"]
 
-BATCH = 16
-EPOCHS = 8
+BATCH, EVALUATION_BATCH = 16, 64
 LEARNING_RATE, PRETRAINED_LEARNING_RATE = 0.002, 3e-5
-_TRAINING = ("train", "validation")
+SMALL = {"embedding": 64, "width": 64, "layers": 2, "heads": 4, "inner": 128}  # what starts from random weights
 
 # What a batch costs, in seconds on two CPU cores; the number of padded lengths is weighed with it.
 STEP_SECONDS, PIECE_SECONDS, COMPILE_SECONDS = 0.01, 0.0007, 5.0
 
-_RAGGED = {
-    **{name: {0: "windows", 1: "pieces"} for name in ("ids", "segments", "mask")},
-    **{name: {0: "windows"} for name in ("first", "last", "weights")},
-}
+_RAGGED = {name: {0: "rows", 1: "size"} for name in ("ids", "segments", "mask")}
+_RAGGED_TRAINING = {**_RAGGED, **{name: {0: "rows"} for name in ("first", "last", "weights")}}
+_OUTPUTS = {number: {0: "rows", 1: "size"} for number in (0, 1)}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from. All errors in it come up here.
+
+    Attributes:
+        corpus: to train and to test on.
+        tests: the test sets. A model that never sees a question without an answer is not asked any.
+        left_out: how many questions of a test set were left out for that, by its name.
+        vocabulary: what texts are cut into.
+        shape: how they are cut into windows.
+        config: the model's sizes.
+        weights: by parameter name; what has none starts from random numbers.
+    """
+
+    corpus: data.Corpus
+    tests: Mapping[str, Sequence[data.Question]]
+    left_out: Mapping[str, int]
+    vocabulary: Vocabulary
+    shape: Shape
+    config: Config
+    weights: Mapping[str, np.ndarray]
+
+    @property
+    def has_span(self) -> bool:
+        """Whether the span head is among the weights."""
+        return "span.weight" in self.weights
+
+
+def start(request: Mapping[str, Any]) -> Start:
+    """Read what the request names: ``data``, ``vocabulary``, ``pretrained``, ``length``, ``stride``, ``seed``.
+
+    Raises:
+        DataError: a corpus or a vocabulary cannot be used.
+        CheckpointError: a pre-trained checkpoint cannot be used.
+        UsageError: they do not go together.
+    """
+    shape = _shape(request)
+    corpus = trainer.corpus(request, data.read_folder, data.built_in, parts=2)
+    tests = dict(corpus.tests)
+    if not corpus.has_unanswerable:
+        tests = {name: tuple(one for one in questions if one.answers) for name, questions in tests.items()}
+    left_out = {name: len(corpus.tests[name]) - len(questions) for name, questions in tests.items()}
+    tests = {name: questions for name, questions in tests.items() if questions}
+    if not tests:
+        raise DataError(
+            f"--data {request['data']}: no test question has an answer, and every training question has one"
+        )
+    vocabulary = _vocabulary(request, corpus)
+    config, weights = Config(words=len(vocabulary), length=shape.length, **SMALL), {}
+    if request["pretrained"]:
+        stored = pretrained.read(Path(request["pretrained"]))
+        config, weights = stored.config, stored.arrays
+        _check(request, vocabulary, shape, config)
+    return Start(corpus, tests, left_out, vocabulary, shape, config, weights)
+
+
+def _shape(request: Mapping[str, Any]) -> Shape:
+    defaults = PUBLISHED if request["data"] else BUILT_IN
+    given = {name: request[name] for name in ("length", "stride") if request[name]}
+    return Shape(**{**defaults, **given})
+
+
+def _vocabulary(request: Mapping[str, Any], corpus: data.Corpus) -> Vocabulary:
+    """The vocabulary that was given, else the checkpoint's, else, for built-in data, its words."""
+    if request["vocabulary"]:
+        return read_vocabulary(Path(request["vocabulary"]))
+    if request["pretrained"]:
+        path = Path(request["pretrained"]) / "tokenizer.json"
+        if not path.exists():
+            raise UsageError(f"--pretrained {path.parent}: has no tokenizer.json; add --vocabulary FILE")
+        return read_vocabulary(path)
+    if request["data"]:
+        raise UsageError(
+            "--data needs a vocabulary: add --vocabulary FILE (albert-30k-clean.vocab) or --pretrained DIR"
+        )
+    return words_of(text for question in corpus.train for text in (question.text, question.passage))
+
+
+def _check(request: Mapping[str, Any], vocabulary: Vocabulary, shape: Shape, config: Config) -> None:
+    if shape.length > config.length:
+        raise UsageError(f"--length {shape.length}: the longest input of the checkpoint is {config.length}")
+    if len(vocabulary) > config.words:
+        raise UsageError(
+            f"--pretrained {request['pretrained']}: the vocabulary has {len(vocabulary):,} pieces, the checkpoint "
+            f"{config.words:,}; they do not belong together"
+        )
 
 
 class AlbertTrainer(trainer.Trainer):
     """Windows in batches of similar length."""
 
+    title, about = "ALBERT", "ALBERT (Lan et al. 2020)"
+    options: ClassVar = {
+        "vocabulary": {"metavar": "FILE", "help": "piece<TAB>log-probability lines, or a tokenizer.json"},
+        "pretrained": {"metavar": "DIR", "help": "start from this Hugging Face checkpoint of an ALBERT"},
+        "length": {"type": positive, "metavar": "N", "help": "pieces of the longest window (default: 384)"},
+        "stride": {"type": positive, "metavar": "N", "help": "pieces from one window to the next (default: 128)"},
+    }
+    check = staticmethod(start)
     metric = "test_exact_match"
+
+    @staticmethod
+    def epochs(options: Mapping[str, Any]) -> int:
+        return 2 if options["pretrained"] else 10 if options["data"] else 8
 
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
         super().__init__(request, BATCH)
         self.given, self.folder = start(request), folder
-        given, seed = self.given, self.seed
-        sets = {**dict(zip(_TRAINING, data.split(given.corpus.train, seed))), **given.tests}
+        given = self.given
+        trained = dict(zip(("train", "validation"), data.split(given.corpus.train, self.seed)))
+        sets = {**trained, **given.tests}
         self.parts = {name: Part.of(questions, given.vocabulary, given.shape) for name, questions in sets.items()}
+        self.sample({name: part.lengths for name, part in self.parts.items()})
         self.train = _trainable(self.parts["train"], given, request["variant"])[: request["limit"]]
-        network = Albert(given.config, generator(seed, Stream.WEIGHTS), safe=self.safe)
+        network = Albert(given.config, generator(self.seed, Stream.WEIGHTS), safe=self.safe)
         assign(network, given.weights)
         steps = request["epochs"] * math.ceil(len(self.train) / self.batch)
-        rates = step.learning_rates(PRETRAINED_LEARNING_RATE if given.weights else LEARNING_RATE, steps)
+        rates = trainer.learning_rates(PRETRAINED_LEARNING_RATE if given.weights else LEARNING_RATE, steps)
         optimizer = nn.Adam(network.trainable_params(), learning_rate=rates)
         self.build(SpanLoss(network, finite_masks="amp" in request["fixes"]), network, optimizer)
-        self.buckets = _buckets(self.parts, self.train, request, self.batch)
-        self.padded = step.padded_to(self.buckets, request)
-        self.runner = Runner(self.network, self.padded, given.vocabulary.pad, self.bucketing, own=self.ragged)
-        self.network = self.runner.network
-        if self.bucketing:
-            self.cell = self.runner.bucketed(self.cell, _RAGGED, ranks.rows(self.batch))
+        self.buckets = trainer.plan(
+            self.lengths["train"][self.train],
+            max(int(lengths.max()) for lengths in self.lengths.values()),
+            self.batch,
+            request,
+            lambda pieces: STEP_SECONDS + PIECE_SECONDS * pieces,
+            COMPILE_SECONDS,
+        )
+        pad = {"ids": given.vocabulary.pad}
+        self.cell = self.bucketed(self.cell, _RAGGED_TRAINING, ranks.rows(self.batch), pad=pad)
+        self.network = self.bucketed(self.network, _RAGGED, EVALUATION_BATCH, _OUTPUTS, pad=pad)
 
     def identity(self) -> dict[str, Any]:
         given = self.given
@@ -85,46 +186,45 @@ class AlbertTrainer(trainer.Trainer):
             "corpus": given.corpus.digest(),
             "shape": asdict(given.shape),
             "model": asdict(given.config),
-            "vocabulary": given.vocabulary.digest(),
-            "weights": given.weights_digest(),
+            "vocabulary": digest(str(given.vocabulary)),
+            "weights": digest(*(given.weights[name] for name in sorted(given.weights))),
         }
 
-    def lengths(self, samples: np.ndarray) -> np.ndarray:
-        return self.parts["train"].lengths[samples]
-
-    def batches(self, epoch: int) -> list[trainer.Batch]:
-        widths = self.buckets.assign(self.parts["train"].lengths)
-        cut = chunks(self.train, widths, self.batch, generator(self.seed, Stream.ORDER, epoch))
-        return [trainer.Batch(epoch, number, windows) for number, windows in enumerate(cut)]
+    def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        windows = [self.parts[part].windows[number] for number in samples]
+        return collate(windows, max(map(len, windows)) if self.own else self.longest, self.given.vocabulary.pad)
 
     def inputs(self, batch: trainer.Batch) -> tuple[np.ndarray, ...]:
         windows = [self.parts["train"].windows[number] for number in batch.samples]
         first = np.array([window.first for window in windows], np.int32)
         last = np.array([window.last for window in windows], np.int32)
-        return (*self.runner.inputs(windows), first, last, np.ones(len(windows), np.float32))
+        return (*self.arrays("train", batch.samples), first, last, np.ones(len(windows), np.float32))
 
-    def evaluate(self, part: Part) -> tuple[float, float, float | None]:
-        """Exact match, loss over the windows, and the best threshold for "no answer" where that is to be decided."""
-        logits = self.runner.logits(part)
-        found = answers(part, logits)
-        threshold = None
-        if self.given.corpus.has_unanswerable:
-            texts = {question.id: one.text() for question, one in zip(part.questions, found)}
-            margins = {question.id: one.margin for question, one in zip(part.questions, found)}
-            threshold = scoring.best_threshold(part.questions, texts, margins)
-        loss = np.mean([_loss(part.windows[number], one) for number, one in enumerate(logits)])
-        return _scores(part, found, threshold)["exact"], float(loss), threshold
+    def answered(self, name: str) -> tuple[list[answers.Answers], float]:
+        """The answers to a part's questions, and the loss over its windows."""
+        part = self.parts[name]
+        outputs = ((numbers, both) for numbers, _, both in self.evaluated(name, EVALUATION_BATCH))
+        logits = answers.logits_of(part, outputs)
+        return answers.answers(part, logits), float(np.mean([_loss(*both) for both in zip(part.windows, logits)]))
 
-    def validate(self) -> tuple[float, float]:
-        return self.evaluate(self.parts["validation"])[:2]
+    def evaluate(self, part: str) -> tuple[float, float]:
+        found, loss = self.answered(part)
+        return _scores(self.parts[part], found, self.threshold(found))["exact"], loss
+
+    def threshold(self, found: Sequence[answers.Answers]) -> float | None:
+        """The best threshold for "no answer", from the answers to the validation questions, where that is to be decided."""
+        if not self.given.corpus.has_unanswerable:
+            return None
+        questions = self.parts["validation"].questions
+        texts = {question.id: one.text() for question, one in zip(questions, found)}
+        margins = {question.id: one.margin for question, one in zip(questions, found)}
+        return answers.best_threshold(questions, texts, margins)
 
     def results(self) -> dict[str, Any]:
-        _, _, threshold = self.evaluate(self.parts["validation"])
-        Description(self.given.config, self.given.shape, threshold).save(self.folder, self.given.vocabulary)
-        tested = {name: part for name, part in self.parts.items() if name not in _TRAINING}
-        tests = {
-            name: _scores(part, answers(part, self.runner.logits(part)), threshold) for name, part in tested.items()
-        }
+        threshold = self.threshold(self.answered("validation")[0])
+        model = {"config": asdict(self.given.config), "shape": asdict(self.given.shape), "threshold": threshold}
+        checkpoint.describe(self.folder, "albert", {**model, "tokenizer": str(self.given.vocabulary)})
+        tests = {name: _scores(self.parts[name], self.answered(name)[0], threshold) for name in self.given.tests}
         first = next(iter(tests.values()))
         return {
             self.metric: first["exact"],
@@ -158,27 +258,13 @@ def _trainable(part: Part, given: Start, title: str) -> np.ndarray:
     return numbers
 
 
-def _buckets(parts: Mapping[str, Part], numbers: np.ndarray, request: Mapping[str, Any], batch: int) -> shapes.Buckets:
-    """The lengths with which this training is soonest over; without the family, only the longest window's."""
-    longest = max(int(part.lengths.max()) for part in parts.values())
-    if "shapes" not in request["fixes"]:
-        return shapes.Buckets([longest])
-    longest_of_batches = np.sort(parts["train"].lengths[numbers])[batch - 1 :: batch]
-    return shapes.Buckets.plan(
-        [*longest_of_batches, longest],
-        step_cost=lambda pieces: STEP_SECONDS + PIECE_SECONDS * pieces,
-        compile_cost=COMPILE_SECONDS,
-        epochs=request["epochs"],
-    )
-
-
-def _scores(part: Part, found: Sequence[Answers], threshold: float | None) -> dict[str, float]:
+def _scores(part: Part, found: Sequence[answers.Answers], threshold: float | None) -> dict[str, float]:
     limit = math.inf if threshold is None else threshold
     texts = {question.id: one.text(limit) for question, one in zip(part.questions, found)}
-    return scoring.scores(part.questions, texts)
+    return answers.scores(part.questions, texts)
 
 
-def _loss(window: Window, logits: tuple[np.ndarray, np.ndarray]) -> float:
+def _loss(window: Window, logits: answers.Logits) -> float:
     """The window's loss, as `SpanLoss` has it."""
     total = 0.0
     for values, place in zip(logits, (window.first, window.last)):
@@ -190,4 +276,4 @@ def _loss(window: Window, logits: tuple[np.ndarray, np.ndarray]) -> float:
 TRAINER = AlbertTrainer
 
 if __name__ == "__main__":
-    variants.answer(functools.partial(trainer.run, TRAINER))
+    trainer.main(TRAINER)

@@ -13,9 +13,10 @@ import numpy as np
 
 from examples.albert.data import Question
 from examples.albert.pieces import Encoded, Vocabulary
-from examples.common.errors import DataError, UsageError
+from examples.common.files import DataError, UsageError
+from examples.common.randomness import padded
 
-__all__ = ["BUILT_IN", "PUBLISHED", "Shape", "Window", "collate", "encode", "windows"]
+__all__ = ["BUILT_IN", "PUBLISHED", "Part", "Shape", "Window", "collate"]
 
 _SPECIAL = 3
 BUILT_IN = {"length": 96, "stride": 48, "question": 24}
@@ -71,7 +72,43 @@ class Window:
         return len(self.ids)
 
 
-def encode(questions: Sequence[Question], vocabulary: Vocabulary) -> tuple[list[Encoded], list[Encoded]]:
+@dataclass(frozen=True)
+class Part:
+    """Questions with their windows.
+
+    Attributes:
+        questions: the questions.
+        passages: the pieces of every question's passage.
+        windows: of all questions.
+        lengths: (windows,) int64.
+        owned: the numbers of every question's windows.
+    """
+
+    questions: Sequence[Question]
+    passages: Sequence[Encoded]
+    windows: Sequence[Window]
+    lengths: np.ndarray
+    owned: Sequence[range]
+
+    @classmethod
+    def of(cls, questions: Sequence[Question], vocabulary: Vocabulary, shape: Shape) -> Part:
+        """Encode and cut."""
+        texts, passages = _encode(questions, vocabulary)
+        cut = _windows(texts, passages, questions, vocabulary, shape)
+        edges = np.searchsorted([window.question for window in cut], np.arange(len(questions) + 1)).tolist()
+        owned = [range(*pair) for pair in zip(edges, edges[1:])]
+        return cls(questions, passages, cut, np.array([len(window) for window in cut], np.int64), owned)
+
+    def trainable(self) -> np.ndarray:
+        """The numbers of the windows of those questions that have no answer, or one that fits a window."""
+        fits = [
+            not question.answers or any(self.windows[number].first for number in numbers)
+            for question, numbers in zip(self.questions, self.owned)
+        ]
+        return np.flatnonzero([fits[window.question] for window in self.windows])
+
+
+def _encode(questions: Sequence[Question], vocabulary: Vocabulary) -> tuple[list[Encoded], list[Encoded]]:
     """The pieces of every question and of its passage; a passage of several questions is encoded once.
 
     Raises:
@@ -90,7 +127,7 @@ def encode(questions: Sequence[Question], vocabulary: Vocabulary) -> tuple[list[
     return texts, [encoded[question.passage] for question in questions]
 
 
-def windows(
+def _windows(
     texts: Sequence[Encoded],
     passages: Sequence[Encoded],
     questions: Sequence[Question],
@@ -133,11 +170,6 @@ def collate(chosen: Sequence[Window], width: int, pad: int) -> tuple[np.ndarray,
     Returns:
         ``ids`` and ``segments`` (batch, width) int32, ``mask`` (batch, width) float32, which is zero outside the windows.
     """
-    ids = np.full((len(chosen), width), pad, np.int32)
-    segments = np.zeros((len(chosen), width), np.int32)
-    mask = np.zeros((len(chosen), width), np.float32)
-    for row, window in enumerate(chosen):
-        ids[row, : len(window)] = window.ids
-        segments[row, window.passage : len(window)] = 1
-        mask[row, : len(window)] = 1
-    return ids, segments, mask
+    ids, mask = padded([window.ids for window in chosen], width, pad)
+    passages = np.array([[window.passage] for window in chosen])
+    return ids, ((np.arange(width) >= passages) & (mask > 0)).astype(np.int32), mask

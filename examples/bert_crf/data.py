@@ -4,26 +4,43 @@ A folder holds three files, one with ``train``, one with ``dev``, ``valid`` or `
 name. A line is a word and, last, its tag, separated by tabs or else blanks; an empty line ends a sentence. Tags follow
 the BIO scheme (Ramshaw and Marcus 1995): ``O``, or ``B-type`` and ``I-type`` for the first word of a name and the
 others.
+
+A word is split into WordPieces (Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 4.1) where BERT splits it, by the
+tokenizers package, on its own: words come from CoNLL files or are typed, and every one of them has to keep a first piece,
+which is what gets the label.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from examples.bert_crf.wordpiece import WordPieces
-from examples.common.errors import DataError
-from examples.common.files import read_text
-from examples.common.lengths import drawn
-from examples.common.randomness import Stream, generator
+from examples.bert_crf.pretrained import SPECIAL
+from examples.common.files import DataError, read_text
+from examples.common.pretrained import optional
+from examples.common.randomness import Stream, digest, drawn, generator, padded
 
-__all__ = ["PARTS", "Batch", "Corpus", "Encoded", "Sentence", "built_in", "collate", "encode", "read_folder"]
+__all__ = [
+    "PARTS",
+    "Batch",
+    "Corpus",
+    "Encoded",
+    "Sentence",
+    "WordPieces",
+    "built_in",
+    "collate",
+    "encode",
+    "learn",
+    "read_folder",
+]
 
 PARTS = ("train", "validation", "test")
 _IN_NAME = {"train": r"train", "validation": r"dev|valid|testa", "test": r"test(?!a)"}
@@ -59,11 +76,7 @@ class Corpus:
 
     def digest(self) -> str:
         """A hash of everything that training depends on."""
-        digest = hashlib.sha256(repr(self.tags).encode())
-        for part in PARTS:
-            for sentence in self.parts[part]:
-                digest.update(repr((sentence.words, sentence.tags)).encode())
-        return digest.hexdigest()
+        return digest(self.tags, *((one.words, one.tags) for part in PARTS for one in self.parts[part]))
 
 
 def _corpus(name: str, parts: dict[str, tuple[Sentence, ...]]) -> Corpus:
@@ -183,7 +196,7 @@ def built_in(train: int = 5000, validation: int = 300, test: int = 500, seed: in
     Names have one or two invented words, no word of a name or noun occurs in two parts of the corpus, and all are
     spelt alike: which of them are names, of what type, and where they end is in the sentence around
     them. Sentences have one to three clauses, so that padding to the longest is expensive; with ``ragged`` they are as
-    long as those of WNUT17 (`examples.common.lengths`), where the last clause is broken off.
+    long as those of WNUT17 (`examples.common.randomness`), where the last clause is broken off.
     """
     random = generator(seed, Stream.DATA)
     syllables = [f"{consonant}{vowel}" for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
@@ -220,7 +233,68 @@ def _sentence(random: np.random.Generator, invented: np.ndarray, length: int | N
     return Sentence((*words, "."), (*tags, "O"))
 
 
-# --- pieces and batches ------------------------------------------------------------------------
+# --- pieces ------------------------------------------------------------------------------------
+
+_PAIRS_FROM, _WORDS_FROM = 50, 25  # a pair of letters, or a word, is a piece of its own if it occurs so often
+
+
+@dataclass(frozen=True)
+class WordPieces:
+    """Splits words.
+
+    Attributes:
+        vocabulary: the pieces; ids are positions.
+        lowercase: put words into lower case and remove accents first.
+    """
+
+    vocabulary: tuple[str, ...]
+    lowercase: bool = True
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """The id of every piece."""
+        return {piece: number for number, piece in enumerate(self.vocabulary)}
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        tokenizers = optional("tokenizers", "splitting words")
+        splitter = tokenizers.Tokenizer(tokenizers.models.WordPiece(self.ids, unk_token="[UNK]"))
+        splitter.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=self.lowercase)
+        splitter.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+        return splitter
+
+    def split(self, words: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """The ids of every word's pieces; [UNK] for a word that has none, such as a lone variation selector.
+
+        Raises:
+            UsageError: the package tokenizers is not installed.
+        """
+        distinct = sorted(set(words))
+        split = self._tokenizer.encode_batch(distinct, add_special_tokens=False)
+        unknown = (self.ids["[UNK]"],)
+        return {word: tuple(pieces.ids) or unknown for word, pieces in zip(distinct, split)}
+
+
+def learn(words: Iterable[str], size: int = 8000) -> tuple[str, ...]:
+    """A vocabulary: letters, frequent pairs of letters, and the most frequent words.
+
+    Lower case, always the same for the same words, and able to spell what it does not hold; the trainer of the
+    tokenizers package gives another vocabulary every time.
+    """
+    counts = Counter(word.lower() for word in words)
+    letters: Counter[str] = Counter()
+    for word, count in counts.items():
+        for place in range(len(word)):
+            prefix = "##" if place else ""
+            for length in (1, 2):
+                letters[prefix + word[place : place + length]] += count
+    single = sorted(piece for piece in letters if len(piece.removeprefix("##")) == 1)
+    pairs = sorted(piece for piece in letters if letters[piece] >= _PAIRS_FROM and len(piece.removeprefix("##")) == 2)
+    frequent = sorted((word for word in counts if counts[word] >= _WORDS_FROM), key=lambda word: (-counts[word], word))
+    return tuple(dict.fromkeys([*SPECIAL, "[MASK]", *single, *pairs, *frequent]))[:size]
+
+
+# --- batches -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -297,11 +371,7 @@ def encode(
 
 def collate(encoded: Encoded, sentences: np.ndarray, pieces: int, words: int) -> Batch:
     """The arrays of some sentences, padded to so many pieces and words."""
-    batch = len(sentences)
-    ids, mask = np.zeros((batch, pieces), np.int32), np.zeros((batch, pieces), np.float32)
-    firsts, tags = np.zeros((batch, words), np.int32), np.zeros((batch, words), np.int32)
-    for row, number in enumerate(sentences):
-        size, count = len(encoded.pieces[number]), len(encoded.firsts[number])
-        ids[row, :size], mask[row, :size] = encoded.pieces[number], 1
-        firsts[row, :count], tags[row, :count] = encoded.firsts[number], encoded.tags[number]
+    ids, mask = padded([encoded.pieces[number] for number in sentences], pieces)
+    firsts, _ = padded([encoded.firsts[number] for number in sentences], words)
+    tags, _ = padded([encoded.tags[number] for number in sentences], words)
     return Batch(ids, mask, firsts, encoded.words[sentences].astype(np.int32), tags)

@@ -11,17 +11,30 @@ Dropout masks are inputs: the host draws them (see `examples.common.randomness`)
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import initializer
 
 from ascend_fixes import fusion
-from ascend_fixes.shapes import segment_mask
-from examples.common.pretrained import Sizes
 from examples.common.transformer import Block, Embeddings, initialise, sinusoids
 
-__all__ = ["BERT", "BertCRF", "LoopCRF", "Loss", "PackedLoss"]
+__all__ = ["BERT", "BertCRF", "LoopCRF", "Loss", "Sizes"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a BERT is built from: entries of the vocabulary, width, layers, heads, feed-forward width, places, segments."""
+
+    words: int
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    places: int
+    segments: int = 2
 
 
 class BERT(nn.Cell):
@@ -177,44 +190,3 @@ class Loss(nn.Cell):
         """As `BertCRF.construct`, with ``weights`` (batch,) float32 -> float32 scalar."""
         _, losses = self.network(ids, mask, firsts, lengths, tags, keep_hidden, keep_weights)
         return (losses.astype(ms.float32) * weights).sum() / weights.sum()
-
-
-class PackedLoss(nn.Cell):
-    """`Loss` over sentences that share rows, as `ascend_fixes.shapes.pack_dataset` lays them; without dropout.
-
-    The encoder sees full rows. The CRF takes every sentence by itself, from the places of its words.
-    """
-
-    def __init__(self, network: BertCRF) -> None:
-        super().__init__(auto_prefix=False)
-        self.network = network
-
-    def construct(
-        self,
-        ids: Tensor,
-        firsts: Tensor,
-        tags: Tensor,
-        lengths: Tensor,
-        segment_ids: Tensor,
-        positions: Tensor,
-        sample_weight: Tensor,
-    ) -> Tensor:
-        """Run the model.
-
-        Args:
-            ids, segment_ids, positions: (rows, width) int32.
-            firsts, tags: (rows, slots, words) int32, places in the row and tags; what stands past the end does not matter.
-            lengths: (rows, slots) int32, how many words a sentence has, 0 for none.
-            sample_weight: (rows, slots) float32.
-
-        Returns:
-            The mean over sentences, float32 scalar.
-        """
-        mask = segment_mask(segment_ids).astype(ms.float32)
-        x = self.network.encoder(ids, ops.zeros_like(ids), mask, None, None, positions)
-        rows, width, size = x.shape
-        places = firsts + (ops.arange(rows) * width).astype(ms.int32).expand_dims(1).expand_dims(2)
-        words = firsts.shape[2]
-        emissions = self.network.classify(ops.gather(x.reshape(-1, size), places.reshape(-1, words), 0))
-        losses = self.network.crf(emissions, tags.reshape(-1, words), lengths.reshape(-1))
-        return (losses.astype(ms.float32) * sample_weight.reshape(-1)).sum() / sample_weight.sum()

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor
 
 from ascend_fixes import shapes
 from examples.bert_crf import data
+from examples.bert_crf.data import WordPieces
 from examples.bert_crf.decoding import Transitions, best_tags, names
-from examples.bert_crf.model import BertCRF
-from examples.bert_crf.saved import load
-from examples.common import typed
-from examples.common.errors import DataError
-from examples.common.pretrained import assign
+from examples.bert_crf.model import BertCRF, Sizes
+from examples.common import checkpoint, typed
+from examples.common.files import DataError
 
 __all__ = ["Predictor", "main", "split"]
 
@@ -32,18 +33,18 @@ class Predictor:
     """A trained network for single sentences; every power of two of pieces is one graph.
 
     Args:
-        folder: of a run, see `examples.bert_crf.saved.load`.
+        folder: of a run, or of one of its variants.
 
     Raises:
         CheckpointError: there is no trained model, or it is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.model, arrays = load(folder)
-        network = BertCRF(self.model.sizes, len(self.model.tags), np.random.default_rng(0))
-        assign(network, arrays)
+        folder, (self._sizes, self._tags, self._wordpieces) = checkpoint.described(folder, "bert_crf", _model)
+        network = BertCRF(self._sizes, len(self._tags), np.random.default_rng(0))
+        arrays = checkpoint.restore(network, folder)
         self._transitions = Transitions(*(arrays[f"crf.{name}"] for name in ("transitions", "start", "end")))
-        places = self.model.sizes.places
+        places = self._sizes.places
         buckets = shapes.Buckets([*(size for size in (16, 32, 64, 128, 256) if size < places), places])
         axes = {"ids": 1, "mask": 1, "firsts": 1, "tags": 1}
         self._network = shapes.bucketed(network, axes=axes, buckets=buckets, outputs={0: 1})
@@ -57,11 +58,11 @@ class Predictor:
         if not words:
             raise DataError("the sentence is empty; type at least one word")
         sentence = data.Sentence(tuple(words), ())
-        encoded = data.encode([sentence], self.model.wordpieces, self.model.tags, self.model.sizes.places)
+        encoded = data.encode([sentence], self._wordpieces, self._tags, self._sizes.places)
         pieces = int(encoded.sizes[0])
         batch = data.collate(encoded, np.arange(1), pieces, pieces)
         emissions, _ = self._network(*map(Tensor, astuple(batch)))
-        return [self.model.tags[tag] for tag in best_tags(emissions.asnumpy(), self._transitions, batch.lengths)[0]]
+        return [self._tags[tag] for tag in best_tags(emissions.asnumpy(), self._transitions, batch.lengths)[0]]
 
     def show(self, text: str) -> str:
         """One line for every name of a typed sentence, ``type: words``; ``no names`` where there are none."""
@@ -70,10 +71,12 @@ class Predictor:
         return "\n".join(f"{name.kind}: {' '.join(words[name.start : name.end])}" for name in found) or "no names"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    return typed.main("bert_crf", "Find names in a sentence.", "sentence", Predictor, arguments)
+def _model(stored: Mapping[str, Any]) -> tuple[Sizes, tuple[str, ...], WordPieces]:
+    wordpieces = WordPieces(tuple(stored["vocabulary"]), bool(stored["lowercase"]))
+    return Sizes(**stored["sizes"]), tuple(stored["tags"]), wordpieces
 
+
+main = functools.partial(typed.main, "bert_crf", "Find names in a sentence.", "sentence", Predictor)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 The file is a NumPy .npz archive with a digest of its members (`ascend_fixes.files`): no pickle, replaced as a
 whole, so that a run killed at any moment leaves the previous checkpoint or the new one, and believed whole or not at all.
+Beside it a trained model's folder holds ``model.json``: what its network is built from and fed with.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 import numpy as np
+from mindspore import nn
 
 from ascend_fixes import files
-from examples.common.errors import CheckpointError
-from examples.common.files import reading
+from examples.common.files import CheckpointError, ExampleError, load_record, reading, save_record
+from examples.common.pretrained import assign
 
-__all__ = ["Checkpoint", "best", "load", "save", "variant"]
+__all__ = ["Checkpoint", "describe", "described", "load", "restore", "save"]
 
+FILE = "checkpoint.npz"
 _KIND = "ascend_fixes.examples checkpoint 1"
 _DESCRIPTION = "description.json"
+_MODEL = "model.json"
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -58,26 +63,51 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(arrays, description)
 
 
-def variant(folder: Path, file: str) -> Path:
-    """``folder`` if it holds ``file``, else the variant below it that does; that with the fixes in float32 is preferred.
+# --- trained models ----------------------------------------------------------------------------
+
+
+def describe(folder: Path, example: str, content: Mapping[str, Any]) -> None:
+    """Write ``model.json`` of the variant in ``folder``."""
+    save_record(folder / _MODEL, f"{example} model", content)
+
+
+def described(folder: Path, example: str, make: Callable[[Mapping[str, Any]], Made]) -> tuple[Path, Made]:
+    """A variant's folder, and what ``make`` makes of its ``model.json``.
+
+    Args:
+        folder: of a variant, or of a run; of its variants that with the fixes in float32 is preferred.
+        example: which wrote it.
+        make: is given the content.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is none, or it is damaged.
     """
-    found = [path.parent for path in (*folder.glob(file), *folder.glob(f"*/{file}"))]
+    found = [path.parent for path in (*folder.glob(_MODEL), *folder.glob(f"*/{_MODEL}"))]
     if not found:
-        raise CheckpointError(f"{folder}: holds no run (no {file})")
-    return min(found, key=lambda path: (not path.name.startswith("fixed"), not path.name.endswith("float32"), path))
+        raise CheckpointError(f"{folder}: holds no run (no {_MODEL})")
+    folder = min(found, key=lambda path: (not path.name.startswith("fixed"), not path.name.endswith("float32"), path))
+    stored = load_record(folder / _MODEL, f"{example} model")
+    try:
+        return folder, make(stored)
+    except ExampleError:
+        raise
+    except Exception as error:  # tokenizers raises bare Exception
+        raise CheckpointError(f"{folder / _MODEL}: damaged ({type(error).__name__})") from None
 
 
-def best(folder: Path) -> dict[str, np.ndarray]:
-    """The best parameters, by name, of the variant in ``folder``.
+def restore(network: nn.Cell, folder: Path) -> dict[str, np.ndarray]:
+    """Give a network the best parameters of the variant in ``folder``, and return them by name.
 
     Raises:
-        CheckpointError: none of its epochs was finished, or the checkpoint is damaged.
+        CheckpointError: none of its epochs was finished, the checkpoint is damaged, or it is that of another network.
     """
-    arrays = load(folder / "checkpoint.npz").arrays
-    found = {name[len("best/") :]: value for name, value in arrays.items() if name.startswith("best/")}
-    if not found:
+    arrays = load(folder / FILE).arrays
+    best = {name[len("best/") :]: value for name, value in arrays.items() if name.startswith("best/")}
+    if not best:
         raise CheckpointError(f"{folder}: no epoch was finished; go on with --resume")
-    return found
+    missing = {parameter.name for parameter in network.get_parameters()} - set(best)
+    if missing:
+        raise CheckpointError(f"{folder}: the checkpoint has no best/{min(missing)}")
+    assign(network, best)
+    network.set_train(False)
+    return best

@@ -1,18 +1,51 @@
-"""What `ascend_fixes.files` reads and writes, with the errors of the examples."""
+"""What `ascend_fixes.files` reads and writes, and the errors about what an example was given.
+
+The command line prints such an error's one line and exits with status 2.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, Callable
+from typing import Any
 
 from ascend_fixes import files
-from examples.common.errors import CheckpointError, DataError, ExampleError
+from ascend_fixes.errors import AscendFixesError
 
-__all__ = ["load_record", "read_lines", "read_text", "reading", "save_record", "write_atomically"]
+__all__ = [
+    "CheckpointError",
+    "DataError",
+    "ExampleError",
+    "UsageError",
+    "load_record",
+    "read_lines",
+    "read_text",
+    "reading",
+    "save_record",
+    "write_json",
+    "write_text",
+]
 
 _EARLIER = "; what an earlier version wrote without a checksum has to be trained again"
+
+
+class ExampleError(AscendFixesError, ValueError):
+    """Base of the errors about what an example was given."""
+
+
+class DataError(ExampleError):
+    """A data folder or file that is missing or malformed; names the file, the line and what was expected."""
+
+
+class CheckpointError(ExampleError):
+    """A checkpoint that is damaged or belongs to another run."""
+
+
+class UsageError(ExampleError):
+    """Options that do not exist or do not go together."""
 
 
 @contextlib.contextmanager
@@ -36,25 +69,38 @@ def read_text(path: Path, error: type[ExampleError] = DataError, hint: str = "co
         return files.read_text(path, hint)
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path, error: type[ExampleError] = DataError) -> list[str]:
     """The lines of a file, without their ends. Raises as `read_text`."""
-    lines = read_text(path).replace("\r\n", "\n").split("\n")
+    lines = read_text(path, error).replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Create or replace ``path`` with what ``write`` puts into the open file it is given, all or nothing.
+def write_text(path: Path, text: str) -> None:
+    """Create or replace a file, all or nothing.
 
     Raises:
         FileError: it cannot be written; what it held is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as file:
-        write(file)
+        file.write(text.encode("utf-8", "replace"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON, all or nothing; JSON has no NaN and no infinity: they become null."""
+    write_text(path, json.dumps(_finite(value), indent=1) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_record(path: Path, kind: str, content: Mapping[str, Any]) -> None:
-    """Create or replace a JSON file that carries its checksum. Raises as `write_atomically`."""
+    """Create or replace a JSON file that carries its checksum. Raises as `write_text`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_record(path, f"ascend_fixes.examples {kind} 1", content)
 

@@ -6,28 +6,28 @@ Outside such a run there is one rank, and everything here leaves its input as it
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-import os
 import shutil
 import socket
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, ops
 from mindspore.communication import GlobalComm, get_group_size, get_rank, init
 
-__all__ = ["command", "environment", "mean", "own_folder", "rows", "share", "start"]
+__all__ = ["command", "mean", "own_folder", "rows", "share", "start"]
 
 _CHECKPOINT = "checkpoint.npz"
 
 
 def command(module: str, count: int, folder: Path) -> list[str]:
-    """What starts ``count`` ranks of a module; the first one's output is shown, the others' is in ``folder``/ranks."""
+    """What starts ``count`` ranks of a module; the first one's output is shown, the others' is in ``folder``/ranks.
+
+    It starts the first ``python`` of PATH.
+    """
     specification = importlib.util.find_spec(module)
     assert specification is not None and specification.origin is not None
     with socket.socket() as free:
@@ -36,11 +36,6 @@ def command(module: str, count: int, folder: Path) -> list[str]:
     options = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={port}", "--join=True"]
     options += [f"--log_dir={folder.resolve() / 'ranks'}", "--tail_worker_log=0"]
     return [sys.executable, "-m", "mindspore.parallel.cluster.run", *options, specification.origin]
-
-
-def environment() -> dict[str, str]:
-    """What `msrun` needs besides: it starts the first ``python`` of PATH."""
-    return {"PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])}
 
 
 def start(count: int) -> None:
@@ -89,23 +84,9 @@ def share(arrays: Iterable[np.ndarray], axes: Mapping[int, int] | None = None) -
     return [np.take(array, own, (axes or {}).get(number, 0)) for number, array in enumerate(arrays)]
 
 
-class _Sum(nn.Cell):
-    def __init__(self) -> None:
-        super().__init__()
-        self.reduce = ops.AllReduce()
-
-    def construct(self, value: Any) -> Any:
-        return self.reduce(value)
-
-
 def mean(value: float) -> float:
     """The mean of a number over all ranks; each of them has to ask."""
     _, count = _here()
     if count == 1:
         return value
-    return float(_sum()(Tensor([value], ms.float32)).asnumpy()[0]) / count
-
-
-@functools.cache
-def _sum() -> nn.Cell:
-    return _Sum()  # compiled once
+    return float(ops.AllReduce()(Tensor([value], ms.float32)).asnumpy()[0]) / count

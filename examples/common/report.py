@@ -4,59 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
-from examples.common import tables
+from examples.common.files import write_json, write_text
 
-__all__ = ["COLUMNS", "METRIC", "figure", "markdown", "metric", "table"]
+__all__ = ["aligned", "figure", "grid", "markdown", "table", "write"]
 
 Row = Mapping[str, Any]
+Lines = Sequence[Sequence[str]]
 
-
-def _number(form: str) -> Callable[[Any], str]:
-    return lambda value: "-" if value is None else format(value, form)
-
-
-# heading, key of the result, how it is shown; METRIC stands for what the example is judged by
-METRIC = "metric"
-COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
-    ("variant", "variant", str),
-    ("graphs compiled", "graphs", _number("d")),
-    ("wall time, s", "wall_seconds", _number(".1f")),
-    ("s per epoch", "epoch_seconds", _number(".2f")),
-    ("overflowed steps", "overflowed", str),
-    ("padded share", "padded_share", _number(".1%")),
-    (METRIC, METRIC, _number(".2%")),
-    ("peak memory, GB", "peak_memory_gb", _number(".2f")),
+# heading, key of the result, format; a result names what it is judged by under "metric", "test_accuracy" for example
+COLUMNS = (
+    ("variant", "variant", ""),
+    ("graphs compiled", "graphs", "d"),
+    ("wall time, s", "wall_seconds", ".1f"),
+    ("s per epoch", "epoch_seconds", ".2f"),
+    ("overflowed steps", "overflowed", ""),
+    ("padded share", "padded_share", ".1%"),
+    ("metric", None, ".2%"),
+    ("peak memory, GB", "peak_memory_gb", ".2f"),
 )
 
 
-def metric(rows: Sequence[Row]) -> str:
-    """The key of what the rows are judged by: a result names it under "metric", for example "test_accuracy"."""
-    return next((row[METRIC] for row in rows if row.get(METRIC)), "test_metric")
-
-
-def _cells(rows: Sequence[Row]) -> list[list[str]]:
-    judged = metric(rows)
-    cells = [[judged.replace("_", " ") if heading == METRIC else heading for heading, _, _ in COLUMNS]]
+def grid(rows: Sequence[Row], columns: Sequence[tuple[str, str | None, str]]) -> list[list[str]]:
+    """Headings, and the cells of each row; the key None stands for the row's metric, and "-" for what it lacks."""
+    lines = [[heading for heading, _, _ in columns]]
     for row in rows:
-        values = [(row.get(judged if key == METRIC else key), show) for _, key, show in COLUMNS]
-        cells.append(["-" if value is None else show(value) for value, show in values])
-    return cells
+        values = [(row.get(key or row.get("metric", "")), form) for _, key, form in columns]
+        lines.append(["-" if value is None else format(value, form) for value, form in values])
+    return lines
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
-    return [f"{row['variant']}: {row['status']}" for row in rows if row.get("status", "finished") != "finished"]
+def aligned(lines: Lines, right: bool = False) -> str:
+    """Columns side by side; ``right`` puts all but the first to the right, under a rule."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    shown = [[cell.rjust(width) if right else cell.ljust(width) for cell, width in zip(line, widths)] for line in lines]
+    if right:
+        shown = [[line[0].ljust(widths[0]), *cells[1:]] for line, cells in zip(lines, shown)]
+        shown.insert(1, ["-" * width for width in widths])
+    return "\n".join("  ".join(line).rstrip() for line in shown)
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as aligned text; below it, a line for every variant that did not finish."""
-    return "\n".join([tables.aligned(_cells(rows), right=True), *_notes(rows)])
+def markdown(lines: Lines, right: bool = False) -> str:
+    """A Markdown table whose first line is the head; ``right`` aligns all columns but the first to the right."""
+    rule = ["---", *["---:" if right else "---"] * (len(lines[0]) - 1)]
+    return "".join(
+        f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in (lines[0], rule, *lines[1:])
+    )
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """The rows as a Markdown table."""
-    return "\n".join([tables.markdown(_cells(rows), right=True), *_notes(rows)]).rstrip() + "\n"
+def _metric(rows: Sequence[Row]) -> str:
+    return next((row["metric"] for row in rows if row.get("metric")), "test_metric")
+
+
+def table(rows: Sequence[Row]) -> tuple[Lines, str]:
+    """The cells of the table, and a line for every variant that did not finish."""
+    lines = grid(rows, COLUMNS)
+    lines[0] = [_metric(rows).replace("_", " ") if heading == "metric" else heading for heading in lines[0]]
+    failed = [row for row in rows if row.get("status", "finished") != "finished"]
+    return lines, "".join(f"{row['variant']}: {row['status']}\n" for row in failed)
+
+
+def write(rows: Sequence[Row], output: Path, title: str, json: str | None) -> None:
+    """Print the table; write it, the figure and the results to ``output``, and the results to the file ``json``."""
+    figure(rows, output / "figure.png", title)
+    for path in filter(None, (output / "results.json", json)):
+        write_json(Path(path), rows)
+    lines, notes = table(rows)
+    write_text(output / "table.md", markdown(lines, right=True) + notes)
+    print(f"\n{aligned(lines, right=True)}\n{notes}\ntable, figure and results: {output}")
 
 
 def figure(rows: Sequence[Row], path: Path, title: str) -> None:
@@ -75,7 +91,7 @@ def figure(rows: Sequence[Row], path: Path, title: str) -> None:
         loss.plot(seconds, [epoch["loss"] for epoch in row["history"]], label=row["variant"], **style)
         quality.plot(seconds, [100 * epoch["validation"] for epoch in row["history"]], **style)
         padding.barh(row["variant"], 100 * row["padded_share"], color=f"C{number}")
-    for axes, label in ((loss, "training loss"), (quality, f"validation {metric(rows).removeprefix('test_')}, %")):
+    for axes, label in ((loss, "training loss"), (quality, f"validation {_metric(rows).removeprefix('test_')}, %")):
         axes.set(xlabel="wall time with compilation, s", ylabel=label, xlim=(0, None))
         axes.grid(alpha=0.3)
     if finished:

@@ -13,27 +13,19 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Protocol
+from typing import Any
 
 import numpy as np
 from mindspore import Parameter, Tensor
 from tqdm import tqdm
 
 from examples.common import checkpoint
-from examples.common.errors import CheckpointError, UsageError
+from examples.common.files import CheckpointError, UsageError
 
-__all__ = ["Epoch", "Progress", "Stateful", "Step", "Task", "peak_memory", "summary", "train"]
-
-
-class Stateful(Protocol):
-    """Something with a state that JSON can express, for example `ascend_fixes.amp.LossScaler`."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+__all__ = ["Epoch", "Progress", "Step", "peak_memory", "summary", "train"]
 
 
 @dataclass(frozen=True)
@@ -42,36 +34,6 @@ class Step:
 
     loss: float
     overflowed: bool
-
-
-@dataclass(frozen=True)
-class Task:
-    """One training run, as the loop sees it.
-
-    Attributes:
-        settings: everything that must be equal for a checkpoint to fit, as JSON.
-        batches: the batches of an epoch, in order.
-        step: runs one batch.
-        validate: the validation metric (higher is better) and the validation loss.
-        parameters: model parameters, without the optimizer's.
-        slots: the optimizer's own parameters: moments, counters, learning rates.
-        scaler: the loss scaler, if there is one.
-        average: what is validated, and in the end used, is the exponentially weighted mean of the
-            parameters at the ends of the epochs so far, in which each epoch has ``average`` times the
-            weight of the one after it; 0 for the last parameters alone.
-        by_loss: the best epoch is the one with the lowest validation loss, which is less noisy on a
-            small validation set, instead of the one with the highest metric (the loss breaks ties).
-    """
-
-    settings: dict[str, Any]
-    batches: Callable[[int], Sequence[Any]]
-    step: Callable[[Any], Step]
-    validate: Callable[[], tuple[float, float]]
-    parameters: Sequence[Parameter]
-    slots: Sequence[Parameter]
-    scaler: Stateful | None = None
-    average: float = 0.0
-    by_loss: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,11 +58,16 @@ class Progress:
     peak_memory: float = 0.0
 
 
-def train(task: Task, epochs: int, path: Path, resume: bool, title: str) -> Progress:
+def train(run: Any, epochs: int, path: Path, resume: bool, title: str) -> Progress:
     """Train for ``epochs`` epochs, and leave the parameters of the best one in the network.
 
+    What is validated, and in the end used, is the exponentially weighted mean of the parameters at the ends of the epochs
+    so far, in which each epoch has ``run.average`` times the weight of the one after it; 0 for the last parameters alone.
+    The best epoch has the highest validation metric, of equals the lowest loss; with ``run.by_loss``, the lowest loss, which
+    is less noisy on a small validation set.
+
     Args:
-        task: what to train.
+        run: what to train: the `trainer.Trainer`, or something with its attributes.
         epochs: how many epochs the whole run has, those of an earlier process included.
         path: the checkpoint. A fresh run replaces it before its first step.
         resume: go on from the checkpoint at ``path``, if the run had come to writing one.
@@ -111,35 +78,33 @@ def train(task: Task, epochs: int, path: Path, resume: bool, title: str) -> Prog
         UsageError: the checkpoint has more than ``epochs`` epochs.
     """
     resume = resume and path.exists()
-    progress = _restore(task, path) if resume else Progress()
+    progress = _restore(run, path) if resume else Progress()
     if len(progress.epochs) > epochs:
         raise UsageError(f"--epochs {epochs}: the run in {path.parent} already has {len(progress.epochs)}")
     if not resume:
-        _save(task, progress, path)
+        _save(run, progress, path)
     parent = os.getppid()
     for number in range(len(progress.epochs), epochs):
         started = time.perf_counter()
-        batches = task.batches(number)
-        losses, overflowed = [], 0
-        for batch in _bar(batches, f"{title}, epoch {number + 1}/{epochs}"):
+        steps = []
+        for batch in tqdm(run.batches(number), f"{title}, epoch {number + 1}/{epochs}", leave=False, mininterval=0.5):
             _end_with(parent)
-            step = task.step(batch)
-            losses.append(step.loss)
-            overflowed += step.overflowed
-        current = _values(task.parameters)
-        progress.average = _mix(progress.average, number, current, task.average)
-        _assign(task.parameters, progress.average)
-        validation, validation_loss = task.validate()
-        _assign(task.parameters, current)
+            steps.append(run.step(batch))
+        current = _values(run.parameters)
+        progress.average = _mix(progress.average, number, current, run.average)
+        _assign(run.parameters, progress.average)
+        validated = run.validate()
+        _assign(run.parameters, current)
+        overflowed = sum(step.overflowed for step in steps)
         seconds = time.perf_counter() - started
-        progress.epochs.append(Epoch(losses, overflowed, seconds, validation, validation_loss))
-        if number == _best(progress.epochs, task.by_loss):
+        progress.epochs.append(Epoch([step.loss for step in steps], overflowed, seconds, *validated))
+        if number == _best(progress.epochs, run.by_loss):
             progress.best_epoch = number
             progress.best = progress.average
         progress.peak_memory = max(progress.peak_memory, peak_memory())
         _end_with(parent)
-        _save(task, progress, path)
-    _assign(task.parameters, progress.best)
+        _save(run, progress, path)
+    _assign(run.parameters, progress.best)
     return progress
 
 
@@ -168,10 +133,6 @@ def _mix(mean: dict[str, np.ndarray], epochs: int, now: dict[str, np.ndarray], a
     """The mean of ``epochs`` epochs taken one epoch further, without a bias towards the first (as Adam's moments)."""
     weight = np.float32(1 / sum(average**age for age in range(epochs + 1)))
     return {name: (1 - weight) * mean.get(name, 0) + weight * value for name, value in now.items()}
-
-
-def _bar(batches: Sized, title: str) -> Iterable[Any]:
-    return tqdm(batches, desc=title, leave=False, file=sys.stderr, mininterval=0.5, dynamic_ncols=True)
 
 
 def summary(progress: Progress) -> dict[str, Any]:
@@ -209,63 +170,56 @@ def peak_memory() -> float:
 # --- the checkpoint ----------------------------------------------------------------------------
 
 
-def _save(task: Task, progress: Progress, path: Path) -> None:
-    arrays = {f"parameters/{p.name}": p.asnumpy() for p in task.parameters}
-    arrays.update({f"slots/{p.name}": p.asnumpy() for p in task.slots})
-    for group in ("average", "best"):
-        arrays.update({f"{group}/{name}": value for name, value in getattr(progress, group).items()})
+def _save(run: Any, progress: Progress, path: Path) -> None:
+    groups = {"parameters": _values(run.parameters), "slots": _values(run.slots)}
+    groups.update(average=progress.average, best=progress.best)
+    arrays = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
     description = {
-        "settings": task.settings,
+        "settings": run.settings,
         "epochs": [asdict(epoch) for epoch in progress.epochs],
         "best_epoch": progress.best_epoch,
         "peak_memory": progress.peak_memory,
-        "scaler": task.scaler.state_dict() if task.scaler is not None else None,
+        "scaler": run.scaler.state_dict() if run.scaler is not None else None,
     }
     checkpoint.save(path, checkpoint.Checkpoint(arrays, description))
 
 
-def _restore(task: Task, path: Path) -> Progress:
+def _restore(run: Any, path: Path) -> Progress:
     stored = checkpoint.load(path)
-    arrays, description = dict(stored.arrays), stored.description
+    description = stored.description
     try:
-        for name, value in task.settings.items():
+        for name, value in run.settings.items():
             if description["settings"].get(name) != value:
                 raise CheckpointError(
                     f"{path}: made with {name} {description['settings'].get(name)!r}, this run has {value!r}"
                 )
-        progress = Progress(
-            epochs=[Epoch(**epoch) for epoch in description["epochs"]],
-            average=_group(arrays, "average"),
-            best=_group(arrays, "best"),
-            best_epoch=int(description["best_epoch"]),
-            peak_memory=float(description["peak_memory"]),
+        epochs = [Epoch(**epoch) for epoch in description["epochs"]]
+        best_epoch, peak = int(description["best_epoch"]), float(description["peak_memory"])
+        parameters, slots = (
+            _group(stored, path, group) for group in ((run.parameters, "parameters"), (run.slots, "slots"))
         )
-        _check(path, "parameters", task.parameters, arrays)
-        _check(path, "slots", task.slots, arrays)
-        if progress.epochs:
-            _check(path, "average", task.parameters, arrays)
-            _check(path, "best", task.parameters, arrays)
-        if task.scaler is not None:
-            task.scaler.load_state_dict(description["scaler"])
+        average, best = (_group(stored, path, (run.parameters if epochs else (), name)) for name in ("average", "best"))
+        if run.scaler is not None:
+            run.scaler.load_state_dict(description["scaler"])
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error}); remove it to start afresh") from None
-    _assign(task.parameters, {p.name: arrays[f"parameters/{p.name}"] for p in task.parameters})
-    _assign(task.slots, {p.name: arrays[f"slots/{p.name}"] for p in task.slots})
-    return progress
+    _assign(run.parameters, parameters)
+    _assign(run.slots, slots)
+    return Progress(epochs, average, best, best_epoch, peak)
 
 
-def _group(arrays: dict[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
-    return {name[len(group) + 1 :]: value for name, value in arrays.items() if name.startswith(f"{group}/")}
-
-
-def _check(path: Path, group: str, parameters: Iterable[Parameter], arrays: dict[str, np.ndarray]) -> None:
-    for parameter in parameters:
-        value = arrays.get(f"{group}/{parameter.name}")
+def _group(stored: checkpoint.Checkpoint, path: Path, group: tuple[Iterable[Parameter], str]) -> dict[str, np.ndarray]:
+    """The stored values of a group of parameters, by name."""
+    found = {}
+    for parameter in group[0]:
+        value = stored.arrays.get(f"{group[1]}/{parameter.name}")
         if value is None or value.shape != tuple(parameter.shape):
-            found = "missing" if value is None else f"of shape {value.shape}"
-            raise CheckpointError(f"{path}: {group}/{parameter.name} is {found}, expected {tuple(parameter.shape)}")
+            there = "missing" if value is None else f"of shape {value.shape}"
+            raise CheckpointError(f"{path}: {group[1]}/{parameter.name} is {there}, expected {tuple(parameter.shape)}")
+        found[parameter.name] = value
+    return found
 
 
 def _assign(parameters: Iterable[Parameter], values: dict[str, np.ndarray]) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "Block",
     "Embeddings",
     "FiniteMask",
+    "dropped",
     "gelu",
     "initialise",
     "masked_softmax",
@@ -35,6 +36,11 @@ EPSILON = 1e-12
 def norm(width: int, safe: bool) -> nn.Cell:
     """Layer normalisation over the last axis."""
     return (fusion.LayerNorm if safe else nn.LayerNorm)((width,), epsilon=EPSILON)
+
+
+def dropped(x: Tensor, keep: Tensor | None) -> Tensor:
+    """``x`` times a dropout mask, if there is one."""
+    return x if keep is None else x * keep.astype(x.dtype)
 
 
 def gelu(approximate: bool, safe: bool) -> nn.Cell:
@@ -98,7 +104,7 @@ class Embeddings(nn.Cell):
         """
         places = self.places.embedding_table[: ids.shape[1]] if positions is None else self.places(positions)
         x = self.norm(self.words(ids) + self.segments(segments) + places)
-        return x if keep is None else x * keep.astype(x.dtype)
+        return dropped(x, keep)
 
 
 class _Attention(nn.Cell):
@@ -118,8 +124,7 @@ class _Attention(nn.Cell):
         query, key, value = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
         scores = ops.matmul(query * self.scale, key.transpose(0, 1, 3, 2))
         weights = self.softmax(scores, mask.expand_dims(1).expand_dims(1) if mask.ndim == 2 else mask)
-        if keep is not None:
-            weights = weights * keep.astype(weights.dtype)
+        weights = dropped(weights, keep)
         return self.output(ops.matmul(weights, value).transpose(0, 2, 1, 3).reshape(x.shape))
 
 
@@ -160,12 +165,10 @@ class Block(nn.Cell):
                 length) and of the two sub-layers' outputs (batch, length, width), or None.
         """
         attended = self.attention(x, mask, keep_weights)
-        if keep_attended is not None:
-            attended = attended * keep_attended.astype(attended.dtype)
+        attended = dropped(attended, keep_attended)
         x = self.norm(x + attended)
         output = self.outer(self.gelu(self.inner(x)))
-        if keep_output is not None:
-            output = output * keep_output.astype(output.dtype)
+        output = dropped(output, keep_output)
         return self.last_norm(x + output)
 
 

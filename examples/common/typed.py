@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import mindspore as ms
 
-from examples.common.errors import DataError, ExampleError
+from examples.common.files import DataError, ExampleError
 
 __all__ = ["main"]
 

@@ -7,44 +7,32 @@ in its working directory, answers with ``result.json``.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
 from ascend_fixes import files
+from ascend_fixes.processes import Children
 from examples.common import ranks
-from examples.common.errors import ExampleError, UsageError
-from examples.common.files import write_atomically
+from examples.common.files import ExampleError, UsageError, write_json, write_text
 
-__all__ = ["SETTINGS", "answer", "run", "write_json"]
+__all__ = ["SETTINGS", "answer", "run"]
 
 # Of every request: what a checkpoint has to fit.
-SETTINGS = ("fixes", "precision", "fused", "seed", "distributed", "unbucketed")
+SETTINGS = ("fixes", "precision", "fused", "seed", "distributed", "unbucketed", "limit")
 
 _ROOT = Path(__file__).resolve().parents[2]
 _REQUEST, _RESULT, _LOG, _OUTPUT = "request.json", "result.json", "traceback.log", "output.log"
 _WRONG_USE = 2
-_PATIENCE = 0.1  # seconds between two looks at whether to stop
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as JSON, all or nothing."""
-    write_atomically(path, lambda file: file.write((json.dumps(value, indent=1) + "\n").encode()))
 
 
 def run(
-    module: str,
-    request: Mapping[str, Any],
-    folder: Path,
-    resume: bool,
-    stop: threading.Event | None = None,
+    module: str, request: Mapping[str, Any], folder: Path, resume: bool, children: Children | None = None
 ) -> dict[str, Any]:
     """Run one variant and return its result; a resumed variant that had finished the same request is not run again.
 
@@ -55,12 +43,12 @@ def run(
         request: what to train.
         folder: of the variant.
         resume: go on from its checkpoint.
-        stop: for a run from a thread, beside others: what it prints goes to ``output.log`` in its folder, it computes in
-            one thread, and it ends when this is set.
+        children: for a run from a thread, beside others: it ends with them, computes in one thread, and what it prints goes
+            to ``output.log`` in its folder.
 
     Raises:
         UsageError: the child refused its input; it has printed why, or what it printed is the message.
-        KeyboardInterrupt: passed on to the child, which is waited for; also when ``stop`` was set.
+        KeyboardInterrupt: passed on to the child, which is waited for.
     """
     if resume and (folder / _RESULT).exists() and _read(folder / _REQUEST) == request:
         return _read(folder / _RESULT)
@@ -73,51 +61,36 @@ def run(
     command = [sys.executable, "-m", module]
     if request["distributed"] > 1:
         command = ranks.command(module, request["distributed"], folder)
-        environment.update(ranks.environment())
+        environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     command += [str(folder.resolve()), *(["--resume"] if resume else [])]
-    if stop is None:
-        status = _wait(subprocess.Popen(command, cwd=folder, env=environment), None)
+    said = ""
+    if children is None:
+        status = _in_front(command, folder, environment)
     else:
-        environment["OMP_NUM_THREADS"] = "1"
-        with open(folder / _OUTPUT, "wb") as output:
-            child = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
-            status = _wait(child, stop)
+        outcome = children.run(command, folder=folder, environment={**environment, "OMP_NUM_THREADS": "1"})
+        write_text(folder / _OUTPUT, outcome.output)
+        status, said = outcome.status or 0, outcome.failure.partition(": ")[2]  # None: there is no time limit
     if status == _WRONG_USE:
-        raise UsageError("" if stop is None else _last_line(folder / _OUTPUT))
+        raise UsageError(said)
     result = _read(folder / _RESULT)
     if status < 0:
         result = {"status": f"killed by {signal.Signals(-status).name}"}
     return result or {"status": f"ended with exit status {status}"}
 
 
-def _wait(child: subprocess.Popen[bytes], stop: threading.Event | None) -> int:
-    """The child's exit status; it ends with this process, and when ``stop`` is set."""
+def _in_front(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+    """Run a program that prints to this terminal; on Ctrl-C it ends by itself, and loses at most the epoch it is in."""
+    child = subprocess.Popen(command, cwd=folder, env=environment)
     try:
-        while True:
-            try:
-                return child.wait(None if stop is None else _PATIENCE)
-            except subprocess.TimeoutExpired:
-                if stop is not None and stop.is_set():
-                    raise KeyboardInterrupt from None
+        return child.wait()
     except BaseException:
-        _end(child)
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
         raise
-
-
-def _last_line(path: Path) -> str:
-    """The last line that a program printed."""
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "")
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Let the child end by itself, as after Ctrl-C; it loses at most the epoch it is in."""
-    child.send_signal(signal.SIGINT)
-    try:
-        child.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -143,8 +116,7 @@ def answer(train: Callable[[dict[str, Any], Path, bool], dict[str, Any]]) -> Non
         print(error, file=sys.stderr)
         sys.exit(_WRONG_USE)
     except Exception as error:  # whatever a platform defect throws becomes a row of the table
-        text = traceback.format_exc()
-        write_atomically(folder / _LOG, lambda file: file.write(text.encode("utf-8", "replace")))
+        write_text(folder / _LOG, traceback.format_exc())
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
         result = {"status": f"crashed: {type(error).__name__}: {lines[0].strip()[:120]}"}
     write_json(folder / _RESULT, result)

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from examples.common.command_line import natural, positive
-from examples.common.errors import ExampleError, UsageError
+from examples.common.files import ExampleError, UsageError
 from examples.compare import quick, thorough
-from examples.compare.subjects import MODELS
 
 __all__ = ["main"]
 
@@ -61,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _models(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in MODELS:
+        if name not in thorough.MODELS:
             raise UsageError(f"--models {text}: there is no {name!r}; choose from {','.join(thorough.MODELS)}")
     return names
 

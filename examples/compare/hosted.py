@@ -1,17 +1,15 @@
-"""The host family at work, one use for each model: ``python -m examples.compare.hosted MODEL SIDE FOLDER``.
+"""The host family at work, one use for each model.
 
 * ALBERT: words to ids, by a Python dict or by `host.Table`.
 * TextING: word vectors that train beside the graph, by `nn.EmbeddingLookup` and LazyAdam or by `host.Embedding`.
 * BERT-CRF: the best tags of sentences, by a Python loop or by `host.viterbi`.
 * RNNSearch: translations, by feeding back a growing prefix, as the published ports did, or by `host.beam_search`.
 
-Writes ``{"rate", "unit", "answer", ...}``: how many a second, and what both sides have to agree on.
+Each gives ``{"rate", "unit", "answer", ...}``: how many a second, and what both sides have to agree on.
 """
 
 from __future__ import annotations
 
-import hashlib
-import sys
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -22,14 +20,12 @@ from mindspore import Tensor, nn
 
 from ascend_fixes import host, shapes
 from examples.bert_crf.decoding import Transitions, best_tags, best_tags_looping
-from examples.common import variants
-from examples.common.lengths import drawn
-from examples.compare.running import crash
-from examples.compare.subjects import trainer
-from examples.rnnsearch.data import END, START, collate
-from examples.rnnsearch.translate import Translator
+from examples.common.randomness import digest, drawn, padded
+from examples.compare.jobs import crash, trainer
+from examples.rnnsearch.data import END, START
+from examples.rnnsearch.predict import Translator
 
-__all__ = ["USES", "main"]
+__all__ = ["USES", "used"]
 
 SECONDS = 3.0  # of every measurement
 KEYS, ROWS, WIDTH, SENTENCES, TRANSLATED, LONGEST = 300_000, 300_000, 64, 256, 16, 24
@@ -42,10 +38,6 @@ def _rate(call: Callable[[], int], seconds: float) -> float:
     while (taken := time.process_time() - start) < seconds or not done:
         done += call()
     return done / taken
-
-
-def _digest(values: Any) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values, np.int64).tobytes()).hexdigest()[:16]
 
 
 def keys(cured: bool, seconds: float, folder: Path) -> dict[str, Any]:
@@ -62,7 +54,7 @@ def keys(cured: bool, seconds: float, folder: Path) -> dict[str, Any]:
             return np.array([ids[word] for word in batch.tolist()], np.int32)
 
     rate = _rate(lambda: sum(len(look_up(batch)) for batch in batches), seconds)
-    return {"rate": rate, "unit": "words", "answer": _digest(np.concatenate([look_up(batch) for batch in batches]))}
+    return {"rate": rate, "unit": "words", "answer": digest(np.concatenate([look_up(batch) for batch in batches]))}
 
 
 class _Net(nn.Cell):
@@ -107,7 +99,7 @@ def tags(cured: bool, seconds: float, folder: Path) -> dict[str, Any]:
     scores = random.standard_normal((SENTENCES, lengths.max(), 13)).astype(np.float32)
     transitions = Transitions(*(random.standard_normal(shape).astype(np.float32) for shape in ((13, 13), 13, 13)))
     decode = best_tags if cured else best_tags_looping
-    answer = _digest(np.concatenate(decode(scores, transitions, lengths)))
+    answer = digest(np.concatenate(decode(scores, transitions, lengths)))
     return {
         "rate": _rate(lambda: len(decode(scores, transitions, lengths)), seconds),
         "unit": "sentences",
@@ -122,7 +114,7 @@ def translations(cured: bool, seconds: float, folder: Path) -> dict[str, Any]:
     sources = [made.parts["test"].source[number] for number in range(TRANSLATED)]
     width = max(map(len, sources))
     if not cured:
-        return _growing(network, *collate(sources, width), seconds)
+        return _growing(network, *padded(sources, width), seconds)
     translator = Translator(network, shapes.Buckets([width]), LONGEST, batch=TRANSLATED)
     best, _ = translator.tokens(sources, beam=1)
     rate = _rate(lambda: len(translator(sources, beam=1)), seconds)
@@ -147,14 +139,9 @@ def _growing(network: nn.Cell, source: np.ndarray, mask: np.ndarray, seconds: fl
 USES = {"albert": keys, "texting": vectors, "bert_crf": tags, "rnnsearch": translations}
 
 
-def main(model: str, side: str, folder: Path) -> None:
-    """Run a use, and write what came of it."""
+def used(model: str, side: str, folder: Path) -> dict[str, Any]:
+    """What came of a model's use."""
     try:
-        found = USES[model](side == "cured", SECONDS, folder)
-    except Exception as error:
-        found = {"crash": crash(error)}
-    variants.write_json(folder / "result.json", {"host": found})
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+        return USES[model](side == "cured", SECONDS, folder)
+    except Exception as error:  # whatever a platform defect throws is what this comparison shows
+        return {"crash": crash(error)}

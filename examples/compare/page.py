@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import html as escape
 import io
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from examples.compare.running import REPEATS
-from examples.compare.subjects import MODELS
+from examples.common import report
+from examples.common.files import write_json, write_text
+from examples.compare.jobs import MODELS, REPEATS
+from examples.compare.judging import Row, sooner, verdicts
 
-__all__ = ["document", "html", "panels", "table"]
+__all__ = ["document", "html", "panels", "table", "write"]
 
 _INK = "#010203"  # stands for the page's text colour in the figures
 _SIDES = {"plain": ("as it is", "#d1495b"), "cured": ("with ascend_fixes", "#2a9d8f")}
@@ -132,3 +137,73 @@ def panels(shown: Mapping[str, Any], draw: Callable[[Any, Any], None], label: st
         FigureCanvasSVG(drawing).print_svg(file, metadata={"Date": None})
     drawn = file.getvalue()
     return drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
+
+
+# --- the thorough comparison -------------------------------------------------------------------
+
+_COLUMNS = (
+    ("model", "model", ""),
+    ("cell", "cell", ""),
+    ("outcome", "outcome", ""),
+    ("graphs", "graphs", ""),
+    ("s to plain's loss", "to_plain_loss", ".1f"),
+    ("s in all", "wall_seconds", ".1f"),
+    ("padded", "padded_share", ".0%"),
+    ("overflowed", "overflowed", ""),
+    ("metric", None, ".2%"),
+    ("peak GB", "peak_memory_gb", ".2f"),
+)
+
+
+def _matrix(rows: Sequence[Row]) -> list[list[str]]:
+    found = verdicts(rows)
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    return [["family", *models], *([family, *(of.get(model, "-") for model in models)] for family, of in found.items())]
+
+
+def _sooner(rows: Sequence[Row]) -> str:
+    """`sooner` in words; empty without runs to compare."""
+    found = sooner(rows)
+    if not found:
+        return ""
+    each = ", ".join(f"{model} {times:.2f}" if times else f"{model} not reached" for model, times in found.items())
+    median = f"; median {statistics.median(found.values()):.2f}" if len(found) > 1 else ""
+    return (
+        f"With all fixes, float32, plain's final validation loss, to 1 %, comes so many times as soon: {each}{median}."
+    )
+
+
+def write(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Print and write the results of the thorough comparison: tables, a page with figures, and JSON."""
+    cells, matrix = report.grid(rows, _COLUMNS), _matrix(rows)
+    results = {"rows": rows, "matrix": verdicts(rows), "sooner": sooner(rows)}
+    for path in filter(None, (options.output / "results.json", options.json)):
+        write_json(path, results)
+    text = f"{report.markdown(cells)}\nWhich defect hits which model:\n\n{report.markdown(matrix)}\n{_sooner(rows)}\n"
+    write_text(options.output / "table.md", text)
+    write_text(options.output / "index.html", _page(rows, cells, matrix))
+    print(f"\n{report.aligned(cells)}\n\nWhich defect hits which model:\n{report.aligned(matrix)}\n\n{_sooner(rows)}")
+    print(f"page: {options.output}/index.html")
+
+
+def _page(rows: Sequence[Row], cells: report.Lines, matrix: report.Lines) -> str:
+    """One HTML file with tables and figures, which needs nothing else."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figures = "".join(f"<h2>{model}</h2>{_figure([r for r in rows if r['model'] == model])}" for model in models)
+    summary = f"<h2>Which defect hits which model</h2>{table(matrix)}<p>{_sooner(rows)}</p>"
+    return document(
+        "Four models, plainly and with each family of cures", f"{summary}{figures}<h2>All cells</h2>{table(cells)}"
+    )
+
+
+def _figure(rows: Sequence[Row]) -> str:
+    """Training and validation loss over wall time."""
+
+    def draw(axes: Any, key: str) -> None:
+        for number, row in enumerate(row for row in rows if row.get("history")):
+            seconds = [epoch["elapsed"] for epoch in row["history"]]
+            values = [math.nan if epoch[key] is None else epoch[key] for epoch in row["history"]]
+            axes.plot(seconds, values, color=f"C{number}", marker="o", markersize=3, label=row["cell"])
+        axes.set(xlabel="wall time with compilation, s", xlim=(0, None))
+
+    return panels({"training loss": "loss", "validation loss": "validation_loss"}, draw, "loss", width=4.2)

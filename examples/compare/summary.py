@@ -7,25 +7,26 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
-from examples.common import tables
-from examples.common.files import write_atomically
+from examples.common import report
+from examples.common.files import write_text
 from examples.compare import page
-from examples.compare.running import REPEATS
-from examples.compare.subjects import MODELS
+from examples.compare.jobs import MODELS, REPEATS, SIDES
 
-__all__ = ["FAMILIES", "off", "results", "write"]
+__all__ = ["off", "results", "write"]
 
 Found = dict[str, Any]
-FAMILIES = ("shapes", "amp", "fusion", "host", "ascend")
 _SAME = 1e-3  # relative difference of two losses that counts as none; rounding stays well below
 
 
 def results(models: Sequence[str], found: Mapping[tuple[str, str, str], Found]) -> dict[str, Any]:
     """The rows, the sentences and everything that was measured, as JSON can hold it."""
-    rows = [_row(family, model, found) for family in FAMILIES for model in MODELS if model in models]
-    sentences = {family: _SENTENCES[family]([row for row in rows if row["family"] == family]) for family in FAMILIES}
+    rows = [_row(family, model, found) for family in _FAMILIES for model in MODELS if model in models]
+    sentences = {
+        family: judged.sentence([row for row in rows if row["family"] == family])
+        for family, judged in _FAMILIES.items()
+    }
     versions = {name: metadata.version(name) for name in ("mindspore", "numpy")}
     measured = {f"{model} {side} {kind}": one for (model, side, kind), one in found.items()}
     return {
@@ -38,13 +39,11 @@ def results(models: Sequence[str], found: Mapping[tuple[str, str, str], Found]) 
 
 def _row(family: str, model: str, found: Mapping[tuple[str, str, str], Found]) -> Found:
     """``plain`` and ``cured`` in words, whether the cured side did what it should, and whether the plain one did."""
-    kind, part = _PARTS[family]
-    sides = []
-    for side in ("plain", "cured"):
-        job = found[model, side, kind]
-        sides.append(job.get(part) or {"crash": job.get("ended") or "no result"})
+    judged = _FAMILIES[family]
+    jobs = [found[model, side, judged.kind] for side in SIDES]
+    sides = [job.get(judged.part) or {"crash": job.get("ended") or "no result"} for job in jobs]
     reference = found[model, "plain", "running"].get("ragged") or {}
-    plain, cured = (_JUDGES[family](one, reference) for one in sides)
+    plain, cured = ((one["crash"], False) if "crash" in one else judged.judge(one, reference) for one in sides)
     if family == "host" and not _agree(*sides):
         cured = f"{cured[0]}; ANOTHER ANSWER", False
     row = {"family": family, "model": model, "plain": plain[0], "cured": cured[0], "hit": not plain[1], "ok": cured[1]}
@@ -59,16 +58,12 @@ def _row(family: str, model: str, found: Mapping[tuple[str, str, str], Found]) -
 
 
 def _shapes(one: Found, reference: Found) -> tuple[str, bool]:
-    if "crash" in one:
-        return one["crash"], False
     done = f"{len(one['at']) + 1} batches in {one['training_seconds']:.0f} s"
     said = f"{done}, {one['graphs']} graphs, {one['padded_share']:.0%} padding"
     return said, _finite(one["losses"]) and off(one, reference) < _SAME
 
 
 def _amp(one: Found, reference: Found) -> tuple[str, bool]:
-    if "crash" in one:
-        return one["crash"], False
     lost = [loss is None or not math.isfinite(loss) for loss in one["losses"]]
     if lost[-1]:
         where = f": {one['where']}" if one.get("where") else ""
@@ -79,16 +74,12 @@ def _amp(one: Found, reference: Found) -> tuple[str, bool]:
 
 
 def _fusion(one: Found, reference: Found) -> tuple[str, bool]:
-    if "crash" in one:
-        return one["crash"], False
     apart = off(one, reference)
     one["error"] = apart if math.isfinite(apart) else None
     return f"losses off by {apart:.0e}", apart < _SAME
 
 
 def _host(one: Found, reference: Found) -> tuple[str, bool]:
-    if "crash" in one:
-        return one["crash"], False
     if one["unit"] != "translations":
         return f"{one['rate']:,.0f} {one['unit']}/s", bool(one["answer"])
     done = (
@@ -107,28 +98,10 @@ def _agree(plain: Found, cured: Found) -> bool:
 
 
 def _ascend(one: Found, reference: Found) -> tuple[str, bool]:
-    if "crash" in one:
-        return one["crash"], False
     if one["verdict"] != "compiled":
         return f"{one['verdict']}: {one['reason'].splitlines()[0][:160]}", False
     kernels = ", ".join(f"{count} {kind}" for kind, count in one["kernels"].items())
     return f"compiled: {kernels}", True
-
-
-_PARTS = {
-    "shapes": ("running", "ragged"),
-    "amp": ("running", "float16"),
-    "fusion": ("running", "fused"),
-    "host": ("hosted", "host"),
-    "ascend": ("ascend", "ascend"),
-}
-_JUDGES: dict[str, Callable[[Found, Found], tuple[str, bool]]] = {
-    "shapes": _shapes,
-    "amp": _amp,
-    "fusion": _fusion,
-    "host": _host,
-    "ascend": _ascend,
-}
 
 
 def off(one: Found, reference: Found) -> float:
@@ -174,6 +147,15 @@ def _hit_and_cured(rows: Sequence[Found], hit: str, cured: str) -> str:
     return " ".join(said) + _troubled(rows)
 
 
+def _amp_sentence(rows: Sequence[Found]) -> str:
+    hit = "In float16 a newcomer's code crashes or turns to NaN for"
+    return _hit_and_cured(rows, hit, "with ascend_fixes float16 trains")
+
+
+def _fusion_sentence(rows: Sequence[Found]) -> str:
+    return _hit_and_cured(rows, "Graph-kernel fusion crashes or changes the losses of", "ascend_fixes cures")
+
+
 def _shapes_sentence(rows: Sequence[Found]) -> str:
     def total(side: str) -> str:
         done = [row["figures"][side] for row in rows if "crash" not in row["figures"][side]]
@@ -217,16 +199,27 @@ def _ascend_sentence(rows: Sequence[Found]) -> str:
     return said + _troubled(rows)
 
 
-_SENTENCES: dict[str, Callable[[Sequence[Found]], str]] = {
-    "shapes": _shapes_sentence,
-    "amp": lambda rows: _hit_and_cured(
-        rows, "In float16 a newcomer's code crashes or turns to NaN for", "with ascend_fixes float16 trains"
-    ),
-    "fusion": lambda rows: _hit_and_cured(
-        rows, "Graph-kernel fusion crashes or changes the losses of", "ascend_fixes cures"
-    ),
-    "host": _host_sentence,
-    "ascend": _ascend_sentence,
+class Family(NamedTuple):
+    """How a family is judged.
+
+    Attributes:
+        kind, part: the job, and what of its result.
+        judge: what one side of one model did, given float32's result, and whether that is what it should do.
+        sentence: what its rows say together.
+    """
+
+    kind: str
+    part: str
+    judge: Callable[[Found, Found], tuple[str, bool]]
+    sentence: Callable[[Sequence[Found]], str]
+
+
+_FAMILIES = {
+    "shapes": Family("running", "ragged", _shapes, _shapes_sentence),
+    "amp": Family("running", "float16", _amp, _amp_sentence),
+    "fusion": Family("running", "fused", _fusion, _fusion_sentence),
+    "host": Family("hosted", "host", _host, _host_sentence),
+    "ascend": Family("ascend", "ascend", _ascend, _ascend_sentence),
 }
 
 
@@ -238,12 +231,12 @@ def write(found: Mapping[str, Any], folder: Path) -> None:
     lines = [["family", "model", "as it is", "with ascend_fixes"]]
     for row in found["rows"]:
         lines.append([row["family"], MODELS[row["model"]].title, row["plain"], row["cured"]])
-    sentences = [f"{family}: {found['sentences'][family]}" for family in FAMILIES]
-    text = "\n".join([tables.markdown(lines), *(f"- {one}" for one in sentences), ""])
-    write_atomically(folder / "table.md", lambda file: file.write(text.encode()))
-    write_atomically(folder / "index.html", lambda file: file.write(page.html(found, lines).encode()))
+    sentences = [f"{family}: {found['sentences'][family]}" for family in _FAMILIES]
+    text = "\n".join([report.markdown(lines), *(f"- {one}" for one in sentences), ""])
+    write_text(folder / "table.md", text)
+    write_text(folder / "index.html", page.html(found, lines))
     short = [[*line[:2], *(_short(cell) for cell in line[2:])] for line in lines]
-    print(f"\n{tables.aligned(short)}")
+    print(f"\n{report.aligned(short)}")
     print("", *sentences, "", f"{found['seconds']:.0f} s; page: {folder / 'index.html'}", sep="\n")
 
 

@@ -11,32 +11,20 @@ the other, each on the whole machine.
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
-import queue
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 from ascend_fixes.processes import Children
-from examples.common import command_line, comparison
-from examples.common.errors import UsageError
-from examples.compare import pages
+from examples.common import command_line, trainer
+from examples.common.files import UsageError
+from examples.compare import page
+from examples.compare.cores import side_by_side
 from examples.compare.judging import Row, judge, outcome
 
-__all__ = [
-    "CELLS",
-    "MODELS",
-    "Cell",
-    "Length",
-    "Model",
-    "arguments",
-    "cells",
-    "run",
-]
+__all__ = ["CELLS", "MODELS", "Cell", "Length", "Model", "arguments", "cells", "run"]
 
-_Work = tuple[comparison.Example, comparison.Options, "Cell"]
+_Work = tuple[str, command_line.Options, "Cell"]
 MOST_JOBS = 4  # a cell may take a gigabyte or two
 
 
@@ -107,7 +95,7 @@ def run(models: Sequence[str], options: argparse.Namespace) -> int:
     ready = [_checked(name, options) for name in models]  # all, before the first is trained
     rows = _trained([(*model, cell) for model in ready for cell in chosen], options)
     judge(rows)
-    pages.write(rows, options)
+    page.write(rows, options)
     return 0 if all(row["status"] == "finished" for row in rows if row["fixes"]) else 1
 
 
@@ -126,59 +114,37 @@ def cells(families: str, chosen: str | None) -> list[Cell]:
     return [cell for cell in CELLS if cell in kept or cell.name in needed]
 
 
-def _checked(model: str, options: argparse.Namespace) -> tuple[comparison.Example, comparison.Options]:
-    """The model's example and its options, whose files have been read."""
-    example = importlib.import_module(f"examples.{model}.__main__").example()
-    settled = comparison.settled(example, arguments(MODELS[model], options))
-    example.check(settled)
-    return example, settled
+def _checked(model: str, options: argparse.Namespace) -> tuple[str, command_line.Options]:
+    """The model and its options, whose files have been read."""
+    settled = command_line.settled(model, arguments(MODELS[model], options))
+    trainer.load(model).check(settled)
+    return model, settled
 
 
 def _trained(work: Sequence[_Work], options: argparse.Namespace) -> list[Row]:
     """The row of every cell, in order; cells run one after the other, or side by side."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    jobs = min(options.jobs or min(len(cores), MOST_JOBS) or 1, len(work))
+    cores = sorted(os.sched_getaffinity(0))
+    jobs = min(options.jobs or min(len(cores), MOST_JOBS), len(work))
     if jobs == 1:
-        return [_run(*each, options) for each in work]
-    free: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for number in range(jobs if cores else 0):
-        free.put(cores[number % len(cores)])
-    stop = threading.Event()
-    # Children, for Ctrl-C that is lost amid as_completed.
-    with Children(), ThreadPoolExecutor(jobs, initializer=_take_core, initargs=(free,)) as pool:
-        futures = [pool.submit(_run, *each, options, stop) for each in work]
-        try:
-            for count, future in enumerate(as_completed(futures), 1):
-                row = future.result()
-                print(f"{count} of {len(work)}, {row['model']}: {row['cell']}: {outcome(row)}", flush=True)
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [future.result() for future in futures]
+        return [_run(each, options) for each in work]
+
+    def told(count: int, each: _Work, row: Row) -> None:
+        print(f"{count} of {len(work)}, {row['model']}: {row['cell']}: {outcome(row)}", flush=True)
+
+    taken = [cores[number % len(cores)] for number in range(jobs)]
+    return side_by_side(work, lambda each, children: _run(each, options, children), taken, told)
 
 
-def _take_core(free: queue.SimpleQueue[int]) -> None:
-    """Bind this thread to a core; the processes that it starts inherit that."""
-    if not free.empty():
-        os.sched_setaffinity(0, {free.get()})
-
-
-def _run(
-    example: comparison.Example,
-    settled: comparison.Options,
-    cell: Cell,
-    options: argparse.Namespace,
-    stop: threading.Event | None = None,
-) -> Row:
+def _run(work: _Work, options: argparse.Namespace, children: Children | None = None) -> Row:
     """Train one model in one cell."""
-    output = options.output / example.name / _slug(cell.name)
+    model, settled, cell = work
+    output = options.output / model / cell.name.replace(", ", "-").replace(" ", "-")
     resume = str(options.output) if options.resume else None
     settled = {**settled, "fused": "on" if cell.fused else "off", "output": str(output), "resume": resume}
-    if stop is None:
-        print(f"{example.name}: {cell.name}", flush=True)
-    row = comparison.run_variant(example, settled, command_line.Variant(cell.fixes, cell.precision), stop)
-    return {**row, "model": example.name, "cell": cell.name, "against": cell.against}
+    if children is None:
+        print(f"{model}: {cell.name}", flush=True)
+    row = command_line.run_variant(model, settled, command_line.Variant(cell.fixes, cell.precision), children)
+    return {**row, "model": model, "cell": cell.name, "against": cell.against}
 
 
 def arguments(model: Model, options: argparse.Namespace) -> list[str]:
@@ -193,7 +159,3 @@ def arguments(model: Model, options: argparse.Namespace) -> list[str]:
         if chosen:
             given[f"--{name}"] = chosen
     return [str(part) for pair in given.items() for part in pair]
-
-
-def _slug(name: str) -> str:
-    return name.replace(", ", "-").replace(" ", "-")

@@ -10,8 +10,6 @@ no text is unknown to them, and decoding gives the text back.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +18,8 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from ascend_fixes import shapes
-from examples.common.errors import DataError
-from examples.common.files import read_lines
-from examples.common.lengths import drawn
-from examples.common.randomness import Stream, generator
+from examples.common.files import DataError, read_lines
+from examples.common.randomness import Stream, digest, drawn, generator
 
 __all__ = [
     "END",
@@ -35,7 +31,6 @@ __all__ = [
     "Pairs",
     "batches",
     "built_in",
-    "collate",
     "encode",
     "read_folder",
     "tokenizer",
@@ -79,8 +74,7 @@ class Corpus:
 
     def digest(self) -> str:
         """A hash of everything that training depends on."""
-        text = json.dumps([[part, pairs.source, pairs.target] for part, pairs in self.parts.items()])
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest(self.parts)
 
 
 # --- the published format ----------------------------------------------------------------------
@@ -137,7 +131,7 @@ def built_in(train: int = 6000, validation: int = 300, test: int = 600, seed: in
 
     Some name the month or the year alone, so both sides are ragged. The three parts share no written date. With
     ``ragged`` a pair is a list of dates, half as many tokens as the translation of a caption of Multi30k has words
-    (`examples.common.lengths`), as near as dates come to that.
+    (`examples.common.randomness`), as near as dates come to that.
     """
     random = generator(seed, Stream.DATA)
     count = train + validation + test
@@ -270,12 +264,3 @@ def batches(
         np.array(numbers[start : start + size]) for numbers in places.values() for start in range(0, len(numbers), size)
     ]
     return found if random is None else [found[i] for i in random.permutation(len(found))]
-
-
-def collate(sentences: Sequence[Sequence[int]], width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens (batch, width) int32, padded with PAD, and a float32 mask, 1 for tokens; as wide as the longest."""
-    lengths = np.array([len(sentence) for sentence in sentences])
-    mask = np.arange(width or lengths.max()) < lengths[:, None]
-    tokens = np.full(mask.shape, PAD, np.int32)
-    tokens[mask] = np.concatenate([np.asarray(sentence, np.int32) for sentence in sentences])
-    return tokens, mask.astype(np.float32)

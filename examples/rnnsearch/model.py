@@ -19,7 +19,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes import fusion
-from examples.common.transformer import masked_softmax
+from examples.common.transformer import dropped, masked_softmax
 
 __all__ = ["Loss", "RNNSearch", "Sizes", "Start", "Step"]
 
@@ -66,8 +66,7 @@ class Encoder(nn.Cell):
             first state (batch, hidden).
         """
         x = self.embedding(source)
-        if keep is not None:
-            x = x * keep.astype(x.dtype)
+        x = dropped(x, keep)
         lengths = source_mask.astype(ms.float32).sum(1).astype(ms.int32)
         annotations, states = self.gru(x, None, lengths)
         return annotations, self.keys(annotations), ops.tanh(self.start(states[1]))
@@ -106,8 +105,7 @@ class Decoder(nn.Cell):
         both = self.readout(ops.concat((states, x, contexts), -1))
         size = both.shape[-1] // 2
         best = ops.maximum(both[..., :size], both[..., size:])
-        if keep is not None:
-            best = best * keep.astype(best.dtype)
+        best = dropped(best, keep)
         return self.output(best)
 
 
@@ -157,8 +155,7 @@ class RNNSearch(nn.Cell):
         """
         annotations, keys, state = self.encoder(source, source_mask, keep_source)
         x = self.decoder.embedding(before)
-        if keep_target is not None:
-            x = x * keep_target.astype(x.dtype)
+        x = dropped(x, keep_target)
         states, contexts = [], []
         for step in range(before.shape[1]):
             state, context = self.decoder(x[:, step], state, annotations, keys, source_mask)

@@ -16,25 +16,22 @@ Run by `examples.common.variants`, in a process of its own.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 
 from ascend_fixes import fusion, shapes
-from examples.common import ranks, step, trainer, variants
-from examples.common.files import save_record
-from examples.common.lengths import TESTED, TRAINED
-from examples.common.randomness import Stream, dropout, generator
+from examples.common import checkpoint, ranks, trainer
+from examples.common.randomness import Stream, dropout, generator, padded
 from examples.rnnsearch import data
 from examples.rnnsearch.model import Loss, RNNSearch, Sizes
-from examples.rnnsearch.translate import BEAM, Translator, decode
+from examples.rnnsearch.predict import BEAM, Translator, decode
 
-__all__ = ["TRAINER", "corpus_of"]
+__all__ = ["TRAINER"]
 
 # For generated dates, and for a real corpus.
 SMALL, LARGE = Sizes(32, 64, 32, 32), Sizes(256, 256, 256, 256)
@@ -54,31 +51,34 @@ COMPILE_SECONDS = (3.0, 0.4, 0.25)
 MOST_SIZES = 8
 
 _RAGGED = {
-    "source": {0: "pairs", 1: "source"},
-    "source_mask": {0: "pairs", 1: "source"},
-    "before": {0: "pairs", 1: "target"},
-    "target": {0: "pairs", 1: "target"},
-    "weights": {0: "pairs", 1: "target"},
-    "keep_source": {0: "pairs", 1: "source"},
-    "keep_target": {0: "pairs", 1: "target"},
-    "keep_output": {0: "pairs", 1: "target"},
+    **{name: {0: "rows", 1: "source"} for name in ("source", "source_mask")},
+    **{name: {0: "rows", 1: "target"} for name in ("before", "target", "weights")},
+    **{name: {0: "rows", 1: name.removeprefix("keep_")} for name in ("keep_source", "keep_target")},
+    "keep_output": {0: "rows", 1: "target"},
 }
 
 
 def corpus_of(options: Mapping[str, Any]) -> data.Corpus:
     """The corpus that the options name."""
-    if options.get("ragged"):
-        return data.built_in(TRAINED, TESTED, TESTED, options["seed"], ragged=True)
-    if not options["data"]:
-        return data.built_in(seed=options["seed"])
     names = (options[name] or default for name, default in LANGUAGES.items())
-    return data.read_folder(Path(options["data"]), *names)
+    return trainer.corpus(options, lambda folder: data.read_folder(folder, *names), data.built_in, parts=3)
 
 
 class RNNSearchTrainer(trainer.Trainer):
     """Pairs in batches of similar lengths."""
 
+    title, about = "RNNSearch", "RNNSearch (Bahdanau et al. 2015)"
+    options: ClassVar = {
+        "source": {"metavar": "XX", "help": "language of the sources, the files' suffix (default: en)"},
+        "target": {"metavar": "XX", "help": "language of the translations (default: de)"},
+        "test": {"metavar": "NAME", "help": "the test set's file name (default: the first test*)"},
+    }
+    check = staticmethod(corpus_of)
     average, by_loss = AVERAGE, True
+
+    @staticmethod
+    def epochs(options: Mapping[str, Any]) -> int:
+        return 10 if options["data"] else 8
 
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
         self.scale = "large" if request["data"] else "small"
@@ -87,39 +87,38 @@ class RNNSearchTrainer(trainer.Trainer):
         self.metric = "test_bleu" if request["data"] else "test_exact"
         corpus = corpus_of(request)
         pieces = {side: data.tokenizer(getattr(corpus.parts["train"], side), PIECES[self.scale]) for side in data.SIDES}
-        for side, tokenizer in pieces.items():
-            save_record(folder / f"{side}.json", "tokenizer", {"tokenizer": tokenizer.to_str()})
+        model = {side: tokenizer.to_str() for side, tokenizer in pieces.items()}
+        checkpoint.describe(folder, "rnnsearch", {**model, "sizes": asdict(self.sizes)})
         self.target_pieces, self._digest = pieces["target"], corpus.digest()
         self.corpus = corpus = corpus.limited(request["limit"])
         self.parts = {
             part: data.encode(pairs, pieces["source"], pieces["target"], LONGEST if part == "train" else None)
             for part, pairs in corpus.parts.items()
         }
-        self.train = np.arange(len(self.parts["train"]))
-        self.grid = self._grid(request["epochs"])
-        self.padded = shapes.Grid([self.longest]) if request["unbucketed"] else self.grid
+        self.sample({part: encoded.lengths for part, encoded in self.parts.items()})
+        self.buckets = self._grid(request["epochs"])
         words = [pieces[side].get_vocab_size() for side in data.SIDES]
         self.model = RNNSearch(*words, generator(self.seed, Stream.WEIGHTS), self.sizes, self.safe)
         if self.safe:
             fusion.safe(self.model)
         self.scheduled = request["epochs"] * len(self.batches(0)) if self.scale == "large" else 0
         height = LEARNING_RATE[self.scale]
-        rate = step.learning_rates(height, self.scheduled) if self.scheduled else height
+        rate = trainer.learning_rates(height, self.scheduled) if self.scheduled else height
         self.build(Loss(self.model), self.model, nn.Adam(self.model.trainable_params(), rate))
         self.network = Loss(self.model, smoothing=0.0)
         if self.bucketing:
-            buckets = {"pairs": shapes.Buckets([ranks.rows(self.batch)]), ("source", "target"): self.padded}
+            buckets = {"rows": shapes.Buckets([ranks.rows(self.batch)]), ("source", "target"): self.padded}
             self.cell, self.network = (
                 shapes.bucketed(cell, axes=_RAGGED, buckets=buckets) for cell in (self.cell, self.network)
             )
-        longest = max(int(encoded.lengths[:, 0].max()) for encoded in self.parts.values())
+        longest = max(int(lengths[:, 0].max()) for lengths in self.lengths.values())
         sources = sorted({source for source, _ in self.padded})
         widths = shapes.Buckets([*sources, longest] if self.bucketing else [longest])
-        self.translator = Translator(self.model, widths, int(self.parts["train"].lengths[:, 1].max()) + 10)
+        self.translator = Translator(self.model, widths, int(self.lengths["train"][:, 1].max()) + 10)
 
     def _grid(self, epochs: int) -> shapes.Grid:
         """The padded sizes with which this training is soonest over; without the family, only the longest's."""
-        lengths = np.concatenate([self.parts[part].lengths for part in ("train", "validation")])
+        lengths = np.concatenate([self.lengths[part] for part in ("train", "validation")])
         if not self.bucketing:
             return shapes.Grid([tuple(lengths.max(0))])
         fixed, per_source, per_target = STEP_SECONDS[self.scale]
@@ -135,48 +134,39 @@ class RNNSearchTrainer(trainer.Trainer):
     @property
     def longest(self) -> tuple[int, int]:
         """Tokens of source and target that every batch is padded to where nothing is bucketed."""
-        source, target = np.max(self.grid.sizes, axis=0).tolist()
+        source, target = np.max(self.buckets.sizes, axis=0).tolist()
         return source, target
+
+    def cut(self, part: str, size: int, random: np.random.Generator | None = None) -> list[np.ndarray]:
+        return data.batches(self.lengths[part], self.buckets, size, random)
 
     def identity(self) -> dict[str, Any]:
         return {"corpus": self._digest, "sizes": asdict(self.sizes), "scheduled": self.scheduled}
 
-    def lengths(self, samples: np.ndarray) -> np.ndarray:
-        return self.parts["train"].lengths[samples]
-
-    def batches(self, epoch: int) -> list[trainer.Batch]:
-        random = generator(self.seed, Stream.ORDER, epoch)
-        cut = data.batches(self.parts["train"].lengths, self.grid, self.batch, random)
-        return [trainer.Batch(epoch, number, pairs) for number, pairs in enumerate(cut)]
-
-    def _arrays(self, part: str, pairs: np.ndarray) -> list[np.ndarray]:
+    def arrays(self, part: str, samples: np.ndarray) -> list[np.ndarray]:
         encoded = self.parts[part]
-        widths = (None, None) if self.bucketing or self.ragged else self.longest
-        source, source_mask = data.collate([encoded.source[i] for i in pairs], widths[0])
-        target, weights = data.collate([encoded.target[i] for i in pairs], widths[1])
-        before = np.concatenate([np.full((len(pairs), 1), data.START, np.int32), target[:, :-1]], 1)
+        widths = (None, None) if self.own else self.longest
+        source, source_mask = padded([encoded.source[i] for i in samples], widths[0])
+        target, weights = padded([encoded.target[i] for i in samples], widths[1])
+        before = np.concatenate([np.full((len(samples), 1), data.START, np.int32), target[:, :-1]], 1)
         return [source, source_mask, before, target, weights]
 
     def inputs(self, batch: trainer.Batch) -> list[np.ndarray]:
         epoch, number, pairs = batch
-        arrays, rate = self._arrays("train", pairs), DROPOUT[self.scale]
+        arrays, rate = self.arrays("train", pairs), DROPOUT[self.scale]
         source, target = arrays[0].shape, arrays[2].shape
         kept = ((*source, self.sizes.embedding), (*target, self.sizes.embedding), (*target, self.sizes.maxout))
         random = generator(self.seed, Stream.DROPOUT, epoch, number)
         return [*arrays, *([dropout(random, shape, rate) for shape in kept] if rate else [])]
 
-    def validate(self) -> tuple[float, float]:
-        return self.quality("validation", beam=1, most=TRANSLATED), self.loss("validation")
-
-    def loss(self, part: str) -> float:
-        """Mean cross entropy per token, without label smoothing."""
+    def evaluate(self, part: str) -> tuple[float, float]:
+        """The quality of some greedy translations, and the mean cross entropy per token, without label smoothing."""
         total, tokens = 0.0, 0.0
-        for pairs in data.batches(self.parts[part].lengths, self.grid, self.batch):
-            arrays = self._arrays(part, pairs)
+        for _, arrays, loss in self.evaluated(part, self.batch):
             weight = float(arrays[4].sum())
-            total += weight * float(self.network(*map(Tensor, arrays)))
+            total += weight * float(loss)
             tokens += weight
-        return total / tokens
+        return self.quality(part, beam=1, most=TRANSLATED), total / tokens
 
     def quality(self, part: str, beam: int, most: int | None = None) -> float:
         """The share of (the first ``most``) sentences translated exactly, or BLEU by sacreBLEU's defaults over 100."""
@@ -193,11 +183,11 @@ class RNNSearchTrainer(trainer.Trainer):
             self.metric: self.quality("test", beam=BEAM if "host" in self.request["fixes"] else 1),
             "pairs": {part: len(encoded) for part, encoded in self.parts.items()},
             "dropped": self.parts["train"].dropped,
-            "sizes": [list(size) for size in self.grid],
+            "sizes": [list(size) for size in self.buckets],
         }
 
 
 TRAINER = RNNSearchTrainer
 
 if __name__ == "__main__":
-    variants.answer(functools.partial(trainer.run, TRAINER))
+    trainer.main(TRAINER)

@@ -4,24 +4,24 @@ A folder holds ``<name>.clean.txt``, one document a line, words separated by
 blanks, and ``<name>.txt``, whose line i describes document i as
 ``id<TAB>train|test<TAB>label``. This is the format in which Yao et al. 2019
 (Text GCN) and Zhang et al. 2020 (TextING) publish MR and R8.
+
+Word graphs are those of Zhang et al. 2020 ("Every Document Owns Its Structure: Inductive Text Classification via Graph Neural
+Networks", ACL, section 2.1): the nodes of a document are its distinct words, two words are joined when they occur together in
+a sliding window of three words, and the adjacency matrix A becomes D^-1/2 A D^-1/2 (unweighted, no self-loops, as in the
+authors' code). They are made in NumPy over the concatenated corpus; no Python loop runs over documents or windows.
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from examples.common.batches import chunks
-from examples.common.errors import DataError
-from examples.common.files import read_lines
-from examples.common.lengths import drawn
-from examples.common.randomness import Stream, generator
-from examples.texting.graphs import Graphs
+from examples.common.files import DataError, read_lines
+from examples.common.randomness import Stream, digest, drawn, generator
 
-__all__ = ["Corpus", "built_in", "chunks", "collate", "read_folder", "split"]
+__all__ = ["Corpus", "Graphs", "build", "built_in", "collate", "read_folder", "split"]
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,7 @@ class Corpus:
 
     def digest(self) -> str:
         """A hash of everything that training depends on."""
-        digest = hashlib.sha256("\n".join(self.vocabulary + self.label_names).encode())
-        for array in (self.words, self.lengths, self.labels, self.is_train):
-            digest.update(np.ascontiguousarray(array, np.int64).tobytes())
-        return digest.hexdigest()
+        return digest(self.vocabulary, self.label_names, self.words, self.lengths, self.labels, self.is_train)
 
 
 def _corpus(name: str, documents: list[list[str]], labels: list[str], is_train: list[bool]) -> Corpus:
@@ -134,7 +131,7 @@ def built_in(train: int = 2400, test: int = 600, seed: int = 0, ragged: bool = F
     opinions are negated, so good and bad adjectives are equally frequent under both labels; what
     tells is which of them stand next to ``never``. One opinion in eight is noise. Lengths are
     log-normal, from 6 to about 110 words, so that padding to the longest is expensive; with ``ragged`` they are those of
-    Reuters-8 (`examples.common.lengths`), and at least the opinions'.
+    Reuters-8 (`examples.common.randomness`), and at least the opinions'.
     """
     random = generator(seed, Stream.DATA)
     lengths = drawn("texting", train + test, random)[:, 0] if ragged else None
@@ -163,6 +160,80 @@ def built_in(train: int = 2400, test: int = 600, seed: int = 0, ragged: bool = F
 
 def _syllables() -> list[str]:
     return [f"{consonant}{vowel}" for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
+
+
+# --- word graphs -------------------------------------------------------------------------------
+
+WINDOW = 3
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """The graphs of ``n`` documents, stored flat.
+
+    Attributes:
+        nodes: (all nodes,) int32, the word id of every node, document after document.
+        node_starts: (n + 1,) int64; the nodes of document i are ``nodes[node_starts[i]:node_starts[i + 1]]``.
+        rows, columns: (all edges,) int32, the two ends of every directed edge, counted within the document.
+        weights: (all edges,) float32, 1 / sqrt(degree(row) * degree(column)).
+        edge_starts: (n + 1,) int64, as ``node_starts``.
+    """
+
+    nodes: np.ndarray
+    node_starts: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    weights: np.ndarray
+    edge_starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.node_starts) - 1
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(n,) int64: the number of nodes of every document."""
+        return np.diff(self.node_starts)
+
+
+def build(words: np.ndarray, lengths: np.ndarray, window: int = WINDOW) -> Graphs:
+    """Build the graph of every document.
+
+    Args:
+        words: (all words,) int, the word ids of all documents in a row.
+        lengths: (n,) int, the number of words of every document.
+        window: width of the sliding window in words, at least 2.
+    """
+    words = np.asarray(words, np.int64)
+    document = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    vocabulary = int(words.max(initial=0)) + 1
+    keys, node = np.unique(document * vocabulary + words, return_inverse=True)
+    node_starts = np.searchsorted(keys, np.arange(len(lengths) + 1, dtype=np.int64) * vocabulary)
+
+    edges = _edges(document, node, len(keys), window)
+    rows, columns = edges // len(keys), edges % len(keys)
+    degree = np.bincount(rows, minlength=len(keys)).astype(np.float64)
+    weights = 1.0 / np.sqrt(degree[rows] * degree[columns])
+
+    owner = keys[rows] // vocabulary
+    return Graphs(
+        nodes=(keys % vocabulary).astype(np.int32),
+        node_starts=node_starts,
+        rows=(rows - node_starts[owner]).astype(np.int32),
+        columns=(columns - node_starts[owner]).astype(np.int32),
+        weights=weights.astype(np.float32),
+        edge_starts=np.searchsorted(owner, np.arange(len(lengths) + 1)),
+    )
+
+
+def _edges(document: np.ndarray, node: np.ndarray, nodes: int, window: int) -> np.ndarray:
+    """Sorted distinct edges as row * nodes + column: words less than ``window`` apart share a window."""
+    found = [np.empty(0, np.int64)]
+    for distance in range(1, window):
+        left, right = node[:-distance], node[distance:]
+        joined = (document[:-distance] == document[distance:]) & (left != right)
+        left, right = left[joined], right[joined]
+        found += [left * nodes + right, right * nodes + left]
+    return np.unique(np.concatenate(found))
 
 
 # --- splits and batches ------------------------------------------------------------------------

@@ -1,59 +1,24 @@
-"""Label typed text: ``python -m examples.texting.predict RUN "plot never boring"``, or without the text, line by line.
-
-A trained variant's folder holds ``model.json``: the words that have a vector, the labels, the width of the vectors.
-"""
+"""Label typed text: ``python -m examples.texting.predict RUN "plot never boring"``, or without the text, line by line."""
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor
 
 from ascend_fixes import host, shapes
 from examples.common import checkpoint, typed
-from examples.common.errors import CheckpointError, DataError
-from examples.common.files import load_record, save_record
-from examples.common.pretrained import assign
-from examples.texting.data import collate
-from examples.texting.graphs import build
+from examples.common.files import DataError
+from examples.texting.data import build, collate
 from examples.texting.model import TextING
 
-__all__ = ["Model", "Predictor", "main", "split"]
-
-_FILE = "model.json"
-
-
-@dataclass(frozen=True)
-class Model:
-    """What has to be known of a trained network, besides its parameters.
-
-    Attributes:
-        words: those that have a vector; that of word i is row i + 1 (row 0 is for the others).
-        labels: their names.
-        width: of the vectors.
-    """
-
-    words: tuple[str, ...]
-    labels: tuple[str, ...]
-    width: int
-
-    def save(self, folder: Path) -> None:
-        """Write ``model.json``."""
-        save_record(folder / _FILE, "texting model", asdict(self))
-
-    @classmethod
-    def load(cls, folder: Path) -> Model:
-        """Read it back; `CheckpointError` where it is damaged."""
-        stored = load_record(folder / _FILE, "texting model")
-        try:
-            return cls(tuple(stored["words"]), tuple(stored["labels"]), int(stored["width"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / _FILE}: damaged ({type(error).__name__})") from None
+__all__ = ["Predictor", "main", "split"]
 
 
 def split(text: str) -> list[str]:
@@ -72,13 +37,10 @@ class Predictor:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder = checkpoint.variant(folder, _FILE)
-        self.model = Model.load(folder)
-        self._rows = host.Table(self.model.words, np.arange(1, len(self.model.words) + 1), default=0)
-        vectors = np.zeros((len(self.model.words) + 1, self.model.width), np.float32)
-        network = TextING(vectors, len(self.model.labels), np.random.default_rng(0))
-        assign(network, checkpoint.best(folder))
-        network.set_train(False)
+        folder, (words, self.labels, width) = checkpoint.described(folder, "texting", _model)
+        self._rows = host.Table(words, np.arange(1, len(words) + 1), default=0)
+        network = TextING(np.zeros((len(words) + 1, width), np.float32), len(self.labels), np.random.default_rng(0))
+        checkpoint.restore(network, folder)
         axes = {"nodes": 1, "adjacency": (1, 2), "mask": 1}
         self._network = shapes.bucketed(network, axes=axes, buckets=shapes.Buckets.geometric(16, 1024, 7))
 
@@ -103,7 +65,7 @@ class Predictor:
         arrays = collate(graphs, rows[first], np.arange(1))
         logits = self._network(*map(Tensor, arrays)).asnumpy()[0].astype(np.float64)
         shares = np.exp(logits - logits.max())
-        return dict(zip(self.model.labels, (shares / shares.sum()).tolist()))
+        return dict(zip(self.labels, (shares / shares.sum()).tolist()))
 
     def show(self, text: str) -> str:
         """The likeliest label and its probability."""
@@ -112,10 +74,12 @@ class Predictor:
         return f"{label} ({found[label]:.1%})"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    return typed.main("texting", "Label a text.", "text", Predictor, arguments)
+def _model(stored: Mapping[str, Any]) -> tuple[list[str], list[str], int]:
+    """The words that have a vector, of word i row i + 1 (row 0 is for the others); the labels; the vectors' width."""
+    return list(stored["words"]), list(stored["labels"]), int(stored["width"])
 
+
+main = functools.partial(typed.main, "texting", "Label a text.", "text", Predictor)
 
 if __name__ == "__main__":
     sys.exit(main())

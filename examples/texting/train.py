@@ -14,24 +14,21 @@ Run by `examples.common.variants`, in a process of its own.
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import nn
 
-from ascend_fixes import fusion, shapes
-from examples.common import ranks, step, trainer, variants
-from examples.common.batches import chunks
-from examples.common.lengths import TESTED, TRAINED
-from examples.common.randomness import Stream, dropout, generator
+from ascend_fixes import fusion
+from examples.common import checkpoint, ranks, trainer
+from examples.common.command_line import positive
+from examples.common.randomness import Stream, digest, dropout, generator
 from examples.texting import data
-from examples.texting.graphs import build_cached
+from examples.texting.data import build
 from examples.texting.model import HIDDEN, Loss, TextING
-from examples.texting.predict import Model
 from examples.texting.vectors import read_glove
 
 __all__ = ["TRAINER"]
@@ -52,74 +49,81 @@ AVERAGE = 0.8  # and what is evaluated is a running average of the weights (Poly
 STEP_SECONDS, NODE_SECONDS, COMPILE_SECONDS = 0.01, 0.0006, 2.0
 
 _RAGGED = {
-    "nodes": {0: "documents", 1: "nodes"},
-    "adjacency": {0: "documents", 1: "nodes", 2: "nodes"},
-    "mask": {0: "documents", 1: "nodes"},
+    "nodes": {0: "rows", 1: "size"},
+    "adjacency": {0: "rows", 1: "size", 2: "size"},
+    "mask": {0: "rows", 1: "size"},
 }
 _RAGGED_TRAINING = {
     **_RAGGED,
-    "keep_features": {0: "documents", 1: "nodes"},
-    "keep_readout": {0: "documents"},
-    "labels": {0: "documents"},
-    "weights": {0: "documents"},
+    "keep_features": {0: "rows", 1: "size"},
+    **{name: {0: "rows"} for name in ("keep_readout", "labels", "weights")},
 }
+
+
+def corpus_of(options: Mapping[str, Any]) -> data.Corpus:
+    """The corpus that the options name."""
+    return trainer.corpus(options, data.read_folder, data.built_in, parts=2)
 
 
 class TextINGTrainer(trainer.Trainer):
     """Documents in batches of similar size."""
 
+    title, about = "TextING", "TextING (Zhang et al. 2020)"
+    options: ClassVar = {
+        "embeddings": {"metavar": "FILE", "help": "start from these word vectors (GloVe's text format)"},
+        "width": {"type": positive, "metavar": "N", "help": "how wide they are (default: as in FILE, or 300)"},
+    }
     metric, average, by_loss = "test_accuracy", AVERAGE, True
+
+    @staticmethod
+    def epochs(options: Mapping[str, Any]) -> int:
+        return 10 if options["data"] else 5
+
+    @staticmethod
+    def check(options: Mapping[str, Any]) -> None:
+        corpus = corpus_of(options)
+        if options["embeddings"]:
+            read_glove(Path(options["embeddings"]), corpus.vocabulary, options["width"])
 
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
         super().__init__(request, BATCH)
-        seed = self.seed
-        corpus = _corpus(request)
-        self.word_graphs, self.speed = build_cached(corpus.words, corpus.lengths, Path(request["cache"]))
-        print(f"{request['variant']}: {self.speed}", flush=True)
-        self.parts = data.split(corpus, seed)
-        self.train = self.parts["train"] = self.parts["train"][: request["limit"]]
-        random = generator(seed, Stream.WEIGHTS)
+        self.corpus = corpus = corpus_of(request)
+        started = time.perf_counter()
+        self.word_graphs = build(corpus.words, corpus.lengths)
+        print(
+            f"{request['variant']}: built {len(corpus):,} graphs in {time.perf_counter() - started:.2f} s", flush=True
+        )
+        self.lengths = dict.fromkeys(("train", "validation", "test"), self.word_graphs.sizes)
+        self.numbers = data.split(corpus, self.seed)
+        self.train = self.numbers["train"] = self.numbers["train"][: request["limit"]]
+        random = generator(self.seed, Stream.WEIGHTS)
         self.rows, vectors = _vectors(corpus, self.train, request, random)
-        self.buckets = _buckets(self.word_graphs.sizes, self.train, request, self.batch)
-        self.padded = step.padded_to(self.buckets, request)
+        sizes, longest = self.word_graphs.sizes[self.train], int(self.word_graphs.sizes.max())
+        self.buckets = trainer.plan(
+            sizes, longest, self.batch, request, lambda nodes: STEP_SECONDS + NODE_SECONDS * nodes, COMPILE_SECONDS
+        )
         network = TextING(vectors, len(corpus.label_names), random, finite_masks="amp" in request["fixes"])
         words = np.array(corpus.vocabulary, object)[self.rows > 0].tolist()  # rows are numbered in this order
         self.vector_width = vectors.shape[1]
-        Model(tuple(words), corpus.label_names, self.vector_width).save(folder)
-        self.corpus, self._digest = corpus, hashlib.sha256(vectors.tobytes()).hexdigest()
-        optimizer = _optimizer(network)
+        model = {"words": words, "labels": corpus.label_names, "width": self.vector_width}
+        checkpoint.describe(folder, "texting", model)
+        self._digest = digest(vectors)
         if self.safe:
             fusion.safe(network)
-        self.build(Loss(network), network, optimizer)
-        if self.bucketing:
-            self.cell = self._bucketed(self.cell, _RAGGED_TRAINING, ranks.rows(self.batch))
-            self.network = self._bucketed(self.network, _RAGGED, EVALUATION_BATCH, outputs={0: "documents"})
-
-    def _bucketed(self, cell: nn.Cell, axes: Mapping[str, Any], batch: int, outputs: Any = None) -> nn.Cell:
-        buckets = {"documents": shapes.Buckets([batch]), "nodes": self.padded}
-        return shapes.bucketed(cell, axes=axes, buckets=buckets, outputs=outputs)
+        self.build(Loss(network), network, _optimizer(network))
+        self.cell = self.bucketed(self.cell, _RAGGED_TRAINING, ranks.rows(self.batch))
+        self.network = self.bucketed(self.network, _RAGGED, EVALUATION_BATCH, outputs={0: "rows"})
 
     def identity(self) -> dict[str, Any]:
         return {"corpus": self.corpus.digest(), "vectors": self._digest}
 
-    def lengths(self, samples: np.ndarray) -> np.ndarray:
-        return self.word_graphs.sizes[samples]
-
-    def _chunks(self, documents: np.ndarray, size: int, random: np.random.Generator | None = None) -> list[np.ndarray]:
-        return chunks(documents, self.buckets.assign(self.word_graphs.sizes), size, random)
-
-    def batches(self, epoch: int) -> list[trainer.Batch]:
-        cut = self._chunks(self.train, self.batch, generator(self.seed, Stream.ORDER, epoch))
-        return [trainer.Batch(epoch, number, documents) for number, documents in enumerate(cut)]
-
-    def _collate(self, documents: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        width = None if self.bucketing or self.ragged else self.padded.sizes[-1]
-        return data.collate(self.word_graphs, self.rows, documents, width)
+    def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return data.collate(self.word_graphs, self.rows, samples, None if self.own else self.longest)
 
     def inputs(self, batch: trainer.Batch) -> tuple[np.ndarray, ...]:
         epoch, number, documents = batch
         random = generator(self.seed, Stream.DROPOUT, epoch, number)
-        nodes, adjacency, mask = self._collate(documents)
+        nodes, adjacency, mask = self.arrays("train", documents)
         keep_words = random.random((*nodes.shape, 1), np.float32) >= WORD_DROPOUT
         keep_features = dropout(random, (*nodes.shape, self.vector_width), VECTOR_DROPOUT)
         keep_features *= keep_words / np.float32(1 - WORD_DROPOUT)
@@ -128,34 +132,16 @@ class TextINGTrainer(trainer.Trainer):
         return nodes, adjacency, mask, keep_features, keep_readout, labels, weights
 
     def evaluate(self, part: str) -> tuple[float, float]:
-        """Accuracy and mean cross entropy over a part of the corpus."""
-        right, loss = 0, 0.0
-        for chunk in self._chunks(self.parts[part], EVALUATION_BATCH):
-            logits = self.network(*map(Tensor, self._collate(chunk))).asnumpy().astype(np.float64)
-            labels = self.corpus.labels[chunk]
+        right, loss, count = 0, 0.0, len(self.numbers[part])
+        for documents, _, output in self.evaluated(part, EVALUATION_BATCH):
+            logits, labels = output.asnumpy().astype(np.float64), self.corpus.labels[documents]
             right += int((logits.argmax(1) == labels).sum())
             logits -= logits.max(1, keepdims=True)
-            loss += float((np.log(np.exp(logits).sum(1)) - logits[np.arange(len(chunk)), labels]).sum())
-        return right / len(self.parts[part]), loss / len(self.parts[part])
-
-    def validate(self) -> tuple[float, float]:
-        return self.evaluate("validation")
+            loss += float((np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]).sum())
+        return right / count, loss / count
 
     def results(self) -> dict[str, Any]:
-        return {
-            self.metric: self.evaluate("test")[0],
-            "documents": {part: len(numbers) for part, numbers in self.parts.items()},
-            "sizes": list(self.buckets),
-            "graph_building": self.speed,
-        }
-
-
-def _corpus(request: Mapping[str, Any]) -> data.Corpus:
-    if request["data"]:
-        return data.read_folder(Path(request["data"]))
-    if request.get("ragged"):
-        return data.built_in(TRAINED, TESTED, request["seed"], ragged=True)
-    return data.built_in(seed=request["seed"])
+        return {**super().results(), "documents": {part: len(numbers) for part, numbers in self.numbers.items()}}
 
 
 def _vectors(
@@ -181,22 +167,6 @@ def _vectors(
     return rows, vectors
 
 
-def _buckets(
-    sizes: np.ndarray, training_documents: np.ndarray, request: Mapping[str, Any], batch: int
-) -> shapes.Buckets:
-    """The padded sizes with which this training is soonest over; without the family, only the longest document's."""
-    longest = int(sizes.max())
-    if "shapes" not in request["fixes"]:
-        return shapes.Buckets([longest])
-    widest_of_batches = np.sort(sizes[training_documents])[batch - 1 :: batch]
-    return shapes.Buckets.plan(
-        [*widest_of_batches, longest],
-        step_cost=lambda nodes: STEP_SECONDS + NODE_SECONDS * nodes,
-        compile_cost=COMPILE_SECONDS,
-        epochs=request["epochs"],
-    )
-
-
 def _optimizer(network: TextING) -> nn.Optimizer:
     """Adam (Kingma and Ba 2015), slower for the word vectors."""
     weights = [parameter for parameter in network.trainable_params() if parameter is not network.vectors]
@@ -207,4 +177,4 @@ def _optimizer(network: TextING) -> nn.Optimizer:
 TRAINER = TextINGTrainer
 
 if __name__ == "__main__":
-    variants.answer(functools.partial(trainer.run, TRAINER))
+    trainer.main(TRAINER)

@@ -13,15 +13,13 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ascend_fixes import files
 from ascend_fixes.errors import AscendFixesError
-from examples.common import pretrained
-from examples.common.errors import DataError
-from examples.common.files import write_atomically
+from examples.bert_crf import pretrained
+from examples.common.files import DataError, write_text
 
 __all__ = ["export_minilm", "read_glove"]
 
@@ -87,12 +85,8 @@ def export_minilm(path: Path) -> int:
     bert = pretrained.read_bert(pretrained.locate(pretrained.MINILM))
     table = bert.arrays["embeddings.words.embedding_table"]
     whole = [(word, row) for word, row in zip(bert.vocabulary, table) if word and not word.startswith(("##", "["))]
-
-    def write(file: Any) -> None:
-        for word, row in whole:
-            file.write(f"{word} {' '.join(f'{value:.5f}' for value in row)}\n".encode())
-
-    write_atomically(path, write)
+    lines = (f"{word} {' '.join(f'{value:.5f}' for value in row)}\n" for word, row in whole)
+    write_text(path, "".join(lines))
     return len(whole)
 
 

@@ -9,7 +9,7 @@ from mindspore import Tensor, nn
 
 from ascend_fixes import AuditReport, adapt, amp, shapes
 from examples.texting import data
-from examples.texting.graphs import build
+from examples.texting.data import build
 from examples.texting.model import Loss, TextING
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from example_support import ROOT, run
 
 from examples.albert import pretrained
 from examples.albert.model import Albert, Config
-from examples.albert.reader import Reader
-from examples.common.errors import CheckpointError
+from examples.albert.predict import Reader
+from examples.common.files import CheckpointError
 
 MODULE, PREDICT = "examples.albert", "examples.albert.predict"
 SIZES = {
@@ -119,7 +119,7 @@ def test_a_checkpoint_without_span_head_cannot_answer(tmp_path):
     folder = write_checkpoint(tmp_path / "c", span=False)
     assert not pretrained.read(folder).has_span
     with pytest.raises(CheckpointError, match=r"has no span head \(qa_outputs\); train it first"):
-        Reader.load(folder)
+        Reader(folder)
 
 
 def test_both_kinds_of_models_have_the_same_parameters():

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from examples.albert import data
 from examples.albert.answers import best_answers
 from examples.albert.pieces import words_of
-from examples.albert.reader import Part
-from examples.albert.windows import Shape
+from examples.albert.windows import Part, Shape
 
 QUESTION = "who are you"
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from examples.albert.answers import best_threshold, exact, f1, normalise, scores
 from examples.albert.data import Answer, Question
-from examples.albert.scoring import best_threshold, exact, f1, normalise, scores
 
 
 def question(name, *answers):

@@ -18,8 +18,8 @@ pytest.importorskip("tokenizers", reason="needs the extra: pip install 'ascend_f
 pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_fixes[examples]'")
 
 from examples.bert_crf import predict
-from examples.bert_crf.__main__ import main
-from examples.common.step import learning_rates
+from examples.common.command_line import main
+from examples.common.trainer import learning_rates
 
 MODULE = "examples.bert_crf"
 
@@ -87,7 +87,7 @@ def test_wrong_use_is_one_line_and_changes_nothing(
         damage(tmp_path)
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
+    assert main("bert_crf", arguments) == 2
     written = capsys.readouterr()
     assert message in written.err and written.err.count("\n") == 1 and not written.out
     assert sorted(tmp_path.rglob("*")) == before

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from mindspore import Tensor
 
 from examples.bert_crf.decoding import Name, Transitions, best_tags, best_tags_looping, entity_f1, names
-from examples.bert_crf.model import BertCRF, Loss
-from examples.common.pretrained import Sizes
+from examples.bert_crf.model import BertCRF, Loss, Sizes
 
 TAGS = 3
 SIZES = Sizes(words=11, width=8, layers=1, heads=2, inner=12, places=16)

@@ -8,9 +8,10 @@ import pytest
 from mindspore import Tensor, nn
 
 from ascend_fixes import fusion
+from examples.bert_crf.data import WordPieces
 from examples.bert_crf.model import BERT, LoopCRF
-from examples.bert_crf.wordpiece import WordPieces
-from examples.common.pretrained import assign, locate, read_bert
+from examples.bert_crf.pretrained import locate, read_bert
+from examples.common.pretrained import assign
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'ascend_fixes[parity]'")
 transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'ascend_fixes[parity]'")

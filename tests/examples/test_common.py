@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from examples.common import checkpoint, command_line, report
 from examples.common.checkpoint import Checkpoint
-from examples.common.errors import CheckpointError, UsageError
+from examples.common.files import CheckpointError, UsageError
 from examples.common.randomness import Stream, dropout, generator
 
 # --- options -----------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ def test_an_unknown_family_is_refused(text, hint):
     ],
 )
 def test_variants(given, names):
-    assert [variant.name for variant in command_line.variants({**DEFAULTS, **given})] == names
+    assert [variant.name for variant in command_line.asked({**DEFAULTS, **given})] == names
 
 
 def test_a_resumed_run_takes_its_options_from_the_first(tmp_path):
@@ -176,10 +176,12 @@ ROWS = [
 
 
 def test_table_and_markdown_show_numbers_and_failures():
-    for text in (report.table(ROWS), report.markdown(ROWS)):
+    lines, notes = report.table(ROWS)
+    markdown = report.markdown(lines, right=True)
+    for text in (report.aligned(lines, right=True) + notes, markdown + notes):
         assert "12.3" in text and "75.0%" in text and "91.20%" in text
         assert "plain float16: crashed: TypeError: no kernel" in text
-    assert report.markdown(ROWS).splitlines()[0].count("|") == report.markdown(ROWS).splitlines()[2].count("|")
+    assert markdown.splitlines()[0].count("|") == markdown.splitlines()[2].count("|")
 
 
 def test_figure_is_drawn_even_when_a_variant_failed(tmp_path):

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 from example_support import run
 
-from examples.albert import built_in
+from examples.albert import data as questions_of
 from examples.albert.pieces import words_of
 from examples.bert_crf import data as sentences
-from examples.common import lengths
-from examples.compare import ascend, page, quick, summary
-from examples.compare.running import REPEATS
-from examples.compare.subjects import MODELS, SIDES
+from examples.common import randomness
+from examples.compare import jobs, page, quick, summary
+from examples.compare.jobs import MODELS, REPEATS, SIDES
 from examples.rnnsearch import data as pairs
 from examples.texting import data as documents
 
@@ -114,13 +113,13 @@ def test_the_page_needs_nothing_else():
 
 def test_every_model_and_side_has_its_jobs_and_its_factory():
     assert len(quick.jobs(list(MODELS))) == 3 * 4 * 2 and len(quick.jobs(["texting"])) == 6
-    assert all(callable(getattr(ascend, f"{model}_{side}")) for model in MODELS for side in SIDES)
+    assert all(callable(getattr(jobs, f"{model}_{side}")) for model in MODELS for side in SIDES)
 
 
 @pytest.mark.parametrize("example", MODELS)
 def test_lengths_are_drawn_as_they_were_counted(example):
-    stored = lengths.source(example)
-    found = lengths.drawn(example, 20_000, np.random.default_rng(0))
+    stored = randomness.counted(example)
+    found = randomness.drawn(example, 20_000, np.random.default_rng(0))
     bins = np.array(stored["bins"])
     middle = bins[:, :-1] + stored["width"] / 2
     expected = (middle * bins[:, -1:]).sum(0) / bins[:, -1].sum()
@@ -138,7 +137,7 @@ def test_built_in_data_can_be_as_ragged_as_the_corpora():
     assert {len(target) for target in dates.target} >= {4, 7, 10} and all(
         " " in one for one in dates.target if len(one) > 11
     )
-    questions = built_in.corpus(60, 5, ragged=True).train
+    questions = questions_of.built_in(60, 5, ragged=True).train
     encoded = words_of(question.passage for question in questions).encode(question.passage for question in questions)
     counts = np.array([len(one) for one in encoded])
     assert counts.max() > 2 * counts.min() and 80 < np.median(counts) < 200

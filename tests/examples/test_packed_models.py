@@ -6,9 +6,9 @@ import pytest
 from mindspore import Tensor
 
 from ascend_fixes import shapes
-from examples.albert.model import Albert, Config, PackedSpanLoss, SpanLoss
-from examples.bert_crf.model import BertCRF, Loss, PackedLoss
-from examples.common.pretrained import Sizes
+from benchmarks.shapes.packed_losses import PackedLoss, PackedSpanLoss
+from examples.albert.model import Albert, Config, SpanLoss
+from examples.bert_crf.model import BertCRF, Loss, Sizes
 
 LENGTHS = [7, 12, 5, 9, 4, 11]
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from example_support import write_bert
 
+from examples.bert_crf import pretrained
 from examples.bert_crf.model import BERT
-from examples.common import pretrained
-from examples.common.errors import CheckpointError, UsageError
+from examples.common.files import CheckpointError, UsageError
+from examples.common.pretrained import assign, optional
 
 pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_fixes[examples]'")
 from safetensors.numpy import load_file, save_file
@@ -37,7 +38,7 @@ def test_every_parameter_of_the_encoder_is_read(folder):
     bert = pretrained.read_bert(folder)
     network = BERT(bert.sizes, True)
     assert {p.name: tuple(p.shape) for p in network.get_parameters()} == {n: a.shape for n, a in bert.arrays.items()}
-    pretrained.assign(network, bert.arrays)
+    assign(network, bert.arrays)
     for parameter in network.get_parameters():
         np.testing.assert_array_equal(parameter.asnumpy(), bert.arrays[parameter.name])
     assert bert.vocabulary[:4] == pretrained.SPECIAL and bert.lowercase
@@ -105,14 +106,14 @@ def test_weights_that_do_not_fit_the_model_change_nothing(folder):
     before = {parameter.name: parameter.asnumpy().copy() for parameter in network.get_parameters()}
     for arrays in ({**bert.arrays, "other": np.zeros(1)}, {**bert.arrays, "embeddings.norm.beta": np.zeros(9)}):
         with pytest.raises(CheckpointError, match="do not fit the model"):
-            pretrained.assign(network, arrays)
+            assign(network, arrays)
     for parameter in network.get_parameters():
         np.testing.assert_array_equal(parameter.asnumpy(), before[parameter.name])
 
 
 def test_a_missing_package_is_named():
     with pytest.raises(UsageError, match="reading needs the package no_such_package: pip install no_such_package"):
-        pretrained.optional("no_such_package.part", "reading")
+        optional("no_such_package.part", "reading")
 
 
 def test_minilm_is_found_where_it_is_installed():

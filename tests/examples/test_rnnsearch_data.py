@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 pytest.importorskip("tokenizers", reason="needs the extra: pip install 'ascend_fixes[examples]'")
 
 from ascend_fixes import shapes
-from examples.common.errors import DataError
+from examples.common.files import DataError
+from examples.common.randomness import padded
 from examples.rnnsearch import data
 
 MULTI30K = ROOT.parent / "shared" / "data" / "mt" / "multi30k_en_de"
@@ -111,6 +112,6 @@ def test_every_pair_is_in_one_batch_and_fits_its_size(lengths, size):
 
 
 def test_collated_tokens_are_padded_and_masked():
-    tokens, mask = data.collate([(5, 6, data.END), (7, data.END)], 4)
+    tokens, mask = padded([(5, 6, data.END), (7, data.END)], 4)
     assert tokens.tolist() == [[5, 6, data.END, data.PAD], [7, data.END, data.PAD, data.PAD]]
     assert mask.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]

@@ -12,7 +12,7 @@ import pytest
 from example_support import CORPORA, run, start, write_corpus
 
 from examples.common import checkpoint
-from examples.common.errors import DataError
+from examples.common.files import DataError
 from examples.texting import predict
 
 MODULE = "examples.texting"

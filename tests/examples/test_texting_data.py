@@ -8,9 +8,10 @@ from example_support import CORPORA, write_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from examples.common.errors import DataError
+from examples.common.files import DataError
+from examples.common.randomness import chunks
 from examples.texting import data
-from examples.texting.graphs import build
+from examples.texting.data import build
 
 
 def test_reads_the_published_format(corpus_folder):
@@ -112,10 +113,10 @@ def test_split_parts_are_disjoint_and_keep_the_test_set(corpus_folder):
 @given(st.lists(st.sampled_from([4, 8, 16]), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 5))
 def test_chunks_hold_every_document_once_and_few_mixed_widths(widths, size, seed):
     widths = np.array(widths)
-    chunks = data.chunks(np.arange(len(widths)), widths, size, np.random.default_rng(seed))
-    assert sorted(np.concatenate(chunks).tolist()) == list(range(len(widths)))
-    assert sorted(map(len, chunks))[1:] == [size] * (len(chunks) - 1)
-    assert sum(len(set(widths[chunk])) > 1 for chunk in chunks) <= len(set(widths)) - 1
+    found = chunks(np.arange(len(widths)), widths, size, np.random.default_rng(seed))
+    assert sorted(np.concatenate(found).tolist()) == list(range(len(widths)))
+    assert sorted(map(len, found))[1:] == [size] * (len(found) - 1)
+    assert sum(len(set(widths[chunk])) > 1 for chunk in found) <= len(set(widths)) - 1
 
 
 @settings(deadline=None, max_examples=50)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from examples.texting.graphs import Graphs, build, build_cached
+from examples.texting.data import Graphs, build
 
 documents = st.lists(st.lists(st.integers(0, 12), max_size=20), min_size=1, max_size=6)
 
@@ -64,31 +63,3 @@ def test_a_document_does_not_depend_on_its_neighbours(texts, random):
         moved_words, moved = dense(there, place)
         assert words == moved_words
         np.testing.assert_array_equal(matrix, moved)
-
-
-def test_cache_gives_the_same_graphs_and_is_rebuilt_when_damaged(tmp_path):
-    words, lengths = flat([[1, 2, 3, 1], [4], [5, 6]])
-    built, line = build_cached(words, lengths, tmp_path)
-    assert line.startswith("built 3 graphs") and "documents/s" in line
-    (path,) = tmp_path.iterdir()
-    again, line = build_cached(words, lengths, tmp_path)
-    assert line.startswith("read 3 graphs")
-    path.write_bytes(path.read_bytes()[:-40])
-    rebuilt, line = build_cached(words, lengths, tmp_path)
-    assert line.startswith("built")
-    for graphs in (again, rebuilt):
-        for name in Graphs.__dataclass_fields__:
-            np.testing.assert_array_equal(getattr(graphs, name), getattr(built, name))
-
-
-@pytest.mark.parametrize("change", ["words", "lengths", "window"])
-def test_cache_is_keyed_by_everything_that_matters(tmp_path, change):
-    words, lengths = flat([[1, 2, 3, 1], [4, 5]])
-    build_cached(words, lengths, tmp_path)
-    other = {
-        "words": {"words": words[::-1], "lengths": lengths},
-        "lengths": {"words": words, "lengths": lengths[::-1]},
-        "window": {"words": words, "lengths": lengths, "window": 2},
-    }
-    assert build_cached(folder=tmp_path, **other[change])[1].startswith("built")
-    assert len(list(tmp_path.iterdir())) == 2

@@ -9,7 +9,7 @@ from mindspore import Tensor
 
 from examples.common.randomness import Stream, generator
 from examples.texting import data
-from examples.texting.graphs import build
+from examples.texting.data import build
 from examples.texting.model import Loss, TextING
 from examples.texting.train import _vectors
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from example_support import run
 
-from examples.common.errors import DataError
+from examples.common.files import DataError
 from examples.texting.vectors import read_glove
 
 

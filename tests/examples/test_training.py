@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from mindspore import Parameter, Tensor
 
 from examples.common import checkpoint, training
-from examples.common.errors import CheckpointError, UsageError
+from examples.common.files import CheckpointError, UsageError
 from examples.common.randomness import Stream, generator
 
 
@@ -25,16 +24,11 @@ class Momentum:
         self.scale = 8.0
         self.steps_left = fail_at
         self.validated: list[list[float]] = []
-        self.task = training.Task(
-            settings=settings or {"seed": 0},
-            batches=lambda epoch: [(epoch, number) for number in range(4)],
-            step=self.step,
-            validate=self.validate,
-            parameters=[self.weight],
-            slots=[self.slot],
-            scaler=self,
-            average=average,
-        )
+        self.settings, self.average, self.by_loss = settings or {"seed": 0}, average, False
+        self.parameters, self.slots, self.scaler = [self.weight], [self.slot], self
+
+    def batches(self, epoch: int) -> list[tuple[int, int]]:
+        return [(epoch, number) for number in range(4)]
 
     def step(self, batch: tuple[int, int]) -> training.Step:
         if self.steps_left == 0:
@@ -61,7 +55,7 @@ class Momentum:
 
 
 def train(run: Momentum, path, epochs: int = 4, resume: bool = False) -> training.Progress:
-    return training.train(run.task, epochs, path, resume, "test")
+    return training.train(run, epochs, path, resume, "test")
 
 
 def same(one: training.Progress, other: training.Progress) -> bool:
@@ -114,8 +108,8 @@ def test_the_best_epoch_is_kept_and_ties_go_to_the_smaller_loss(tmp_path):
 def test_the_best_epoch_can_be_chosen_by_loss_and_nan_is_never_best(tmp_path):
     run = Momentum()
     validations = iter([(0.5, math.nan), (0.6, 0.7), (0.9, 0.8), (0.6, 0.9)])
-    task = dataclasses.replace(run.task, validate=lambda: next(validations), by_loss=True)
-    assert training.train(task, 4, tmp_path / "checkpoint.npz", False, "test").best_epoch == 1
+    run.validate, run.by_loss = lambda: next(validations), True
+    assert training.train(run, 4, tmp_path / "checkpoint.npz", False, "test").best_epoch == 1
 
 
 def test_what_is_validated_is_the_weighted_mean_of_the_epochs(tmp_path):

@@ -25,10 +25,10 @@ from ascend_fixes.shapes._compile_cache import Store
 from examples.albert import data as squad
 from examples.albert import pieces
 from examples.bert_crf import data as conll
-from examples.bert_crf import saved
+from examples.bert_crf.pretrained import read_vocabulary
 from examples.common import checkpoint, command_line, pretrained
 from examples.texting import data as documents
-from examples.texting import graphs, predict, vectors
+from examples.texting import vectors
 
 
 @dataclass(frozen=True)
@@ -127,34 +127,14 @@ def _read_checkpoint(folder: Path) -> Any:
     return [(name, value.dtype.str, value.tobytes()) for name, value in found.arrays.items()], found.description
 
 
-WORDS, LENGTHS = np.array([1, 2, 3, 2, 4, 1]), np.array([4, 2])
-
-
-def _graphs(folder: Path) -> Path:
-    graphs.build_cached(WORDS, LENGTHS, folder)
-    return next(folder.glob("*.npz"))
-
-
-def _read_graphs(folder: Path) -> Any:
-    found, _ = graphs.build_cached(WORDS, LENGTHS, folder)
-    return [value.tobytes() for value in vars(found).values()]
-
-
 def _options(folder: Path) -> Path:
     command_line.remember({"output": str(folder), "seed": 3, "data": "corpus"})
     return folder / "options.json"
 
 
-def _classifier(folder: Path) -> Path:
-    predict.Model(("w1", "w2"), ("no", "yes"), 8).save(folder)
+def _model(folder: Path) -> Path:
+    checkpoint.describe(folder, "texting", {"words": ["w1", "w2"], "labels": ["no", "yes"], "width": 8})
     return folder / "model.json"
-
-
-def _tagger(folder: Path) -> list[Path]:
-    sizes = pretrained.Sizes(8, 4, 1, 1, 4, 8)
-    saved.Model(sizes, ("O", "B-x"), saved.WordPieces(pretrained.SPECIAL + ("w", "##x"), True)).save(folder)
-    _checkpoint(folder)
-    return [folder / "model.json", folder / "checkpoint.npz"]
 
 
 def _text(name: str, content: str, read: Callable[[Path], Any]) -> Reader:
@@ -178,7 +158,9 @@ _BERT = {"model_type": "bert", "vocab_size": 8, "hidden_size": 4, "num_hidden_la
 
 
 def _config(path: Path) -> Any:
-    return pretrained.read_config(path.parent, "bert")
+    return pretrained.read_sizes(
+        path.parent, "bert", "BERT", {"width": "hidden_size", "heads": "num_attention_heads"}, {}
+    )[1]
 
 
 def _safetensors(folder: Path) -> Path:
@@ -211,16 +193,17 @@ READERS = (
     Reader("CompileCache entry", _store, _read_store),
     Reader("findings of learn", _findings, lambda f: _learned._read(f / "q.json")),
     Reader("example checkpoint", _checkpoint, _read_checkpoint),
-    Reader("example graphs", _graphs, _read_graphs),
-    Reader("example options", _options, lambda f: command_line._recall(f)),
-    Reader("TextING model", _classifier, lambda f: predict.Model.load(f)),
-    Reader("BERT-CRF model", _tagger, lambda f: saved.load(f)),
+    Reader("example options", _options, lambda f: command_line.recalled(f)),
+    Reader("example model", _model, lambda f: checkpoint.described(f, "texting", dict)[1]),
     Reader(
-        "safetensors", _safetensors, lambda f: pretrained.read_arrays(f, {"a": ["a"]}, {"a": (2, 3)})["a"].shape, False
+        "safetensors",
+        _safetensors,
+        lambda f: pretrained.read_arrays(f, "", [("a", "a", (2, 3))])["a"].shape,
+        False,
     ),
     Reader("CoNLL", _conll, lambda f: conll.read_folder(f), False),
     Reader("TextING corpus", _documents, lambda f: documents.read_folder(f), False),
-    _text("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\nw\n", lambda path: pretrained.read_vocabulary(path.parent, 8)),
+    _text("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\nw\n", lambda path: read_vocabulary(path.parent, 8)),
     _text("words.txt", "the\nfilm\nwas\n", lambda path: Table.from_file(path)),
     _text("config.json", json.dumps(_BERT), _config),
     _text("squad.json", json.dumps({"data": [_ARTICLE]}), lambda path: squad.read_file(path)),
