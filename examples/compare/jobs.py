@@ -54,20 +54,19 @@ MODELS = {
     "texting": Model("TextING", 16, 15),
 }
 _BATCHES = 40  # of training data, an epoch
-_UNUSED = ("data", "embeddings", "vocabulary", "pretrained", "width", "length", "stride", "source", "target", "test")
 
 
 def trainer(name: str, side: str, folder: Path, precision: str = "float32", fused: bool = False) -> Trainer:
     """A model, ready to train: "plain" as a newcomer to MindSpore writes it, or "cured", with every family of cures."""
-    model = MODELS[name]
+    model, made_by = MODELS[name], load(name)
     request = {
-        **dict.fromkeys(_UNUSED),
+        **dict.fromkeys(("data", *made_by.options)),
         **{"unbucketed": False, "distributed": 1, "seed": 0, "epochs": 2, "variant": side},
         **{"fixes": FIXES if side == "cured" else (), "precision": precision, "fused": fused},
-        **{"ragged": True, "batch": model.batch, "limit": _BATCHES * model.batch, "cache": str(folder / "cache")},
+        **{"ragged": True, "batch": model.batch, "limit": _BATCHES * model.batch},
         **dict(model.options),
     }
-    made = load(name)(request, folder)
+    made = made_by(request, folder)
     if model.unrolls:  # the first batch, which every part repeats, is the shortest
         sizes = made.lengths["train"][made.train].reshape(len(made.train), -1).sum(1)
         made.train = made.train[np.argsort(sizes, kind="stable")]

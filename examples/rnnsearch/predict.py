@@ -26,8 +26,6 @@ from examples.rnnsearch.model import RNNSearch, Sizes, Start, Step
 __all__ = ["BEAM", "Predictor", "Translator", "decode", "main"]
 
 LONGEST = 128  # tokens of a sentence, the end token included
-
-
 BATCH = 64
 BEAM = 5
 PENALTY = 1.0  # exponent of the length normalisation (Wu et al. 2016)
