@@ -7,6 +7,7 @@ checkouts. Writes ``benchmarks/results/audit.json``, model by model.
     python -m benchmarks.audit                     # all models; those kept apart are reported on their own
     python -m benchmarks.audit textcnn dkt         # these
     python -m benchmarks.audit --bert              # seconds on a 4-layer BERT tagger, and against the number of layers
+    python -m benchmarks.audit --reports DIR       # keeps whole reports there, and takes those that are there already
     python -m benchmarks.audit --table             # what is recorded already
 
 A hazard is found where one of its family and kind is reported, at its cell where that is known. Reported as certain is
@@ -57,6 +58,17 @@ def audited(factory: str, budget: float) -> dict[str, Any]:
     return {"error": (done.stderr.strip().splitlines() or ["nothing was said"])[-1], "wall_seconds": seconds}
 
 
+def _report(entry: dict[str, Any], budget: float, folder: Path | None) -> dict[str, Any]:
+    """The report on a model, from the folder where it is there already."""
+    kept = folder / f"{entry['name']}.json" if folder else None
+    if kept and kept.exists():
+        return json.loads(kept.read_text())
+    report = {**audited(entry["factory"], budget), "budget": budget}
+    if kept:
+        kept.write_text(json.dumps(report, indent=1))
+    return report
+
+
 def compared(entry: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """What of a model's hazards was found and missed, and which certain alarms were right, wrong and not judged."""
     reported = report.get("hazards", [])
@@ -69,6 +81,7 @@ def compared(entry: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         "name": entry["name"],
         "apart": entry["apart"],
         "seconds": report["wall_seconds"],
+        "budget": report["budget"],
         **({"error": report["error"]} if "error" in report else {}),
         "established": len(established),
         "found": [_named(hazard) for hazard in found],
@@ -98,11 +111,15 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Recall and precision over some models."""
     established, found = sum(row["established"] for row in rows), sum(len(row["found"]) for row in rows)
     right, wrong = sum(len(row["right"]) for row in rows), sum(len(row["wrong"]) for row in rows)
+    kinds = [{one.split()[0] for one in (*row["found"], *row["missed"])} for row in rows]
+    seen = [{one.split()[0] for one in row["found"]} for row in rows]
     return {
         "models": len(rows),
         "established": established,
         "found": found,
         "recall": round(found / established, 3) if established else None,
+        "kinds_established": sum(map(len, kinds)),  # a kind once a model, in however many cells it is
+        "kinds_found": sum(map(len, seen)),
         "certain_right": right,
         "certain_wrong": wrong,
         "precision": round(right / (right + wrong), 3) if right + wrong else None,
@@ -158,6 +175,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="models of the manifest; all but those kept apart where none is named")
     parser.add_argument("--apart", action="store_true", help="the models kept apart")
     parser.add_argument("--budget", type=float, default=120)
+    parser.add_argument("--reports", type=Path, help="the directory of whole reports, kept or taken from there")
     parser.add_argument("--bert", action="store_true", help="the 4-layer BERT tagger")
     parser.add_argument("--table", action="store_true", help="only show what is recorded")
     options = parser.parse_args()
@@ -174,7 +192,7 @@ def main() -> None:
     entries = [entry for entry in json.loads(MANIFEST.read_text())["models"] if "absent" in entry]  # the established
     for entry in entries:
         if entry["name"] in options.names or (not options.names and entry["apart"] == options.apart):
-            row = compared(entry, audited(entry["factory"], options.budget))
+            row = compared(entry, _report(entry, options.budget, options.reports))
             kept = record(models={entry["name"]: row})
             show({**kept, "models": {entry["name"]: row}})
 
