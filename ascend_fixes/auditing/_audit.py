@@ -125,7 +125,7 @@ def _outcomes(subject: Subject) -> list[tuple[Look, Outcome]]:
     stopped = ""
     for look in LOOKS:
         left = subject.clock.left
-        if stopped:
+        if stopped and not look.without_running:
             done.append((look, Outcome((), stopped)))
         elif left < look.needs:
             done.append((look, Outcome((), f"the budget of {subject.clock.budget:g} s was spent")))

@@ -97,4 +97,4 @@ def _types(subject: Subject) -> Iterator[Finding]:
         )
 
 
-CELLS = Look("the cells", ("hidden-size", "string", "dtype"), look, needs=0.1)
+CELLS = Look("the cells", ("hidden-size", "string", "dtype"), look, needs=0.1, without_running=True)

@@ -112,4 +112,4 @@ def _per_shape(graph: DryRunGraph) -> Iterator[Hazard]:
         )
 
 
-FOR_ASCEND = Look("compiled for Ascend", _KINDS, look, needs=10.0)
+FOR_ASCEND = Look("compiled for Ascend", _KINDS, look, needs=10.0, without_running=True)

@@ -62,12 +62,14 @@ class Look:
         kinds: what it looks for: each ends as a hazard, cleared, or not looked at.
         carry_out: yields what it finds.
         needs: seconds below which it is not begun.
+        without_running: it reads the cell or compiles it elsewhere, so it is taken where the cell does not run here.
     """
 
     name: str
     kinds: tuple[str, ...]
     carry_out: Callable[[Subject], Iterable[Finding]]
     needs: float = 1.0
+    without_running: bool = False
 
 
 @dataclass(frozen=True)

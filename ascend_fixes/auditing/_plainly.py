@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import nn
 
 from ascend_fixes import _mindspore
+from ascend_fixes.amp import overrides
 from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._running import Failure, attempt, eagerly, line_of, settled
@@ -71,13 +72,31 @@ def _failed(subject: Subject, failure: Failure) -> Iterator[Finding]:
             source=failure.source,
         )
         yield Fact("stopped", f"{operator} has no kernel on CPU, so the cell does not run here")
+        yield from _marks(subject.cell)
         return
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
     compiled = attempt(subject.cell, subject.inputs)
     if compiled.failure is None:
         yield Fact("stopped", f"operator by operator it does not run ({failure.error}), compiled it does")
+        yield from _marks(subject.cell)
         return
     yield Fact("failure", asdict(failure))
+
+
+def _marks(cell: nn.Cell) -> Iterator[Finding]:
+    """The marks of `.to_float` of a cell that cannot be run without them: read only."""
+    layers = {path: type(inner).__name__ for path, inner in cell.cells_and_names()}
+    for path, dtype in overrides(cell).items():
+        yield hazard(
+            "to-float",
+            kinds.READ,
+            f".to_float(mindspore.{dtype}): no policy reaches what is fixed there",
+            "the mark was read; the cell does not run here operator by operator",
+            "# take .to_float out, and say it once, from outside\n"
+            'step = amp.TrainStep(net, optimizer, amp.LossScaler(), policy=amp.Policy("compute=float16"))',
+            operator=layers[path],
+            cell=path,
+        )
 
 
 def _values(cell: nn.Cell) -> dict[str, np.ndarray]:

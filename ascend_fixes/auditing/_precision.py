@@ -110,11 +110,13 @@ def _casts(plain: Recording) -> Iterator[Finding]:
         event = events[0]
         dtype = str(event.outputs[0].dtype).lower()
         error = max(_rounding(one) for one in events)
+        cells = list(dict.fromkeys(one.cell for one in events))
+        where = f", in {', '.join(cells)}" if len(cells) > 1 else ""
         yield hazard(
             "cast-in-construct",
             kinds.DIFFERED if error > 0 else kinds.READ,
             f"construct casts to {dtype} whatever the policy says",
-            f"{event.text}: float32 becomes {dtype}, {len(events)} times in a run, rounded by up to {error:.2g}",
+            f"{event.text}: float32 becomes {dtype}, {len(events)} times in a run{where}, rounded by up to {error:.2g}",
             "# take the cast out; the policy casts what gains from it\n"
             'net = amp.autocast(net, amp.Policy("compute=float16"))',
             operator="Cast",

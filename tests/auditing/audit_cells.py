@@ -425,3 +425,36 @@ class Faint(Subscripted):
     def construct(self, ids, mask):
         x = self.table[ids].mean(-1)
         return 1.0 + 1e-4 * ((x * mask).sum() / mask.sum() if self.safe else x.mean())
+
+
+class WithoutKernel(Casting):
+    """Fails as a cell does one of whose operators has no kernel on CPU, and has a layer marked by `.to_float`."""
+
+    def __init__(self):
+        super().__init__(mindspore.float32)
+        self.head.to_float(mindspore.float16)
+
+    def construct(self, ids):
+        raise RuntimeError("Unsupported op [DynamicRNN] on CPU")
+
+
+class OnOneLine(nn.Cell):
+    """Two layers that share the line of one cast."""
+
+    def __init__(self, dtype=mindspore.float16):
+        super().__init__()
+        self.embedding, self.first, self.second = nn.Embedding(50, 16), Rounding(dtype), Rounding(dtype)
+
+    def construct(self, ids):
+        return self.second(self.first(self.embedding(ids)))
+
+
+class Rounding(nn.Cell):
+    """Turns its input into a type and back."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def construct(self, x):
+        return x.astype(self.dtype).astype(mindspore.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore
 import numpy as np
 import pytest
-from audit_cells import IDS, LABELS, MASK, Failing, Normalised, Tagger
+from audit_cells import IDS, LABELS, MASK, Failing, Normalised, Tagger, WithoutKernel
 from mindspore import Tensor, nn
 
 import ascend_fixes
@@ -66,3 +66,12 @@ def test_the_cell_and_the_process_stay_as_they_are():
     assert not cell.training and isinstance(cell.norm, nn.BatchNorm1d)
     assert any(hazard.kind == "forward-state" for hazard in report.hazards)
     assert "length-written-in" in report.not_looked_at
+
+
+def test_what_can_be_read_is_read_where_the_cell_does_not_run():
+    report = ascend_fixes.audit(WithoutKernel(), Tensor(IDS))
+    assert {one.kind: one.certainty for one in report.hazards} == {
+        "missing-kernel-cpu": "ran and failed",
+        "to-float": "read only",
+    }
+    assert {"hidden-size", "string", "dtype"} <= set(report.cleared) and "overflow" in report.not_looked_at

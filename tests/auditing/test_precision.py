@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mindspore
 import pytest
-from audit_cells import IDS, LABELS, MASK, Casting, Fixed, Large, OwnGradient, Tagger, Wrapped
+from audit_cells import IDS, LABELS, MASK, Casting, Fixed, Large, OnOneLine, OwnGradient, Tagger, Wrapped
 
 from ascend_fixes.auditing._precision import PRECISION
 
@@ -49,3 +49,9 @@ def test_overflow(looked, size, kinds):
 
 def test_layers_in_a_sequence_are_recorded(looked):
     assert looked(PRECISION, Wrapped(), IDS, LABELS).cleared == KINDS
+
+
+def test_all_cells_that_share_the_line_of_a_cast_are_named(looked):
+    evidence = looked(PRECISION, OnOneLine(), IDS)["cast-in-construct"].evidence
+    assert "in first, second" in evidence
+    assert "cast-in-construct" in looked(PRECISION, OnOneLine(mindspore.float32), IDS).cleared
