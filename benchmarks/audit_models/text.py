@@ -115,31 +115,6 @@ def textrcnn() -> Built:
     return WithLoss(network(table, VOCABULARY, "gru", 4), loss), tensors(ids, LABELS)
 
 
-def dam() -> Built:
-    """Deep attention matching of a dialogue with an answer; every length is the configuration's."""
-    enter(MODELS, "research/nlp/dam")
-    from src.net import DAMNet, DAMNetWithLoss
-
-    config = settings(
-        max_turn_num=3,
-        max_turn_len=50,
-        vocab_size=VOCABULARY,
-        emb_size=8,
-        stack_num=1,
-        channel1_dim=32,
-        channel2_dim=16,
-        is_positional=True,
-        attention_type="dot",
-        is_layer_norm=True,
-        is_mask=True,
-    )
-    lengths = ((30, 20, 44), (12, 50, 8))
-    turns = np.stack([ragged(row, 50, VOCABULARY, seed) for seed, row in enumerate(lengths)])
-    answers = ragged((28, 41), 50, VOCABULARY, seed=5)
-    inputs = turns, np.array(lengths, np.int32), answers, np.array((28, 41), np.int32)
-    return DAMNetWithLoss(DAMNet(config)), tensors(*inputs, np.array([[0.0], [1.0]], np.float32))
-
-
 def emotect() -> Built:
     """ERNIE for classification; ``compute_type`` float16, as published."""
     enter(MODELS, "research/nlp/emotect")
