@@ -14,7 +14,8 @@ from ascend_fixes.adapting._choosing import SIZES, chosen_sizes, unsafe_to_pad
 from ascend_fixes.adapting._measuring import compared, finite_policy
 from ascend_fixes.adapting._plan import Plan
 from ascend_fixes.adapting._report import AdaptReport, Comparison, Cured
-from ascend_fixes.auditing import AuditReport, Hazard, audit
+from ascend_fixes.auditing import AuditReport, Hazard
+from ascend_fixes.auditing._audit import PADDING_FIRST, audited
 from ascend_fixes.errors import AscendFixesError, first_line
 
 __all__ = ["AdaptError", "Adapted", "adapt"]
@@ -80,7 +81,7 @@ def adapt(
     """
     _check(cell, optimizer, precision)
     if report is None:
-        report = audit(cell, *inputs, axes=axes, optimizer=optimizer, target=target, budget=budget)
+        report = audited(PADDING_FIRST, cell, inputs, axes, optimizer, target, budget)
     plan, choices = _planned(report, axes, lengths, inputs, cell, precision)
     plan, found = finite_policy(plan, cell, inputs)
     choices += found

@@ -29,10 +29,13 @@ from ascend_fixes.auditing._values import VALUES
 from ascend_fixes.errors import nearest
 from ascend_fixes.shapes._runs import as_cell
 
-__all__ = ["LOOKS", "audit"]
+__all__ = ["LOOKS", "PADDING_FIRST", "audit", "audited"]
 
 LOOKS: tuple[Look, ...] = (PLAINLY, CELLS, LENGTHS, VALUES, PRECISION, PADDING, COMPILING, FOR_ASCEND, FUSING)
 """In the order in which they are taken."""
+
+PADDING_FIRST = tuple(sorted(LOOKS, key=lambda look: look is not PADDING and LOOKS.index(look) > LOOKS.index(LENGTHS)))
+"""The same, and what padding changes as soon as lengths are known: whoever pads needs that most, if the budget is short."""
 
 _SHARE = 0.5  # of what is left, for one look: those after it have their turn
 
@@ -67,6 +70,19 @@ def audit(
         AuditError: there is no cell, the inputs do not fit, the cell fails as it is, or an option is wrong.
         FactoryError: the factory cannot be found or called, or returns no cell.
     """
+    return audited(LOOKS, cell, inputs, axes, optimizer, target, budget)
+
+
+def audited(
+    looks: Sequence[Look],
+    cell: Any,
+    inputs: tuple[Any, ...],
+    axes: Mapping[str, Any] | None,
+    optimizer: Any,
+    target: str,
+    budget: float,
+) -> AuditReport:
+    """`audit`, with the looks in another order."""
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < float("inf"):
         raise AuditError(f"budget={budget!r} must be a positive number of seconds")
     if target not in _mindspore.SOCS:
@@ -94,7 +110,7 @@ def audit(
     numbers = [value for value in inputs if type(value) is int]
     ragged = inferred_axes(leaves, numbers) if axes is None else normalised_axes(axes, leaves)
     subject = Subject(cell, inputs, names, ragged, factory, target, clock, function)
-    return _report(subject, axes is None, _outcomes(subject))
+    return _report(subject, axes is None, _outcomes(subject, looks))
 
 
 def _names(cell: nn.Cell, inputs: Sequence[Any]) -> tuple[str, ...]:
@@ -115,7 +131,7 @@ def _names(cell: nn.Cell, inputs: Sequence[Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _outcomes(subject: Subject) -> list[tuple[Look, Outcome]]:
+def _outcomes(subject: Subject, looks: Sequence[Look]) -> list[tuple[Look, Outcome]]:
     """What every look gave; all but the first are left out where the cell does not run.
 
     Raises:
@@ -123,7 +139,7 @@ def _outcomes(subject: Subject) -> list[tuple[Look, Outcome]]:
     """
     done: list[tuple[Look, Outcome]] = []
     stopped = ""
-    for look in LOOKS:
+    for look in looks:
         left = subject.clock.left
         if stopped and not look.without_running:
             done.append((look, Outcome((), stopped)))

@@ -37,6 +37,10 @@ def test_axes_as_long_as_an_argument_says_are_not_ragged():
         ({"source": ints(4, 8), "target": ints(4, 6)}, {"source": {1: "source"}, "target": {1: "target"}}),
         ({"x": floats(4, 9, 16), "lengths": np.array([9, 7, 3, 1])}, {"x": LENGTH}),
         ({"x": floats(4, 9, 16)}, {"x": LENGTH}),
+        (
+            {"ids": ints(4, 8), "keep": floats(6, 4, 8, 64), "keep_weights": floats(2, 4, 4, 8, 8)},
+            {"ids": LENGTH, "keep": {2: "length"}, "keep_weights": {3: "length", 4: "length"}},
+        ),
         ({"image": floats(4, 3, 32, 32)}, {}),
         ({"columns": ints(4, 39), "weights": floats(4, 39), "label": ints(4, top=2)}, {}),
         ({"user": ints(4, 1), "item": ints(4, 1)}, {}),

@@ -53,6 +53,15 @@ def test_lengths_among_the_inputs_follow():
     assert subject.resized({"length": 12})["ids"].shape == (4, 12)
 
 
+def test_ragged_positions_do_not_point_beyond_a_shorter_length():
+    """Where each word begins, in pieces: a position is no id, and a length that was cut is no length written in."""
+    places = np.array([[0, 2, 5, 7]], np.int32)
+    inputs, axes = (Tensor(IDS[:1, :8]), Tensor(places)), {"ids": {1: "pieces"}, "places": {1: "words"}}
+    subject = Subject(Classifier(), inputs, ("ids", "places"), axes, "", "", Clock(1))
+    assert subject.resized({"pieces": 6})["places"].tolist() == [[0, 2, 5, 5]]
+    assert subject.resized({"pieces": 12})["places"].tolist() == [[0, 2, 5, 7]]
+
+
 def test_a_result_as_long_as_a_mask_says_has_no_length_written_in(looked):
     mask = np.arange(8) < np.array([8, 3, 5, 6])[:, None]
     assert looked(LENGTHS, Chosen(), IDS, mask).cleared == {"length-written-in"}

@@ -23,6 +23,16 @@ def test_a_cell_that_writes_nothing_is_cleared(looked):
     assert looked(PLAINLY, Tagger(), IDS, MASK, LABELS).cleared == {"forward-state", "missing-kernel-cpu"}
 
 
+def test_a_cell_that_takes_what_graphs_give_for_a_maximum_is_run_so(looked):
+    class Pooled(nn.Cell):
+        def construct(self, x: Tensor) -> Tensor:
+            return (x.max(1) + x.sum(1)).sum()
+
+    seen = looked(PLAINLY, Pooled(), np.ones((4, 8), np.float32), axes={})
+    assert seen.facts["as_in_graphs"] and "x.max(1) gives values in a graph" in seen.facts["notes"][0]
+    assert seen.cleared == {"forward-state", "missing-kernel-cpu"}
+
+
 def test_a_cell_that_fails_as_it_is_is_one_line():
     with pytest.raises(AuditError) as raised:
         ascend_fixes.audit(Failing(), Tensor(IDS), Tensor(MASK), Tensor(LABELS))
