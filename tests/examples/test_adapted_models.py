@@ -11,8 +11,7 @@ from mindspore import Tensor, nn
 
 from ascend_fixes import AuditReport, adapt, amp, fusion, shapes
 from examples.bert_crf import model as bert_model
-from examples.bert_crf.model import BertCRF
-from examples.common.pretrained import Sizes
+from examples.bert_crf.model import BertCRF, Sizes
 from examples.texting import data
 from examples.texting.data import build
 from examples.texting.model import Loss, TextING
