@@ -14,9 +14,10 @@ import mindspore
 import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
+from ascend_fixes.fusion._blocks import Blocks
 from ascend_fixes.fusion._functions import Sigmoid, Tanh
 from ascend_fixes.fusion._guarding import safe
-from ascend_fixes.fusion._recurrent import BLOCK, CASTS
+from ascend_fixes.fusion._recurrent import CASTS
 
 __all__ = ["LSTM"]
 
@@ -56,7 +57,7 @@ class _Recurrence(nn.Cell):
         return (states[..., :size] * going).astype(x.dtype), (last[..., :size], last[..., size:])
 
 
-class _Steps(nn.Cell):
+class _Steps(Blocks):
     """Every state and cell of one direction, in a graph whose size does not depend on the length; see the GRU's.
 
     Signs and factors are moved out of the loop: with ``e = expm1(-x)`` the sigmoid of x is ``1 / (e + 2)``, with
@@ -68,7 +69,6 @@ class _Steps(nn.Cell):
         self.hidden_size, self.sigmoid, self.tanh = hidden_size, Sigmoid(), Tanh()
         self.product, self.back_product = ops.MatMul(False, True), ops.MatMul(False, False)
         self.over_rows = ops.MatMul(True, False)
-        self.take, self.put = ops.Gather(), ops.TensorScatterUpdate()
         # input, forget, cell and output gates, in MindSpore's order
         self.factors = Tensor(np.repeat([-1.0, -1.0, -2.0, -1.0], hidden_size), mindspore.float32)
 
@@ -81,28 +81,9 @@ class _Steps(nn.Cell):
             w_hh, b_hh: (4 hidden, hidden) of the dtype of products, and (4 hidden,) float32.
             going: (length, batch, 1) float32, ones and zeros.
         """
-        length, batch, gates = gi.shape
-        size, blocks = self.hidden_size, length // BLOCK if length >= 2 * BLOCK else 0
-        inside = blocks * BLOCK
         shares, bias = gi * self.factors, b_hh * self.factors
         weights = w_hh * self.factors.astype(w_hh.dtype).expand_dims(-1)
-        state, parts = first, []
-        if blocks > 0:
-            block_shares = shares[:inside].reshape(blocks, BLOCK, batch, gates)
-            block_going = going[:inside].reshape(blocks, BLOCK, batch, 1)
-            buffer = ops.zeros((blocks, BLOCK, batch, 2 * size), mindspore.float32)
-            block, end = Tensor(0, mindspore.int32), Tensor(blocks, mindspore.int32)
-            while block < end:
-                states, state = self._ahead(
-                    state, self.take(block_shares, block, 0), self.take(block_going, block, 0), weights, bias
-                )
-                buffer = self.put(buffer, block.reshape(1, 1), states.expand_dims(0))
-                block = block + 1
-            parts.append(buffer.reshape(inside, batch, 2 * size))
-        if inside < length:
-            states, state = self._ahead(state, shares[inside:], going[inside:], weights, bias)
-            parts.append(states)
-        return ops.concat(parts, 0) if len(parts) > 1 else parts[0]
+        return self.ahead_all(first, (shares, going), (weights, bias))
 
     def bprop(
         self, gi: Tensor, first: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor, out: Tensor, dout: Tensor
@@ -128,40 +109,13 @@ class _Steps(nn.Cell):
             -1,
         )
         to_cell = going * shown * (1.0 - bent * bent)
-        pairs, dfirst = self._all_back(dout, ops.concat((to_gates, to_cell, forget), -1), going, w_hh)
+        factors = ops.concat((to_gates, to_cell, forget), -1)
+        pairs, dfirst = self.back_all(dout[0] * 0.0, (dout, factors, going), (w_hh,))
         dgates = _spread(pairs, size) * to_gates
         dw = self.over_rows(dgates.reshape(length * batch, gates).astype(w_hh.dtype), rows)
         return dgates, dfirst, dw, dgates.sum((0, 1)), going * 0.0
 
-    def _all_back(self, dout: Tensor, factors: Tensor, going: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients of every new cell and every state, side by side, and those of what was before the first step."""
-        length, batch, width = factors.shape
-        size, blocks = self.hidden_size, length // BLOCK if length >= 2 * BLOCK else 0
-        inside = blocks * BLOCK
-        after, parts = dout[0] * 0.0, []
-        if inside < length:
-            pairs, after = self._back(after, dout[inside:], factors[inside:], going[inside:], w_hh)
-            parts.append(pairs)
-        if blocks > 0:
-            block_dout = dout[:inside].reshape(blocks, BLOCK, batch, 2 * size)
-            block_factors = factors[:inside].reshape(blocks, BLOCK, batch, width)
-            block_going = going[:inside].reshape(blocks, BLOCK, batch, 1)
-            buffer = ops.zeros((blocks, BLOCK, batch, 2 * size), mindspore.float32)
-            block, end = Tensor(blocks - 1, mindspore.int32), Tensor(-1, mindspore.int32)
-            while block > end:
-                pairs, after = self._back(
-                    after,
-                    self.take(block_dout, block, 0),
-                    self.take(block_factors, block, 0),
-                    self.take(block_going, block, 0),
-                    w_hh,
-                )
-                buffer = self.put(buffer, block.reshape(1, 1), pairs.expand_dims(0))
-                block = block - 1
-            parts.append(buffer.reshape(inside, batch, 2 * size))
-        return (ops.concat(parts[::-1], 0) if len(parts) > 1 else parts[0]), after
-
-    def _ahead(
+    def ahead(
         self, state: Tensor, shares: Tensor, going: Tensor, weights: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
         """A few steps: states and cells of each, and the last of them."""
@@ -179,7 +133,7 @@ class _Steps(nn.Cell):
             states.append(state)
         return ops.stack(states, 0), state
 
-    def _back(self, after: Tensor, dout: Tensor, factors: Tensor, going: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
+    def back(self, after: Tensor, dout: Tensor, factors: Tensor, going: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
         """A few steps, last first: the gradients of their new cells and states, in order, and of what was before them."""
         size, pairs = self.hidden_size, []
         for t in range(dout.shape[0] - 1, -1, -1):

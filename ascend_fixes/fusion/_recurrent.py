@@ -20,14 +20,14 @@ import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from ascend_fixes import _mindspore
+from ascend_fixes.fusion._blocks import Blocks
 from ascend_fixes.fusion._functions import Sigmoid, Tanh
 from ascend_fixes.fusion._guarding import safe
 
-__all__ = ["BLOCK", "CASTS", "GRU", "GRUCell"]
+__all__ = ["CASTS", "GRU", "GRUCell"]
 
 # A float16 GRU whose casts fuse does not compile on CPU: AKG ends in "Check failed: attr->IsInstance<StringImm>()".
 CASTS = ("cluster:Cast",)
-BLOCK = 4  # steps per turn of the loop: each turn copies the buffer of states once, each step adds to the graph
 
 
 class _Step(nn.Cell):
@@ -103,13 +103,11 @@ class _Recurrence(nn.Cell):
         return (states * going).astype(x.dtype), states[length - 1].astype(x.dtype).expand_dims(0)
 
 
-class _Steps(nn.Cell):
+class _Steps(Blocks):
     """Every state of one direction, in a graph whose size does not depend on the length.
 
-    Blocks of `BLOCK` steps are run by a loop that the compiler does not unroll. It cannot differentiate such a loop
-    well (it would keep the whole buffer of states once per block), so the gradient is stated: the gates of all steps
-    are computed again at once from the states, and what is left to loop over, backwards, is one product a step
-    (backpropagation through time: Werbos, Proceedings of the IEEE 78(10), 1990).
+    The gradient is stated: the gates of all steps are computed again at once from the states, and what is left to loop
+    over, backwards, is one product a step (backpropagation through time: Werbos, Proceedings of the IEEE 78(10), 1990).
 
     What a step takes is the time of its operators more than of its arithmetic, so signs and factors are moved out of
     the loop, into the shares of the input and the weights, and a step is ``h - moved * (t / (t + 2) + h)`` with
@@ -121,7 +119,6 @@ class _Steps(nn.Cell):
         self.hidden_size, self.sigmoid, self.tanh = hidden_size, Sigmoid(), Tanh()
         self.product, self.back_product = ops.MatMul(False, True), ops.MatMul(False, False)
         self.over_rows = ops.MatMul(True, False)
-        self.take, self.put = ops.Gather(), ops.TensorScatterUpdate()
         # -x for the sigmoid of reset, x for 1 less that of update, -2 x for the tanh of the candidate
         self.factors = Tensor(np.repeat([-1.0, 1.0, -2.0], hidden_size), mindspore.float32)
 
@@ -134,34 +131,10 @@ class _Steps(nn.Cell):
             w_hh, b_hh: (3 hidden, hidden) of the dtype of products, and (3 hidden,) float32.
             going: (length, batch, 1) float32, ones and zeros.
         """
-        length, batch, _ = gi.shape
-        size, blocks = self.hidden_size, length // BLOCK if length >= 2 * BLOCK else 0
-        inside = blocks * BLOCK
+        size = self.hidden_size
         shares, bias = gi * self.factors, b_hh * self.factors
         weights = w_hh * self.factors.astype(w_hh.dtype).expand_dims(-1)
-        gates, candidates, parts = shares[..., : 2 * size], shares[..., 2 * size :], []
-        if blocks > 0:
-            block_gates = gates[:inside].reshape(blocks, BLOCK, batch, 2 * size)
-            block_candidates = candidates[:inside].reshape(blocks, BLOCK, batch, size)
-            block_going = going[:inside].reshape(blocks, BLOCK, batch, 1)
-            buffer = ops.zeros((blocks, BLOCK, batch, size), mindspore.float32)
-            block, end = Tensor(0, mindspore.int32), Tensor(blocks, mindspore.int32)
-            while block < end:
-                states, h = self._ahead(
-                    h,
-                    self.take(block_gates, block, 0),
-                    self.take(block_candidates, block, 0),
-                    self.take(block_going, block, 0),
-                    weights,
-                    bias,
-                )
-                buffer = self.put(buffer, block.reshape(1, 1), states.expand_dims(0))
-                block = block + 1
-            parts.append(buffer.reshape(inside, batch, size))
-        if inside < length:
-            states, h = self._ahead(h, gates[inside:], candidates[inside:], going[inside:], weights, bias)
-            parts.append(states)
-        return ops.concat(parts, 0) if len(parts) > 1 else parts[0]
+        return self.ahead_all(h, (shares[..., : 2 * size], shares[..., 2 * size :], going), (weights, bias))
 
     def bprop(
         self, gi: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor, out: Tensor, dout: Tensor
@@ -181,41 +154,13 @@ class _Steps(nn.Cell):
         to_update = (before - candidate) * moved * update
         to_reset = to_candidate * gh[..., 2 * size :] * reset * (1.0 - reset)
         to_gh = ops.concat((to_reset, to_update, to_candidate * reset), -1)
-        totals, dh = self._all_back(dout, 1.0 - moved, to_gh, w_hh)
+        totals, dh = self.back_all(dout[0] * 0.0, (dout, 1.0 - moved, to_gh), (w_hh,))
         thrice = ops.concat((totals, totals, totals), -1)
         dgi, dgh = thrice * ops.concat((to_reset, to_update, to_candidate), -1), thrice * to_gh
         dw = self.over_rows(dgh.reshape(length * batch, gates).astype(w_hh.dtype), rows)
         return dgi, dh, dw, dgh.sum((0, 1)), going * 0.0
 
-    def _all_back(self, dout: Tensor, kept: Tensor, to_gh: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients of every state, and of the state before the first."""
-        length, batch, gates = to_gh.shape
-        size, blocks = self.hidden_size, length // BLOCK if length >= 2 * BLOCK else 0
-        inside = blocks * BLOCK
-        dh, parts = dout[0] * 0.0, []
-        if inside < length:
-            totals, dh = self._back(dh, dout[inside:], kept[inside:], to_gh[inside:], w_hh)
-            parts.append(totals)
-        if blocks > 0:
-            block_dout = dout[:inside].reshape(blocks, BLOCK, batch, size)
-            block_kept = kept[:inside].reshape(blocks, BLOCK, batch, size)
-            block_to_gh = to_gh[:inside].reshape(blocks, BLOCK, batch, gates)
-            buffer = ops.zeros((blocks, BLOCK, batch, size), mindspore.float32)
-            block, end = Tensor(blocks - 1, mindspore.int32), Tensor(-1, mindspore.int32)
-            while block > end:
-                totals, dh = self._back(
-                    dh,
-                    self.take(block_dout, block, 0),
-                    self.take(block_kept, block, 0),
-                    self.take(block_to_gh, block, 0),
-                    w_hh,
-                )
-                buffer = self.put(buffer, block.reshape(1, 1), totals.expand_dims(0))
-                block = block - 1
-            parts.append(buffer.reshape(inside, batch, size))
-        return (ops.concat(parts[::-1], 0) if len(parts) > 1 else parts[0]), dh
-
-    def _ahead(
+    def ahead(
         self, h: Tensor, gates: Tensor, candidates: Tensor, going: Tensor, weights: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
         """A few steps: their states and the last of them."""
@@ -229,7 +174,7 @@ class _Steps(nn.Cell):
             states.append(h)
         return ops.stack(states, 0), h
 
-    def _back(self, dh: Tensor, dout: Tensor, kept: Tensor, to_gh: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
+    def back(self, dh: Tensor, dout: Tensor, kept: Tensor, to_gh: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
         """A few steps, last first: the gradients of their states, in order, and of the state before them."""
         totals = []
         for t in range(dout.shape[0] - 1, -1, -1):
