@@ -35,7 +35,7 @@ def unsafe_to_pad(report: AuditReport) -> str:
     leak = next((hazard for hazard in report.hazards if hazard.kind in _NOT_PADDED and hazard.certain), None)
     if leak is not None:
         return f"{leak.kind} ({leak.place}), {leak.reason}"
-    unknown = next((kind for kind in report.not_looked_at if kind in _NOT_PADDED), None)
+    unknown = next((kind for kind in report.not_looked_at if kind.startswith("padding-leak")), None)
     if unknown is not None and not any(hazard.kind == "length-written-in" for hazard in report.hazards):
         return f"whether padding leaks is not known, {report.not_looked_at[unknown]}"
     return ""

@@ -13,6 +13,7 @@ from mindspore.common.initializer import Normal
 
 from ascend_fixes import Adapted, AuditReport, adapt, shapes
 from ascend_fixes.adapting import AdaptError
+from ascend_fixes.adapting._choosing import unsafe_to_pad
 
 WIDTH, WORDS = 6, 30
 PLACES = np.linspace(0, 1, 9, dtype=np.float32)
@@ -89,6 +90,12 @@ def test_a_sound_cell_gets_a_bucketed_step_and_the_code_that_makes_it():
     np.testing.assert_allclose(trained(names["step"], cell), losses, rtol=1e-6)
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.code = ""
+
+
+def test_only_padding_that_was_not_looked_at_is_in_doubt():
+    for kind, doubtful in (("padding-leak-loss", True), ("value-dependent-shape", False), ("fusion-inexact", False)):
+        report = dataclasses.replace(SOUND, not_looked_at={kind: "the budget was spent"})
+        assert bool(unsafe_to_pad(report)) == doubtful
 
 
 def test_what_leaves_float16_is_kept_in_float32():
