@@ -1,4 +1,4 @@
-"""`adapt` on the plain TextING and BERT-CRF: what the fixed variants, written by hand, give; see `benchmarks.adapt`."""
+"""`adapt` on the plain TextING and BERT-CRF: what the fixed variants, written by hand, give; see `benchmarks.auditing.adapt`."""
 
 from __future__ import annotations
 

@@ -27,10 +27,12 @@ STILL = {
 def enter(repository: str, folder: str) -> Path:
     """Puts ``folder`` of the checkout first on the path; its modules are then importable as upstream names them."""
     if "AUDIT_MODELS" not in os.environ:
-        raise OSError("AUDIT_MODELS is not set: name the directory with the checkouts, see benchmarks/audit_models")
+        raise OSError("AUDIT_MODELS is not set: name the directory with the checkouts, see benchmarks/auditing/models")
     path = Path(os.environ["AUDIT_MODELS"]) / repository / folder
     if not path.is_dir():
-        raise FileNotFoundError(f"{path} is not there: python -m benchmarks.audit_fetch {os.environ['AUDIT_MODELS']}")
+        raise FileNotFoundError(
+            f"{path} is not there: python -m benchmarks.auditing.fetch {os.environ['AUDIT_MODELS']}"
+        )
     sys.path.insert(0, str(path))
     sys.argv = sys.argv[:1]  # several of them read their settings from the command line when they are imported
     np.random.seed(0)

@@ -6,8 +6,18 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from benchmarks.audit_models.checkouts import MODELS, STILL, WithLoss, enter, ragged, settings, stand_in, tensors, valid
-from benchmarks.audit_models.text import CLASSES, LABELS, LENGTHS, VOCABULARY, WIDTH, Built
+from benchmarks.auditing.models.checkouts import (
+    MODELS,
+    STILL,
+    WithLoss,
+    enter,
+    ragged,
+    settings,
+    stand_in,
+    tensors,
+    valid,
+)
+from benchmarks.auditing.models.text import CLASSES, LABELS, LENGTHS, VOCABULARY, WIDTH, Built
 
 
 def gpt2() -> Built:

@@ -1,6 +1,6 @@
 """`adapt` on the plain models of the four examples, beside the variants with every cure that were written by hand.
 
-    python -m benchmarks.adapt [--models albert,rnnsearch,bert_crf,texting] [--json FILE]
+    python -m benchmarks.auditing.adapt [--models albert,rnnsearch,bert_crf,texting] [--json FILE]
 
 For every model two processes, on built-in data as ragged as a real corpus and with the same initial weights, train on the same
 batches, `STEPS` of an epoch. ``hand`` is the example with all fixes. ``adapt`` gives the example as a newcomer writes it,
@@ -49,7 +49,9 @@ def main() -> None:
         print(model, flush=True)
         rows[model] = compared(model)
         machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-        records.write(options.json, {"command": "python -m benchmarks.adapt", "machine": machine, "models": rows})
+        records.write(
+            options.json, {"command": "python -m benchmarks.auditing.adapt", "machine": machine, "models": rows}
+        )
     print(table(rows))
 
 
@@ -58,7 +60,7 @@ def compared(model: str) -> dict[str, Any]:
     row: dict[str, Any] = {}
     with processes.scratch() as folder:
         for kind in ("hand", "adapt"):
-            command = [sys.executable, "-m", "benchmarks.adapt", "--part", kind, model, str(folder)]
+            command = [sys.executable, "-m", "benchmarks.auditing.adapt", "--part", kind, model, str(folder)]
             outcome = processes.run(command, folder=records.ROOT, environment={"GLOG_v": "3"}, timeout=LIMIT)
             print(outcome.output, flush=True)
             if outcome.failure:

@@ -6,8 +6,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from benchmarks.audit_models.checkouts import MODELS, enter, ragged, settings, tensors
-from benchmarks.audit_models.text import Built
+from benchmarks.auditing.models.checkouts import MODELS, enter, ragged, settings, tensors
+from benchmarks.auditing.models.text import Built
 
 
 def naml() -> Built:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from benchmarks.audit_models.text import Built
+from benchmarks.auditing.models.text import Built
 from benchmarks.shapes.bert import LONGEST, VOCABULARY, WIDTH, Layer
 
 TAGS = 9

@@ -1,14 +1,14 @@
-"""``python -m benchmarks.audit``: how much `audit` finds on public models, and how long it takes.
+"""``python -m benchmarks.auditing.recall``: how much `audit` finds on public models, and how long it takes.
 
-The hazards that ``benchmarks/audit_establish.py`` found by running the models of ``audit_models/manifest.json`` are
+The hazards that ``benchmarks/auditing/establish.py`` found by running the models of ``models/manifest.json`` are
 compared with what `ascend_fixes.audit` says of them, a process a model. ``AUDIT_MODELS`` names the directory of the
 checkouts. Writes ``benchmarks/results/audit.json``, model by model.
 
-    python -m benchmarks.audit                     # all models; those kept apart are reported on their own
-    python -m benchmarks.audit textcnn dkt         # these
-    python -m benchmarks.audit --bert              # seconds on a 4-layer BERT tagger, and against the number of layers
-    python -m benchmarks.audit --reports DIR       # keeps whole reports there, and takes those that are there already
-    python -m benchmarks.audit --table             # what is recorded already
+    python -m benchmarks.auditing.recall                     # all models; those kept apart are reported on their own
+    python -m benchmarks.auditing.recall textcnn dkt         # these
+    python -m benchmarks.auditing.recall --bert              # seconds on a 4-layer BERT tagger, and against the number of layers
+    python -m benchmarks.auditing.recall --reports DIR       # keeps whole reports there, and takes those that are there already
+    python -m benchmarks.auditing.recall --table             # what is recorded already
 
 A hazard is found where one of its family and kind is reported, at its cell where that is known. Reported as certain is
 all but "read only". An alarm is right where the same kind was established, and wrong where the kind was looked for and is
@@ -29,10 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from ascend_fixes.files import replacing
+from benchmarks import records
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results" / "audit.json"
-MANIFEST = ROOT / "benchmarks" / "audit_models" / "manifest.json"
+RESULTS = records.RESULTS / "audit.json"
+MANIFEST = Path(__file__).with_name("models") / "manifest.json"
 _PATIENCE = 1200  # seconds for one process
 _RUN = """
 import sys
@@ -47,7 +47,7 @@ _HERE = ("padding-leak-output", "padding-leak-state", "padding-leak-loss", "padd
 def audited(factory: str, budget: float) -> dict[str, Any]:
     """The report on a factory, as data; ``{"error": ...}`` where there is none."""
     command = [sys.executable, "-c", _RUN, factory, str(budget)]
-    settings = {**os.environ, "PYTHONPATH": str(ROOT), "GLOG_v": "3"}
+    settings = {**os.environ, "PYTHONPATH": str(records.ROOT), "GLOG_v": "3"}
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, env=settings, cwd=folder)
@@ -62,10 +62,10 @@ def _report(entry: dict[str, Any], budget: float, folder: Path | None) -> dict[s
     """The report on a model, from the folder where it is there already."""
     kept = folder / f"{entry['name']}.json" if folder else None
     if kept and kept.exists():
-        return json.loads(kept.read_text())
+        return records.read(kept)
     report = {**audited(entry["factory"], budget), "budget": budget}
     if kept:
-        kept.write_text(json.dumps(report, indent=1))
+        records.write(kept, report)
     return report
 
 
@@ -129,7 +129,7 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def record(**parts: Any) -> dict[str, Any]:
     """Puts parts into the results file, with the figures anew."""
-    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"models": {}}
+    kept = records.read(RESULTS, {"models": {}})
     kept["models"].update(parts.pop("models", {}))
     kept.update(parts)
     rows = list(kept["models"].values())
@@ -148,7 +148,7 @@ def bert(budgets: Sequence[float]) -> Iterator[dict[str, Any]]:
         *((4, budget) for budget in budgets),
         *((layers, budgets[0]) for layers in LAYERS if layers != 4),
     ]:
-        report = audited(f"benchmarks.audit_models.tagger:layers{layers}", budget)
+        report = audited(f"benchmarks.auditing.models.tagger:layers{layers}", budget)
         yield {
             "layers": layers,
             "budget": budget,
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="only show what is recorded")
     options = parser.parse_args()
     if options.table:
-        show(json.loads(RESULTS.read_text()))
+        show(records.read(RESULTS))
         return
     if options.bert:
         rows = []
@@ -189,7 +189,7 @@ def main() -> None:
             rows.append(row)
         record(bert=rows)
         return
-    entries = [entry for entry in json.loads(MANIFEST.read_text())["models"] if "absent" in entry]  # the established
+    entries = [entry for entry in records.read(MANIFEST)["models"] if "absent" in entry]  # the established
     for entry in entries:
         if entry["name"] in options.names or (not options.names and entry["apart"] == options.apart):
             row = compared(entry, _report(entry, options.budget, options.reports))

@@ -8,7 +8,17 @@ import mindspore as ms
 import numpy as np
 from mindspore import nn
 
-from benchmarks.audit_models.checkouts import MODELS, STILL, WithLoss, enter, ragged, settings, stand_in, tensors, valid
+from benchmarks.auditing.models.checkouts import (
+    MODELS,
+    STILL,
+    WithLoss,
+    enter,
+    ragged,
+    settings,
+    stand_in,
+    tensors,
+    valid,
+)
 
 LENGTHS = (9, 5, 12, 7)
 WIDTH, VOCABULARY, CLASSES = 16, 30, 2

@@ -1,23 +1,24 @@
-"""``python -m benchmarks.audit_fetch DIR``: the checkouts of the public models, by git, into ``DIR/<owner>/<name>``.
+"""``python -m benchmarks.auditing.fetch DIR``: the checkouts of the public models, by git, into ``DIR/<owner>/<name>``.
 
-Only the folders that ``audit_models/manifest.json`` names are checked out, at the commits it names. ``--from URL`` takes
+Only the folders that ``models/manifest.json`` names are checked out, at the commits it names. ``--from URL`` takes
 another host than GitHub, or a directory of mirrors: repositories are then at ``URL/<owner>/<name>``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 from pathlib import Path
 
-MANIFEST = Path(__file__).with_name("audit_models") / "manifest.json"
+from benchmarks import records
+
+MANIFEST = Path(__file__).with_name("models") / "manifest.json"
 
 
 def fetch(target: Path, host: str) -> None:
     """Clones each repository without its files, and checks out the models' folders."""
     wanted: dict[tuple[str, str], set[str]] = {}
-    for entry in json.loads(MANIFEST.read_text())["models"]:
+    for entry in records.read(MANIFEST)["models"]:
         folder = "/".join(Path(entry["file"]).parts[:3])
         wanted.setdefault((entry["repository"], entry["commit"]), set()).add(folder)
     for (repository, commit), folders in wanted.items():

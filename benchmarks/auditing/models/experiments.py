@@ -14,7 +14,7 @@ from typing import Any
 import mindspore
 import numpy as np
 
-from benchmarks.audit_models.built import Graph, Model, apart, first_line, gradients, losses, runs
+from benchmarks.auditing.models.built import Graph, Model, apart, first_line, gradients, losses, runs
 
 _SAME = 5e-7  # relative, of one graph run twice: further apart than this is another loss
 _CLOSE = {False: 2e-5, True: 2e-3}  # relative, of two graphs, without and with half precision in them

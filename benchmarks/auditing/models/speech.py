@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from mindspore import nn
 
-from benchmarks.audit_models.checkouts import MODELS, WithLoss, enter, settings, tensors, valid
-from benchmarks.audit_models.text import Built
+from benchmarks.auditing.models.checkouts import MODELS, WithLoss, enter, settings, tensors, valid
+from benchmarks.auditing.models.text import Built
 
 
 def _labels(rows: int, longest: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,11 +1,11 @@
-"""``python -m benchmarks.audit_establish``: what goes wrong with the public models, found by running them, without ``audit``.
+"""``python -m benchmarks.auditing.establish``: what goes wrong with the public models, found by running them, without ``audit``.
 
-Each model of ``audit_models/manifest.json`` is built from its checkout (``AUDIT_MODELS`` names the directory) in processes
+Each model of ``models/manifest.json`` is built from its checkout (``AUDIT_MODELS`` names the directory) in processes
 of its own and put through the experiments below; what they show is written back into the manifest: ``hazards``, each with
 the observation, and ``absent``, the kinds that were looked for in vain. Nothing here uses the code that is measured.
 
-    python -m benchmarks.audit_establish                    # every model
-    python -m benchmarks.audit_establish textcnn naml       # these
+    python -m benchmarks.auditing.establish                    # every model
+    python -m benchmarks.auditing.establish textcnn naml       # these
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Any
 
 import mindspore
 
-from benchmarks.audit_models.built import Model, first_line
-from benchmarks.audit_models.experiments import EXPERIMENTS
+from benchmarks import records
+from benchmarks.auditing.models.built import Model, first_line
+from benchmarks.auditing.models.experiments import EXPERIMENTS
 
-MANIFEST = Path(__file__).with_name("audit_models") / "manifest.json"
+MANIFEST = Path(__file__).with_name("models") / "manifest.json"
 _PATIENCE = 900  # seconds for one process
 
 
@@ -36,7 +37,7 @@ def _entry(manifest: dict[str, Any], name: str) -> dict[str, Any]:
 def observe(name: str, only: Sequence[str]) -> None:
     """Runs the experiments on one model; prints one JSON line each."""
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    entry = _entry(json.loads(MANIFEST.read_text()), name)
+    entry = _entry(records.read(MANIFEST), name)
     model = Model(entry)
     for experiment, run in EXPERIMENTS.items():
         if only and experiment not in only:
@@ -57,13 +58,13 @@ def record(entry: dict[str, Any]) -> None:
         command = [
             sys.executable,
             "-m",
-            "benchmarks.audit_establish",
+            "benchmarks.auditing.establish",
             "--observe",
             entry["name"],
             "--experiments",
             *part,
         ]
-        settings = {**os.environ, "GLOG_v": "3", "PYTHONPATH": str(MANIFEST.parents[2])}
+        settings = {**os.environ, "GLOG_v": "3", "PYTHONPATH": str(records.ROOT)}
         with tempfile.TemporaryDirectory() as folder:  # a failed compilation leaves a file where it runs
             done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, env=settings, cwd=folder)
         lines = [json.loads(line[1:]) for line in done.stdout.split("\n") if line.startswith("\x1e")]
@@ -89,12 +90,12 @@ def main() -> None:
     if options.observe:
         observe(options.observe, options.experiments)
         return
-    for name in options.names or [entry["name"] for entry in json.loads(MANIFEST.read_text())["models"]]:
-        entry = _entry(json.loads(MANIFEST.read_text()), name)
+    for name in options.names or [entry["name"] for entry in records.read(MANIFEST)["models"]]:
+        entry = _entry(records.read(MANIFEST), name)
         record(entry)
-        manifest = json.loads(MANIFEST.read_text())
+        manifest = records.read(MANIFEST)
         _entry(manifest, name).update(entry)
-        MANIFEST.write_text(json.dumps(manifest, indent=1) + "\n")
+        records.write(MANIFEST, manifest)
         print(
             name,
             *(f"\n    {hazard['kind']} {hazard['cell']}: {hazard['shown_by']}" for hazard in entry["hazards"]),
