@@ -11,6 +11,7 @@ if not os.path.isfile(sys.argv[0]):
     sys.argv[0] = __file__
 
 import mindspore
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -21,6 +22,17 @@ settings.load_profile("ascend_fixes")
 
 def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=1, metavar="N", help="run N times as many random cases of tests/fuzz")
+
+
+def pytest_configure():
+    """MindSpore draws initial weights from NumPy's generator: cells made while files are imported have the same each time."""
+    np.random.seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """So do those of fixtures and tests, whatever ran before: no test passes or fails by the luck of its weights."""
+    np.random.seed(0)
 
 
 def pytest_collection_modifyitems(items):
