@@ -104,7 +104,7 @@ from ascend_fixes._mindspore.precision import (
     pushed_strategy,
     rewrite_os_target,
 )
-from ascend_fixes._mindspore.processes import fork, fusion_compiler_runs
+from ascend_fixes._mindspore.processes import fork, fusion_compiler_folder
 from ascend_fixes._mindspore.training import (
     data_parallel,
     model_eval_network,
@@ -147,7 +147,7 @@ __all__ = [
     "eager_gradient_target",
     "fork",
     "free_gru_size",
-    "fusion_compiler_runs",
+    "fusion_compiler_folder",
     "graph_inputs",
     "graph_kernel_flags",
     "graph_nodes",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ascend_fixes._mindspore.executors import synchronous
 
-__all__ = ["fork", "fusion_compiler_runs"]
+__all__ = ["fork", "fusion_compiler_folder"]
 
 _LOOK_SECONDS = 0.002
 _LOOKS = 5  # in a row that must find every thread asleep
@@ -58,12 +58,18 @@ def _state(task: Path) -> str:
     return ""
 
 
-def fusion_compiler_runs() -> bool:
-    """Whether this process, or the one that it was forked from, has started AKG's compile server.
+def fusion_compiler_folder() -> Path | None:
+    """Where AKG's compile server writes kernels; None where neither this process nor the one it was forked from has started it.
 
-    The server is a child process that keeps the working directory it was started in, and writes its kernels there.
+    The server is a child process that keeps the working directory it was started in, and writes its kernels there, wherever
+    this process has gone since.
     """
-    return any(b"kernel_build_server_akg" in _command_line(child) for child in _children(os.getpid(), os.getppid()))
+    for child in _children(os.getpid(), os.getppid()):
+        if b"kernel_build_server_akg" in _command_line(child):
+            with contextlib.suppress(OSError):  # it has just ended
+                folder = Path(f"/proc/{child}/cwd").readlink()
+                return folder if folder.is_dir() else None
+    return None
 
 
 def _children(*parents: int) -> list[int]:

@@ -94,8 +94,11 @@ def _measure(
     with open(folder / "log", "wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    if not _mindspore.fusion_compiler_runs():
-        os.chdir(folder)
+    running = _mindspore.fusion_compiler_folder()
+    os.chdir(
+        running or folder
+    )  # MindSpore looks for kernels where it is, and the server writes them where it was started
+    if running is None:
         _mindspore.set_kernel_directory(str(folder))
     mindspore.set_context(mode=mindspore.GRAPH_MODE, enable_graph_kernel=fused)
     with guard(*keep_out) if fused else contextlib.nullcontext():
@@ -118,11 +121,11 @@ def _failure(status: int | None, limit: float, folder: Path) -> str:
 def _collect(folder: Path, failure: str) -> tuple[Any, ...]:
     """The arrays, kernels, scopes and nearby arrays that a run has left in its folder.
 
-    Where this process has fused before, its compile server serves the run too and writes kernels into this process's
-    working directory; then all kernels there count, because those that it had before are not written again.
+    Where this process has fused before, its compile server serves the run too and writes kernels into the working directory
+    that it was started in; then all kernels there count, because those that it had before are not written again.
     """
     kernels = []
-    where = folder if (folder / _KERNELS).is_dir() else Path.cwd()
+    where = folder if (folder / _KERNELS).is_dir() else _mindspore.fusion_compiler_folder() or Path.cwd()
     for path in sorted((where / _KERNELS).glob("*.info")):
         with contextlib.suppress(ValueError):  # the compiler was killed while writing
             kernels.append((path.stem, tuple(part["name"] for part in json.loads(path.read_text())["op_desc"])))
