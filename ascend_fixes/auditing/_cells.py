@@ -14,7 +14,13 @@ from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._looking import Cleared, Finding, Look, hazard
 from ascend_fixes.auditing._subject import Subject
 
-__all__ = ["CELLS", "own_gradients"]
+__all__ = ["CELLS", "WITHOUT_MARKS", "own_gradients"]
+
+WITHOUT_MARKS = (
+    "# take .to_float out, and say it once, from outside\n"
+    'step = amp.TrainStep(net, optimizer, amp.LossScaler(), policy=amp.Policy("compute=float16"))'
+)
+"""The cure of marks of `.to_float`."""
 
 _WIDE = (mindspore.float64, mindspore.complex64, mindspore.complex128)
 

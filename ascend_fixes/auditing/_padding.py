@@ -68,11 +68,7 @@ def _best(
     best: tuple[dict[str, Any], PaddingReport] | None = None
     why = ""
     rows: dict[str, np.ndarray] = {}
-    tried: list[dict[str, Any]] = []
     for pads in _choices(subject, indices):
-        if pads in tried:
-            continue
-        tried.append(pads)
         try:
             report = (
                 _in_place(subject, pads, rows) if rows else _checked(_full(subject, pads), pads, tolerance=tolerance)
@@ -181,21 +177,19 @@ def _reveal(cell: nn.Cell) -> None:
         parameter.set_data(Tensor(filled.astype(value.dtype)).astype(parameter.dtype))
 
 
-def _choices(subject: Subject, indices: Container[str]) -> Iterator[dict[str, Any]]:
+def _choices(subject: Subject, indices: Container[str]) -> list[dict[str, Any]]:
     """Pad values to try, by argument, beside those that `check_padding` finds itself; garbage for the others.
 
     Only what is no index of a table can be padded with what losses ignore.
     """
     leaves = subject.leaves
     ids = [name for name in subject.axes if leaves[name].dtype.kind in "iu" and leaves[name].min() >= 0]
-    yield {}
     counted = [name for name in ids if name not in indices]
     labels = [{name: value} for name in counted for value in _IGNORED]
-    yield from labels
     zeros = dict.fromkeys(ids, 0)
-    yield zeros
-    yield from ({**zeros, **one} for one in labels)
-    yield from ({**zeros, a: -100, b: -100} for a, b in list(itertools.combinations(counted, 2))[:6])
+    pairs = [{a: -100, b: -100} for a, b in itertools.combinations(counted, 2)][:6]
+    every = [{}, *labels, zeros, *({**zeros, **one} for one in (*labels, *pairs))]
+    return [one for place, one in enumerate(every) if one not in every[:place]]  # where one argument is all there is
 
 
 def _with_gradients(subject: Subject, pads: Mapping[str, Any], report: PaddingReport) -> PaddingReport:

@@ -13,6 +13,7 @@ from mindspore import nn
 from ascend_fixes import _mindspore
 from ascend_fixes.amp import overrides
 from ascend_fixes.auditing import _kinds as kinds
+from ascend_fixes.auditing._cells import WITHOUT_MARKS
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._running import Failure, attempt, eagerly, line_of, settled
 from ascend_fixes.auditing._subject import Subject
@@ -92,8 +93,7 @@ def _marks(cell: nn.Cell) -> Iterator[Finding]:
             kinds.READ,
             f".to_float(mindspore.{dtype}): no policy reaches what is fixed there",
             "the mark was read; the cell does not run here operator by operator",
-            "# take .to_float out, and say it once, from outside\n"
-            'step = amp.TrainStep(net, optimizer, amp.LossScaler(), policy=amp.Policy("compute=float16"))',
+            WITHOUT_MARKS,
             operator=layers[path],
             cell=path,
         )

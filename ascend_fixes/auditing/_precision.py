@@ -11,7 +11,7 @@ from mindspore import Tensor, nn
 
 from ascend_fixes.amp import Policy, autocast, overrides, trace_overflow
 from ascend_fixes.auditing import _kinds as kinds
-from ascend_fixes.auditing._cells import own_gradients
+from ascend_fixes.auditing._cells import WITHOUT_MARKS, own_gradients
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._recording import Event, Recording, record
 from ascend_fixes.auditing._running import attempt, differs_by, settled
@@ -76,8 +76,7 @@ def _marks(cell: nn.Cell, inputs: Sequence[Any]) -> Iterator[Finding]:
             kinds.DIFFERED if seen else kinds.READ,
             f".to_float(mindspore.{dtype}): {reason}",
             evidence,
-            "# take .to_float out, and say it once, from outside\n"
-            'step = amp.TrainStep(net, optimizer, amp.LossScaler(), policy=amp.Policy("compute=float16"))',
+            WITHOUT_MARKS,
             operator=layers[path],
             cell=path,
         )

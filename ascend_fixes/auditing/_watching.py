@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import inspect
 import json
 import os
@@ -116,7 +117,7 @@ def _found(name: str) -> Any:
     """What ``"module:Class"`` names; None where this MindSpore has it not."""
     module, _, path = name.partition(":")
     with contextlib.suppress(ImportError):
-        return getattr(__import__(module, fromlist=[path]), path, None)
+        return getattr(importlib.import_module(module), path, None)
     return None
 
 
@@ -288,8 +289,8 @@ class _Watch:
         def init(scale: Any, *args: Any, **kwargs: Any) -> None:
             if type(scale).__name__ == name:
                 source = _place(traceback.extract_stack())
-                told = {**{str(place): repr(value)[:60] for place, value in enumerate(args)}}
-                self.write("loss scale", name=name, source=source, arguments={**told, **_texts(kwargs)})
+                given = {**{str(place): value for place, value in enumerate(args)}, **kwargs}
+                self.write("loss scale", name=name, source=source, arguments=_texts(given))
             original(scale, *args, **kwargs)
 
         return init

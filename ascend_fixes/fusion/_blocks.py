@@ -1,4 +1,4 @@
-"""Steps of a recurrent layer in a loop whose graph does not grow with the length.
+"""What recurrent layers share: the input's part of all steps at once, and steps in a loop whose graph does not grow with the length.
 
 Blocks of `BLOCK` steps are run by a loop that the compiler does not unroll. It cannot differentiate such a loop well (it would
 keep the whole buffer of states once per block), so a layer states its gradient, which is a loop backwards.
@@ -11,9 +11,48 @@ from typing import Any
 import mindspore
 from mindspore import Tensor, nn, ops
 
-__all__ = ["BLOCK", "Blocks"]
+__all__ = ["BLOCK", "Blocks", "Recurrence"]
 
 BLOCK = 4  # steps per turn of the loop: each turn copies the buffer of states once, each step adds to the graph
+
+
+class Recurrence(nn.Cell):
+    """One direction of one layer. A layer derives from it and adds ``construct``, with the signature of MindSpore's own.
+
+    Args:
+        steps: what runs the steps.
+        hidden_size: of a state.
+        gates: how many there are.
+    """
+
+    def __init__(self, steps: nn.Cell, hidden_size: int, gates: int) -> None:
+        super().__init__()
+        self.steps, self.hidden_size, self.width = steps, hidden_size, gates * hidden_size
+        self.product = ops.MatMul(False, True)
+
+    def prepared(
+        self, x: Tensor, seq_length: Tensor | None, w_ih: Tensor, b_ih: Tensor | None, b_hh: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Where rows go on, the input's shares of the gates, and the bias of the state's; all float32.
+
+        Args:
+            x: (length, batch, input).
+            seq_length: (batch,) int32, where rows end.
+            w_ih, b_ih, b_hh: (gates x hidden, input), and (gates x hidden,) or None.
+
+        Returns:
+            (length, batch, 1) ones and zeros, (length, batch, gates x hidden), (gates x hidden,).
+        """
+        length, batch, size = x.shape
+        going = ops.ones((length, batch, 1), mindspore.float32)
+        if seq_length is not None:
+            going = (ops.arange(length).expand_dims(-1) < seq_length).astype(mindspore.float32).expand_dims(-1)
+            x = ops.masked_fill(x, going <= 0, Tensor(0.0, x.dtype))  # what stands past the end may be anything
+        shares = self.product(x.reshape(length * batch, size), w_ih.astype(x.dtype)).astype(mindspore.float32)
+        bias = ops.zeros((self.width,), mindspore.float32)
+        if b_ih is not None and b_hh is not None:
+            shares, bias = shares + b_ih.astype(mindspore.float32), b_hh.astype(mindspore.float32)
+        return going, shares.reshape(length, batch, self.width), bias
 
 
 class Blocks(nn.Cell):

@@ -20,7 +20,7 @@ import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from ascend_fixes import _mindspore
-from ascend_fixes.fusion._blocks import Blocks
+from ascend_fixes.fusion._blocks import Blocks, Recurrence
 from ascend_fixes.fusion._functions import Sigmoid, Tanh
 from ascend_fixes.fusion._guarding import safe
 
@@ -69,13 +69,11 @@ class GRUCell(nn.GRUCell):
         return self.step(gi, gh, hx.astype(mindspore.float32)).astype(x.dtype)
 
 
-class _Recurrence(nn.Cell):
-    """One direction of one layer, with the signature of MindSpore's own."""
+class _Recurrence(Recurrence):
+    """One direction of one layer."""
 
     def __init__(self, hidden_size: int) -> None:
-        super().__init__()
-        self.hidden_size = hidden_size
-        self.steps, self.product = _Steps(hidden_size), ops.MatMul(False, True)
+        super().__init__(_Steps(hidden_size), hidden_size, gates=3)
 
     def construct(
         self,
@@ -88,18 +86,10 @@ class _Recurrence(nn.Cell):
         b_hh: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """``x`` (length, batch, input), ``h_0`` (batch, hidden): every output and the last state."""
-        length, batch, width = x.shape
-        gates = 3 * self.hidden_size
-        going = ops.ones((length, batch, 1), mindspore.float32)
-        if seq_length is not None:
-            going = (ops.arange(length).expand_dims(-1) < seq_length).astype(mindspore.float32).expand_dims(-1)
-            x = ops.masked_fill(x, going <= 0, Tensor(0.0, x.dtype))  # what stands past the end may be anything
-        shares = self.product(x.reshape(length * batch, width), w_ih.astype(x.dtype)).astype(mindspore.float32)
-        bias = ops.zeros((gates,), mindspore.float32)
-        if b_ih is not None and b_hh is not None:
-            shares, bias = shares + b_ih.astype(mindspore.float32), b_hh.astype(mindspore.float32)
+        length, batch, _ = x.shape
+        going, shares, bias = self.prepared(x, seq_length, w_ih, b_ih, b_hh)
         h = h_0.reshape(batch, self.hidden_size).astype(mindspore.float32)
-        states = self.steps(shares.reshape(length, batch, gates), h, w_hh.astype(x.dtype), bias, going)
+        states = self.steps(shares, h, w_hh.astype(x.dtype), bias, going)
         return (states * going).astype(x.dtype), states[length - 1].astype(x.dtype).expand_dims(0)
 
 

@@ -94,10 +94,9 @@ def _measure(
     with open(folder / "log", "wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
+    # MindSpore looks for kernels where it is, and the compile server writes them where it was started.
     running = _mindspore.fusion_compiler_folder()
-    os.chdir(
-        running or folder
-    )  # MindSpore looks for kernels where it is, and the server writes them where it was started
+    os.chdir(running or folder)
     if running is None:
         _mindspore.set_kernel_directory(str(folder))
     mindspore.set_context(mode=mindspore.GRAPH_MODE, enable_graph_kernel=fused)

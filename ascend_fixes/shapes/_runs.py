@@ -16,7 +16,7 @@ from ascend_fixes import _mindspore
 from ascend_fixes.shapes._valid import Own, leaves, rebuilt
 from ascend_fixes.tensors import array_of
 
-__all__ = ["TOLERANCES", "Run", "Step", "array_of", "as_cell", "checking", "output_name", "tensors", "watched"]
+__all__ = ["TOLERANCES", "Run", "Step", "as_cell", "checking", "output_name", "tensors", "watched"]
 
 # Padding changes the order of float32 sums by a few units in the last place; a leak changes the leading digits.
 TOLERANCES = {"Float64": 1e-9, "Float32": 1e-5, "Float16": 1e-2, "BFloat16": 5e-2}

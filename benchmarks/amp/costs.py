@@ -1,12 +1,8 @@
-"""What `amp.TrainStep` costs, how scalers recover, and what float16 does to four small models.
+"""What an update of the loss scale costs, how scalers recover, and what float16 does to four small models.
 
-    python -m benchmarks.amp.costs [--only step,scaler,recover,train] [--models bert,attention,...] [--rounds 40] [--json FILE]
+    python -m benchmarks.amp.costs [--only scaler,recover,train] [--models attention,...] [--rounds 40] [--json FILE]
 
 Parts:
-    step     seconds of a step of `TrainStep` with dynamic scaling over those of `nn.TrainOneStepCell` on the same cell in the
-             same precision without scaling. Both live in one process and take turns in random order; reported are medians,
-             quartiles, their ratio, and the ratio of `nn.TrainOneStepCell` to a second one of itself: what the
-             machine alone makes of two equal steps.
     scaler   microseconds of one update of the scale: ours in a graph of its own, MindSpore's, torch's on CPU, jmp's.
     recover  steps from a scale 2**20 times too large to the first finite step, and what the scale does on 2000 good ones.
     train    four small models, 300 steps: float32, float16 by the default policy, and MindSpore's own levels.
@@ -30,86 +26,10 @@ import numpy as np
 
 from benchmarks import records
 
-PARTS = ("step", "scaler", "recover", "train")
-BERT = {"bert": (16, 64), "bert-short": (16, 32), "bert-long": (16, 128)}
+PARTS = ("scaler", "recover", "train")
 SMALL = ("attention", "translation", "tagger", "graph")
 LEVELS = ("O1", "O2", "O3", "auto")
 STEPS = 300
-
-
-# --- step ---------------------------------------------------------------------------------------
-
-
-def workload(name: str) -> tuple[Callable[[], Any], tuple]:
-    """How to make a model with its loss, and a batch."""
-    import mindspore as ms
-    from mindspore import Tensor
-
-    if name not in BERT:
-        from benchmarks.amp import models as amp_models
-
-        return (lambda: amp_models.network(name)), next(amp_models.batches(name))
-    from benchmarks.shapes import bert as shapes_bert
-
-    random, (rows, length) = np.random.default_rng(0), BERT[name]
-    arrays = (
-        random.integers(1, shapes_bert.VOCABULARY, (rows, length)).astype(np.int32),
-        np.tile(np.arange(length, dtype=np.int32), (rows, 1)),
-        np.ones((rows, length), np.float32),
-        random.integers(0, 8, rows).astype(np.int32),
-        np.ones(rows, np.float32),
-    )
-    ms.set_seed(0)
-    return shapes_bert.Classifier, tuple(map(Tensor, arrays))
-
-
-def step_times(model: str, precision: str, rounds: int) -> dict[str, Any]:
-    """Medians, in milliseconds, of steps that take turns."""
-    import mindspore as ms
-    from mindspore import nn
-
-    from ascend_fixes.amp import LossScaler, Policy, TrainStep, autocast
-
-    graph_mode(ms)
-    make, batch = workload(model)
-    policy = Policy(f"compute={precision}")
-
-    def plain() -> Any:
-        net = make()
-        return nn.TrainOneStepCell(autocast(net, policy), nn.Adam(net.trainable_params(), 1e-4)).set_train()
-
-    def ours(**options: Any) -> Any:
-        net = make()
-        scaler = options.pop("scaler", None) or LossScaler(1024.0)
-        return TrainStep(net, nn.Adam(net.trainable_params(), 1e-4), scaler, policy=policy, **options).set_train()
-
-    steps = {"plain": plain(), "plain again": plain(), "TrainStep": ours()}
-    if model not in BERT or model == "bert":
-        steps["TrainStep, clip_norm=1"] = ours(clip_norm=1.0)
-
-    def run(step: Any) -> float:
-        start = time.perf_counter()
-        output = step(*batch)
-        float(output[0] if isinstance(output, tuple) else output)  # waits for the step
-        return (time.perf_counter() - start) * 1e3
-
-    for step in steps.values():
-        for _ in range(3):
-            run(step)
-    random, taken = np.random.default_rng(0), {name: [] for name in steps}
-    for _ in range(rounds):
-        for name in random.permutation(list(steps)):
-            taken[name].append(run(steps[name]))
-    plain_ms = np.median(taken["plain"])
-    return {
-        name: {
-            "ms": float(np.median(ms_)),
-            "quartiles": [float(np.quantile(ms_, q)) for q in (0.25, 0.75)],
-            "ratio": float(np.median(ms_) / plain_ms),
-            "median of paired ratios": float(np.median(np.array(ms_) / np.array(taken["plain"]))),
-        }
-        for name, ms_ in taken.items()
-    }
 
 
 # --- scaler and recover -------------------------------------------------------------------------
@@ -307,8 +227,6 @@ def in_process(*arguments: Any) -> Any:
 
 
 def child(kind: str, *rest: str) -> Any:
-    if kind == "step":
-        return step_times(rest[0], rest[1], int(rest[2]))
     if kind == "scaler":
         return scaler_updates(int(rest[0]))
     return recovery() if kind == "recover" else train(*rest)
@@ -316,17 +234,11 @@ def child(kind: str, *rest: str) -> Any:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if "step" in options.only:
-        found["step"] = {
-            f"{model}, {precision}": in_process("step", model, precision, options.rounds)
-            for model in options.models
-            for precision in options.precisions
-        }
     for part in {"scaler", "recover"} & set(options.only):
         found[part] = in_process(part, options.rounds)
     if "train" in options.only:
         found["train"] = {}
-        for model in [model for model in options.models if model in SMALL]:
+        for model in options.models:
             rows = {kind: in_process("train", model, kind) for kind in ("float32", "policy", *LEVELS)}
             reference = rows["float32"]["final loss"]
             for row in rows.values():
@@ -342,8 +254,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", type=listed, default=list(PARTS))
-    parser.add_argument("--models", type=listed, default=[*BERT, *SMALL])
-    parser.add_argument("--precisions", type=listed, default=["float16", "float32"])
+    parser.add_argument("--models", type=listed, default=list(SMALL))
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--json")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
@@ -351,7 +262,7 @@ def main() -> None:
     if options.child:
         print(json.dumps(child(*options.child)))
         return
-    wrong = {*options.only} - {*PARTS} or {*options.models} - {*BERT, *SMALL}
+    wrong = {*options.only} - {*PARTS} or {*options.models} - {*SMALL}
     if wrong:
         parser.error(f"there is no {', '.join(sorted(wrong))}")
     found = measure(options)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
 import platform
 import sys
 import time
@@ -65,7 +64,7 @@ def compared(model: str) -> dict[str, Any]:
             print(outcome.output, flush=True)
             if outcome.failure:
                 return {**row, kind: {"failure": outcome.failure}}
-            row[kind] = pickle.loads((folder / f"{kind}.pickle").read_bytes())
+            row[kind] = records.read(folder / f"{kind}.json")
     for precision in STEPS:
         a, b = (np.array(row[kind][precision]["losses"], float) for kind in ("hand", "adapt"))
         row[f"{precision} apart"] = float(np.max(np.abs(a - b) / np.abs(a)))
@@ -82,24 +81,27 @@ def hand(model: str, folder: Path) -> None:
             batches = made.batches(0)
             kept = [tuple(np.asarray(array) for array in made.inputs(batch)) for batch in batches[:steps]]
             lengths = [made.lengths["train"][batch.samples].reshape(len(batch.samples), -1).max(0) for batch in batches]
-            stored = {"batches": kept, "sizes": made.padded.sizes, "lengths": np.array(lengths)}
-            (folder / "batches.pickle").write_bytes(pickle.dumps(stored))
+            records.write(folder / "sizes.json", made.padded.sizes)
+            np.savez(folder / "lengths.npz", lengths)
+            for place, batch in enumerate(kept):
+                np.savez(folder / f"batch{place:04}.npz", *batch)
         found[precision] = trained(made.cell, kept[:steps])
     found["sizes"] = made.padded.sizes
-    (folder / "hand.pickle").write_bytes(pickle.dumps(found))
+    records.write(folder / "hand.json", found)
 
 
 def adapted(model: str, folder: Path) -> None:
     """Adapt the plain model, and train it on the same batches."""
-    stored = pickle.loads((folder / "batches.pickle").read_bytes())
-    one = telling(stored["batches"])
+    batches = [arrays(file) for file in sorted(folder.glob("batch*.npz"))]
+    sizes, (of_batches,) = records.read(folder / "sizes.json"), arrays(folder / "lengths.npz")
+    one = telling(batches)
     made = trainer(model, "plain", folder)
     report = audited(PADDING_FIRST, made.loss_cell, one, None, made.optimizer, "Ascend910B", BUDGET)  # as `adapt` does
     print(report.show(), flush=True)
     names = list(dict.fromkeys(length for by_axis in report.axes.values() for length in by_axis.values()))
     single = len(names) == 1
-    by_hand = shapes.Buckets(stored["sizes"]) if single else shapes.Grid(stored["sizes"])
-    own = stored["lengths"][:, 0] if single else dict(zip(names, stored["lengths"].T))
+    by_hand = shapes.Buckets(sizes) if single else shapes.Grid([tuple(size) for size in sizes])
+    own = of_batches[:, 0] if single else dict(zip(names, of_batches.T))
     found: dict[str, Any] = {"axes": report.axes, "pad": report.pad, "masks": report.masks, "audit": report.seconds}
     runs = {"float32": ("float32", by_hand), "float16": ("float16", by_hand), "own": ("float32", own)}
     for name, (precision, lengths) in runs.items():
@@ -110,14 +112,20 @@ def adapted(model: str, folder: Path) -> None:
         seconds = time.perf_counter() - start
         print(result.report, result.code, sep="\n", flush=True)
         found[name] = {
-            **trained(result.step, stored["batches"][: STEPS[precision]]),
+            **trained(result.step, batches[: STEPS[precision]]),
             "adapt": seconds,
             "choices": result.report.choices,
             "equality": [str(one) for one in result.report.equality],
             "left": [hazard.kind for hazard in result.report.left],
             "graphs_at_most": result.report.graphs,
         }
-    (folder / "adapt.pickle").write_bytes(pickle.dumps(found))
+    records.write(folder / "adapt.json", found)
+
+
+def arrays(file: Path) -> tuple[np.ndarray, ...]:
+    """What `hand` has put into a file, in order."""
+    with np.load(file, allow_pickle=False) as stored:
+        return tuple(stored[f"arr_{place}"] for place in range(len(stored.files)))
 
 
 def telling(batches: Sequence[Sequence[np.ndarray]]) -> Sequence[np.ndarray]:

@@ -15,9 +15,10 @@ from audit_cells import IDS, LABELS, MASK, Classifier, Positions
 from mindspore import Tensor
 
 import ascend_fixes
-from ascend_fixes.auditing import KINDS
+from ascend_fixes.auditing import KINDS, _audit
 from ascend_fixes.auditing._for_ascend import FOR_ASCEND
 from ascend_fixes.auditing._fusing import FUSING
+from ascend_fixes.auditing._looking import Fact, Outcome
 
 X = np.random.default_rng(0).standard_normal((4, 8, 32)).astype(np.float32)
 
@@ -37,6 +38,7 @@ from audit_cells import Scores
 from mindspore import Tensor
 
 from ascend_fixes.auditing._fusing import FUSING
+from ascend_fixes.auditing._looking import Fact, Outcome
 from ascend_fixes.auditing._looking import carry_out
 from ascend_fixes.auditing._report import Hazard
 from ascend_fixes.auditing._subject import Clock, Subject
@@ -103,3 +105,17 @@ def test_the_command(tmp_path):
     assert report["cell"] == "Tagger" and report["axes"]["ids"] == {"1": "length"}
     assert done.returncode == (1 if any(one["certainty"] != "read only" for one in report["hazards"]) else 0)
     assert (tmp_path / "audit.html").read_text().startswith("<!doctype html>")
+
+
+def test_no_look_may_take_more_than_half_of_what_is_left(monkeypatch):
+    shares = []
+
+    def carried_out(look, subject, seconds):
+        shares.append((look, seconds, subject.clock.left))
+        return Outcome((Fact("mode", "training"),), "")
+
+    monkeypatch.setattr(_audit, "carry_out", carried_out)
+    ascend_fixes.audit(Classifier(), Tensor(IDS), budget=100)
+    assert [look for look, _, _ in shares] == list(_audit.LOOKS)
+    assert all(seconds <= left / 2 + 0.1 or seconds == look.needs for look, seconds, left in shares[:-1])
+    assert shares[-1][1] > 90  # the last one may take all

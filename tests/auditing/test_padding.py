@@ -21,7 +21,8 @@ from audit_cells import (
 )
 from mindspore import Tensor
 
-from ascend_fixes.auditing._padding import PADDING
+from ascend_fixes.auditing._padding import PADDING, _choices
+from ascend_fixes.auditing._subject import Clock, Subject
 
 KINDS = {"padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient"}
 
@@ -79,3 +80,13 @@ def test_a_batch_that_is_padded_already_hides_nothing(looked, safe):
 @pytest.mark.parametrize("safe", [False, True])
 def test_a_result_that_hardly_depends_on_its_inputs_is_compared_the_closer(looked, safe):
     assert looked(PADDING, Faint(safe), IDS, MASK).kinds == (set() if safe else {"padding-leak-loss"})
+
+
+@pytest.mark.parametrize("names", [("labels",), ("ids", "labels"), ("ids", "kinds", "labels")])
+def test_no_pad_value_is_tried_twice(names):
+    axes = {name: {1: "length"} for name in names}
+    subject = Subject(Tagger(), (Tensor(IDS),) * len(names), names, axes, "", "Ascend910B", Clock(1))
+    tried = _choices(subject, {"ids"})
+    assert [one for place, one in enumerate(tried) if one in tried[:place]] == []
+    assert {} in tried and {"labels": -100} in [{"labels": one.get("labels")} for one in tried]
+    assert all(one.get("ids", 0) == 0 for one in tried)  # of a table

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mindspore
 import pytest
-from audit_cells import IDS, LABELS, MASK, Casting, Fixed, Large, OnOneLine, OwnGradient, Tagger, Wrapped
+from audit_cells import IDS, LABELS, MASK, Tagger, Wrapped
+from audit_precision_cells import Casting, Fixed, Large, OnOneLine, OwnGradient
 
 from ascend_fixes.auditing._precision import PRECISION
 

@@ -8,6 +8,11 @@ import numpy as np
 from mindspore import ParameterTuple, nn, ops
 
 
+def relative(got, wanted):
+    """The largest difference of a Tensor from an array, over the largest value."""
+    return float(np.abs(got.asnumpy() - wanted).max() / max(np.abs(wanted).max(), 1e-30))
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 

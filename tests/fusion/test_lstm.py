@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore import Tensor, nn
-from recurrent_references import Gradients, lstm
+from recurrent_references import Gradients, lstm, relative
 
 from ascend_fixes import _mindspore
 from ascend_fixes.fusion import LSTM
@@ -17,10 +17,6 @@ from ascend_fixes.testing import assert_padding_equivalent
 
 LENGTH, BATCH, WIDTH, HIDDEN = 6, 3, 4, 5
 BOUNDS = {np.float32: 1e-5, np.float16: 5e-2}  # of float16 as for the GRU
-
-
-def relative(got: Tensor, wanted: np.ndarray) -> float:
-    return float(np.abs(got.asnumpy() - wanted).max() / max(np.abs(wanted).max(), 1e-30))
 
 
 @functools.cache

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore import Tensor, nn
-from recurrent_references import Gradients, crf_by_enumeration, crf_marginals, crf_score, gated_graph, gru
+from recurrent_references import Gradients, crf_by_enumeration, crf_marginals, crf_score, gated_graph, gru, relative
 
 from ascend_fixes.fusion._crf import CRF
 from ascend_fixes.fusion._graphs import GatedGraph
@@ -31,10 +31,6 @@ BOUNDS = {np.float32: 1e-5, np.float16: 5e-2}
 
 def exact(*parameters):
     return [parameter.asnumpy().astype(np.float64) for parameter in parameters]
-
-
-def relative(got, wanted):
-    return float(np.abs(got.asnumpy() - wanted).max() / max(np.abs(wanted).max(), 1e-30))
 
 
 @functools.cache
