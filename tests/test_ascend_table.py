@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.ascend import __main__ as ascend
 from benchmarks.ascend import cells as ascend_cells
-from benchmarks.ascend import everything as ascend
 from benchmarks.ascend import memory as ascend_memory
 from benchmarks.ascend.epoch import own_shape
 

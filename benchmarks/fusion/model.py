@@ -1,4 +1,4 @@
-"""What `benchmarks.fusion.costs` trains and compiles: MindSpore reads the source of cells, so they live in a module."""
+"""What `benchmarks.fusion` trains and compiles: MindSpore reads the source of cells, so they live in a module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cells for `fusion.bisect`, as factories: what `benchmarks.fusion.costs` searches, and what you may try by hand.
+"""Cells for `fusion.bisect`, as factories: what `benchmarks.fusion` searches, and what you may try by hand.
 
 ascend-fixes bisect benchmarks.fusion.searches:attention
 """

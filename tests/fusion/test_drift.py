@@ -19,7 +19,7 @@ def test_patched_training_follows_the_unfused_run(model, tmp_path):
     path = tmp_path / "found.json"
     options = ["--only", "train", "--models", model, "--steps", "12", "--rounds", "1", "--json", str(path)]
     env = {**os.environ, "PYTHONPATH": str(_ROOT)}
-    command = [sys.executable, "-m", "benchmarks.fusion.costs", *options]
+    command = [sys.executable, "-m", "benchmarks.fusion", *options]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stderr[-2000:]
     runs = json.loads(path.read_text())["train"][model]

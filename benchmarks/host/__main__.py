@@ -1,6 +1,6 @@
 """The figures of `ascend_fixes.host` against what they replace.
 
-    python -m benchmarks.host.costs [--only table,embedding,...] [--json FILE] [--steps 50]
+    python -m benchmarks.host [--only table,embedding,...] [--json FILE] [--steps 50]
 
 Parts: ``table`` (look-ups a second over growing numbers of keys), ``embedding`` (steps a second and peak
 resident memory at 5 million rows of 64, against `nn.EmbeddingLookup` with `nn.LazyAdam`), ``mapped`` (a million rows
@@ -95,7 +95,7 @@ def _in_a_process(kind: str, rows: int, steps: int, group: Path | None = None) -
     command = [
         sys.executable,
         "-m",
-        "benchmarks.host.costs",
+        "benchmarks.host",
         "--child",
         kind,
         "--rows",

@@ -1,6 +1,6 @@
 """What an update of the loss scale costs, how scalers recover, and what float16 does to four small models.
 
-    python -m benchmarks.amp.costs [--only scaler,recover,train] [--models attention,...] [--rounds 40] [--json FILE]
+    python -m benchmarks.amp [--only scaler,recover,train] [--models attention,...] [--rounds 40] [--json FILE]
 
 Parts:
     scaler   microseconds of one update of the scale: ours in a graph of its own, MindSpore's, torch's on CPU, jmp's.
@@ -216,7 +216,7 @@ def in_process(*arguments: Any) -> Any:
 
     with tempfile.TemporaryDirectory() as folder:
         paths = os.pathsep.join(filter(None, (str(records.ROOT), os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-m", "benchmarks.amp.costs", "--child", *map(str, arguments)]
+        command = [sys.executable, "-m", "benchmarks.amp", "--child", *map(str, arguments)]
         done = subprocess.run(
             command, cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
         )

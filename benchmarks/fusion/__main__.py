@@ -1,6 +1,6 @@
 """Fusion as it is, fusion under `patch("fusion")`, and no fusion: drift, step times, and compile times of GRU and CRF.
 
-    python -m benchmarks.fusion.costs [--only train,steps,flags,cures,compile,bisect] [--steps 32] [--rounds 2]
+    python -m benchmarks.fusion [--only train,steps,flags,cures,compile,bisect] [--steps 32] [--rounds 2]
                                 [--models bert,rnnsearch] [--lengths 16,32,64,128,256] [--json FILE]
 
 Parts:
@@ -180,7 +180,7 @@ def in_process(function: str, *arguments: Any) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         env = {**os.environ, "PYTHONPATH": paths, "XDG_CACHE_HOME": folder}
-        command = [sys.executable, "-m", "benchmarks.fusion.costs", "--child", function, json.dumps(arguments)]
+        command = [sys.executable, "-m", "benchmarks.fusion", "--child", function, json.dumps(arguments)]
         done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{function}{arguments} failed: {done.stderr.strip()[-500:]}")

@@ -1,12 +1,12 @@
-"""``python -m benchmarks.ascend.everything``: everything public and the four examples, compiled for Ascend; nothing is executed.
+"""``python -m benchmarks.ascend``: everything public and the four examples, compiled for Ascend; nothing is executed.
 
 Writes ``benchmarks/results/ascend.json``, a record after each compilation, and the page ``docs/ascend.md`` from it. One
 process a record; what is recorded already is not compiled again, so the run can be interrupted, and split:
 
-    python -m benchmarks.ascend.everything                            # everything: see "seconds" in the page for the time it takes
-    python -m benchmarks.ascend.everything --only fusion,ALBERT       # families, names or parts of names
-    python -m benchmarks.ascend.everything --again                    # compile what is recorded, too
-    python -m benchmarks.ascend.everything --page                     # the page alone
+    python -m benchmarks.ascend                            # everything: see "seconds" in the page for the time it takes
+    python -m benchmarks.ascend --only fusion,ALBERT       # families, names or parts of names
+    python -m benchmarks.ascend --again                    # compile what is recorded, too
+    python -m benchmarks.ascend --page                     # the page alone
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def page(results: dict[str, Any]) -> str:
     lines = [
         "# Compiled for Ascend",
         "",
-        "Written by `python -m benchmarks.ascend.everything` from `benchmarks/results/ascend.json`; what it means stands in "
+        "Written by `python -m benchmarks.ascend` from `benchmarks/results/ascend.json`; what it means stands in "
         "[dryrun.md](dryrun.md).",
         f"**Compiled by MindSpore's Ascend back end (MindSpore {versions}); nothing was executed.** {len(results)} compilations, "
         f"{seconds / 60:.0f} minutes, one process each.",
@@ -205,9 +205,7 @@ def _unsettled(results: dict[str, Any]) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.ascend.everything", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ascend", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", default="", metavar="LIST", help="families, names or parts of what --list shows")
     parser.add_argument("--again", action="store_true", help="also what is recorded already")
     parser.add_argument("--page", action="store_true", help="write the page from the records and end")
