@@ -147,6 +147,8 @@ def synchronous():
         ):  # its own error, where nobody was told of the other
             late()
             raise KeyError("ours")
+        with seam.synchronous():  # nothing is left to be told
+            pass
         assert (Tensor(1.0) + 1).asnumpy() == 2
 
     with Children() as children:

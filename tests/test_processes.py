@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import pytest
 
+from ascend_fixes._mindspore import processes as seam_processes
 from ascend_fixes.processes import Children, Outcome, ScratchError, StoppedError, run, scratch
 
 PYTHON = [sys.executable, "-c"]
@@ -105,6 +108,22 @@ def test_a_fork_does_its_work_and_says_whether_it_could(tmp_path):
         slow = children.fork(lambda: time.sleep(600))
         assert (good.wait(60), bad.wait(60), slow.wait(0.1)) == (0, 1, None)
     assert (tmp_path / "done").exists() and slow.poll() == -signal.SIGTERM
+
+
+def test_a_fork_waits_for_threads_that_work_and_may_hold_a_lock(monkeypatch):
+    monkeypatch.setattr(seam_processes, "_PATIENCE_SECONDS", 120)
+    started, done = threading.Event(), threading.Event()
+
+    def work():
+        data = bytes(2 * 10**8)
+        started.set()
+        hashlib.sha256(data)  # without the interpreter's lock
+        done.set()
+
+    threading.Thread(target=work).start()
+    started.wait()
+    with Children() as children:
+        assert children.fork(lambda: None).wait(60) == 0 and done.is_set()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

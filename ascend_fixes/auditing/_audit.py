@@ -34,7 +34,17 @@ __all__ = ["LOOKS", "PADDING_FIRST", "audit", "audited"]
 LOOKS: tuple[Look, ...] = (PLAINLY, CELLS, LENGTHS, VALUES, PRECISION, PADDING, COMPILING, FOR_ASCEND, FUSING)
 """In the order in which they are taken."""
 
-PADDING_FIRST = tuple(sorted(LOOKS, key=lambda look: look is not PADDING and LOOKS.index(look) > LOOKS.index(LENGTHS)))
+PADDING_FIRST: tuple[Look, ...] = (
+    PLAINLY,
+    CELLS,
+    LENGTHS,
+    PADDING,
+    VALUES,
+    PRECISION,
+    COMPILING,
+    FOR_ASCEND,
+    FUSING,
+)
 """The same, and what padding changes as soon as lengths are known: whoever pads needs that most, if the budget is short."""
 
 _SHARE = 0.5  # of what is left, for one look: those after it have their turn

@@ -173,9 +173,8 @@ class _Changes:
     bucketed: bool
     graphs: list[Event] = field(default_factory=list)
     by_kind: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    read: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # arguments that are constants, where others changed as well
+    # Arguments that are constants, where others changed as well.
+    read: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, graph: Event) -> None:
         """Enter a graph, and what made it differ from the most similar one before."""
