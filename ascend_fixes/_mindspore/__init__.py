@@ -76,8 +76,8 @@ from ascend_fixes._mindspore.graph_ir import (
 )
 from ascend_fixes._mindspore.operators import (
     aicpu_operators,
+    as_in_graphs,
     documented_platforms,
-    methods_as_in_graphs,
     operator_names,
     run_eagerly,
     tagged_for_host,
@@ -124,6 +124,7 @@ __all__ = [
     "abandon_compilation",
     "aicpu_operators",
     "around_runs",
+    "as_in_graphs",
     "ascend_libraries",
     "auto_cast_lists",
     "backend",
@@ -172,7 +173,6 @@ __all__ = [
     "latest_phase",
     "loss_scale_manager",
     "mark_amp_level",
-    "methods_as_in_graphs",
     "mode_set",
     "model_eval_network",
     "model_loss",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Callable, TypeVar
@@ -14,8 +16,8 @@ import mindspore
 
 __all__ = [
     "aicpu_operators",
+    "as_in_graphs",
     "documented_platforms",
-    "methods_as_in_graphs",
     "operator_names",
     "run_eagerly",
     "tagged_for_host",
@@ -98,48 +100,87 @@ def tagged_for_host(names: Iterable[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def methods_as_in_graphs() -> Iterator[None]:
-    """Inside, Tensors' methods give in PyNative mode what they give in a graph, as far as the two are known to differ.
+def as_in_graphs() -> Iterator[None]:
+    """Inside, PyNative mode gives what a graph gives, as far as the two are known to differ.
 
     ``x.max(1)`` and ``x.min(1)``, the axis by its position, are the values in a graph; operator by operator they are
-    pairs of values and indices, since an overload that only PyNative mode has comes first there.
+    pairs of values and indices, since an overload that only PyNative mode has comes first there. An operator that fails
+    is compiled, as a graph of its own: `ops.operations.GatherV2` and others of the old ones run in no other way.
     """
     from mindspore import Tensor
+    from mindspore.ops import Primitive
 
-    def values_of(name: str) -> Any:
-        original = getattr(Tensor, name)
+    with (
+        _replaced(Tensor, {name: _values_of(getattr(Tensor, name)) for name in ("max", "min")}),
+        _replaced(Primitive, {"__call__": _or_compiled(Primitive.__call__)}),
+        _reports_elsewhere(),
+    ):
+        yield
 
-        @functools.wraps(original)
-        def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-            result = original(self, *args, **kwargs)
-            by_position = bool(args) and type(args[0]) is int
-            return (
-                result[0] if by_position and isinstance(result, tuple) and not kwargs.get("return_indices") else result
-            )
 
-        return method
+def _values_of(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        by_position = bool(args) and type(args[0]) is int
+        return result[0] if by_position and isinstance(result, tuple) and not kwargs.get("return_indices") else result
 
-    replaced = {name: values_of(name) for name in ("max", "min")}
-    own = {name: vars(Tensor)[name] for name in replaced if name in vars(Tensor)}
+    return method
+
+
+def _or_compiled(original: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self: Any, *args: Any) -> Any:
+        def operator(*inputs: Any) -> Any:
+            return self(*inputs)
+
+        try:
+            return original(self, *args)
+        except Exception as error:
+            first = error
+        try:
+            return mindspore.jit(operator)(*args)
+        except Exception:
+            raise first from None
+
+    return __call__
+
+
+@contextlib.contextmanager
+def _replaced(cls: type, members: dict[str, Any]) -> Iterator[None]:
+    own = {name: vars(cls)[name] for name in members if name in vars(cls)}
     try:
-        for name, method in replaced.items():
-            setattr(Tensor, name, method)
+        for name, member in members.items():
+            setattr(cls, name, member)
         yield
     finally:
-        for name in replaced:
+        for name in members:
             if name in own:
-                setattr(Tensor, name, own[name])
+                setattr(cls, name, own[name])
             else:
-                delattr(Tensor, name)
+                delattr(cls, name)
+
+
+@contextlib.contextmanager
+def _reports_elsewhere() -> Iterator[None]:
+    """What MindSpore writes of a failed compilation is no file of the user's."""
+    if "MS_OM_PATH" in os.environ:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["MS_OM_PATH"] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop("MS_OM_PATH", None)
 
 
 def run_eagerly(run: Callable[[], _T]) -> _T:
-    """What ``run`` gives; where it fails, what it gives with `methods_as_in_graphs`. Where that fails too, the first error."""
+    """What ``run`` gives; where it fails, what it gives with `as_in_graphs`. Where that fails too, the first error."""
     try:
         return run()
     except Exception as error:
         first = error
-    with methods_as_in_graphs():
+    with as_in_graphs():
         try:
             return run()
         except Exception:

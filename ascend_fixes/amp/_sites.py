@@ -2,21 +2,20 @@
 
 MindSpore offers no hook on operators, so the methods of a cell are rewritten: each call and each arithmetic operation
 in their source becomes an argument of a method that the copy has in addition. The cells themselves, their classes
-and modules stay as they are. The graph compiler reads the new source from a temporary folder of the process.
+and modules stay as they are. The graph compiler reads the new source where `inspect` finds it, in
+`linecache`: no file is written.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
-import functools
 import inspect
 import itertools
-import tempfile
+import linecache
 import textwrap
 import types
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Callable, ClassVar
 
 from mindspore import nn
@@ -195,8 +194,8 @@ def _rewritten(function: types.FunctionType, owner: str, edit: type[Edit]) -> tu
         arguments = ast.arguments([], [ast.arg(name) for name in outer], None, [], [], None, [])
         inner = ast.FunctionDef("around", arguments, [inner], [], None)
     text = ast.unparse(ast.fix_missing_locations(ast.Module([inner], [])))
-    file = str(Path(_folder().name) / f"{function.__qualname__}_{next(_NUMBERS)}.py")
-    Path(file).write_text(text, encoding="utf-8")
+    file = f"<{function.__qualname__}, rewritten, {next(_NUMBERS)}>"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     made_code = _code_named(compile(text, file, "exec"), function.__name__)
     if made_code is None or not set(made_code.co_freevars) <= set(code.co_freevars):
         return None
@@ -211,12 +210,6 @@ def _rewritten(function: types.FunctionType, owner: str, edit: type[Edit]) -> tu
     made.__kwdefaults__, made.__module__ = function.__kwdefaults__, function.__module__
     made.__qualname__, made.__doc__ = function.__qualname__, function.__doc__
     return made, editor.sites
-
-
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory:
-    """Where the rewritten sources lie until the process ends: the graph compiler reads them from files."""
-    return tempfile.TemporaryDirectory(prefix="ascend_fixes_")
 
 
 def _code_named(code: types.CodeType, name: str) -> types.CodeType | None:

@@ -24,7 +24,7 @@ from ascend_fixes.auditing._padding import PADDING
 from ascend_fixes.auditing._plainly import PLAINLY
 from ascend_fixes.auditing._precision import PRECISION
 from ascend_fixes.auditing._report import AuditError, AuditReport, Hazard
-from ascend_fixes.auditing._subject import Clock, Subject, leaves_of, rebuilt
+from ascend_fixes.auditing._subject import COMPILED_ONLY, Clock, Subject, leaves_of, rebuilt
 from ascend_fixes.auditing._values import VALUES
 from ascend_fixes.errors import nearest
 from ascend_fixes.shapes._runs import as_cell
@@ -153,6 +153,8 @@ def _outcomes(subject: Subject, looks: Sequence[Look]) -> list[tuple[Look, Outco
         left = subject.clock.left
         if stopped and not look.without_running:
             done.append((look, Outcome((), stopped)))
+        elif subject.runs == COMPILED_ONLY and not (look.compiled or look.without_running):
+            done.append((look, Outcome((), "it runs compiled only, and this is seen operator by operator")))
         elif left < look.needs:
             done.append((look, Outcome((), f"the budget of {subject.clock.budget:g} s was spent")))
         else:
@@ -163,7 +165,7 @@ def _outcomes(subject: Subject, looks: Sequence[Look]) -> list[tuple[Look, Outco
             done.append((look, outcome))
         if look is PLAINLY:
             stopped = _ended(subject, done[0][1])
-            subject = replace(subject, as_in_graphs="as_in_graphs" in _facts([done[0][1]]))
+            subject = replace(subject, runs=_facts([done[0][1]]).get("runs", subject.runs))
     return done
 
 

@@ -20,7 +20,7 @@ from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._looking import Cleared, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._recording import Event, Recording, record
 from ascend_fixes.auditing._running import settled
-from ascend_fixes.auditing._subject import Subject, rebuilt
+from ascend_fixes.auditing._subject import COMPILED_ONLY, Subject, rebuilt
 from ascend_fixes.errors import first_line
 
 __all__ = ["COMPILING"]
@@ -37,10 +37,14 @@ _KINDS = (
 
 def look(subject: Subject) -> Iterator[Finding]:
     """Call it with other values of the same shapes, and at another length; then compile what has to be measured."""
-    settled(subject.cell, subject.inputs)
-    plain = record(subject.cell, subject.inputs)
-    yield from _value_dependent(subject, plain)
-    loops = _growing(subject, plain)
+    settled(subject)
+    if subject.runs == COMPILED_ONLY:
+        yield Unknown("value-dependent-shape", "it runs compiled only: single operations are not seen")
+        loops = _between(subject)
+    else:
+        plain = record(subject.cell, subject.inputs)
+        yield from _value_dependent(subject, plain)
+        loops = _growing(subject, plain)
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
     yield from _arguments(subject)
     yield from _function(subject)
@@ -241,6 +245,13 @@ def _growing(subject: Subject, plain: Recording) -> _Loop | None:
     return None
 
 
+def _between(subject: Subject) -> _Loop | None:
+    """Two sizes to compile for, where no operation was counted."""
+    for name, own in subject.lengths.items():
+        return _Loop("", "", (0, 0), ({name: own}, {name: own + max(2, own // 2)}))
+    return None
+
+
 def _repeating(plain: Recording, name: str, own: int) -> _Loop | None:
     """A line that runs about as often as there are positions, where another length cannot be run."""
     often = Counter((event.cell, event.source, event.text) for event in plain.events)
@@ -261,7 +272,7 @@ def _unrolled(subject: Subject, loop: _Loop | None) -> Iterator[Finding]:
     short, long = (", ".join(f"{name} {size}" for name, size in sizes.items()) for sizes in loop.sizes)
     certainty = kinds.READ
     evidence = f"the line runs {loop.operations[1]} times at {long}; it could not be run at another length"
-    if loop.operations[0]:
+    if loop.sizes[0] != loop.sizes[1]:
         evidence = f"{loop.operations[0]} operations run at {short}, {loop.operations[1]} at {long}"
         measured = [_measured(subject, sizes) for sizes in loop.sizes]
         (fewer, quick), (more, slow) = measured
@@ -271,6 +282,9 @@ def _unrolled(subject: Subject, loop: _Loop | None) -> Iterator[Finding]:
                 return
             certainty = kinds.DIFFERED
             evidence = f"the graph has {fewer} operators at {short} ({quick:.1f} s to compile), and {more} at {long} ({slow:.1f} s)"
+        elif not loop.operations[1]:
+            yield Unknown(kind, f"it does not compile at both {short} and {long}")
+            return
     yield hazard(
         kind,
         certainty,
@@ -292,4 +306,4 @@ def _measured(subject: Subject, sizes: Mapping[str, int]) -> tuple[int, float]:
     return len(_mindspore.whole_graph_operators(subject.cell)), time.perf_counter() - start
 
 
-COMPILING = Look("compilation", _KINDS, look, needs=3.0)
+COMPILING = Look("compilation", _KINDS, look, needs=3.0, compiled=True)

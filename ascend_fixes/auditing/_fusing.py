@@ -34,7 +34,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     except fusion.FusionUnsupportedError as unsupported:
         yield from (Unknown(kind, str(unsupported)) for kind in _KINDS)
         return
-    settled(subject.cell, subject.inputs)
+    settled(subject)
     grad = bool(subject.cell.trainable_params()) and _all_tensors(subject)
     limit = max(1.0, subject.clock.left)
     plain = run(subject.cell, subject.inputs, grad=grad, fused=False, nearby=True, limit=limit)
@@ -112,4 +112,4 @@ def _hazard(fused: Trial, error: float, name: str, report: BisectReport | None =
     )
 
 
-FUSING = Look("fused against unfused", _KINDS, look, needs=8.0)
+FUSING = Look("fused against unfused", _KINDS, look, needs=8.0, compiled=True)

@@ -7,7 +7,7 @@ never read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     if not subject.axes:
         yield Unknown(_KIND, "no axis of the inputs is ragged, as far as their sizes tell; say which with axes=")
         return
-    settled(subject.cell, subject.inputs)
+    settled(subject)
     base = attempt(subject.cell, subject.inputs)
     tried: list[str] = []
     found: list[Hazard] = []
@@ -78,9 +78,7 @@ class _Trials:
         failure = failed[width]
         ran = [str(other) for other in self.runs if other not in failed and other not in silent]
         longest = all(other > self.own for other in failed)
-        reason = (
-            f"{self.name} can be at most {self.own}" if longest else f"{self.name} {self.own} is written into the model"
-        )
+        reason = self._limit(failed) if longest else f"{self.name} {self.own} is written into the model"
         evidence = f"at {self.name} {width}: {failure.error} at {line_of(failure.source, failure.line)}"
         evidence += f"; fails at {', '.join(map(str, failed))}, runs at {', '.join([str(self.own), *ran])}"
         evidence += "".join(f"; at {other} no error, but {odd}" for other, odd in silent.items())
@@ -93,6 +91,22 @@ class _Trials:
             operator=operator_in(failure.text) or failure.layer,
             cell=failure.cell,
             source=failure.source,
+        )
+
+    def _limit(self, failed: Container[int]) -> str:
+        """Where only greater sizes fail: the greatest that runs, or that it depends on another length."""
+        too_much = min(width for width in self.runs if width in failed)
+        others = {name: size for name, size in self.subject.lengths.items() if name != self.name}
+        if others:
+            grown = {name: -(-size * too_much // self.own) for name, size in others.items()}
+            arrays = self.subject.resized({self.name: too_much, **grown})
+            if attempt(self.subject.cell, self.subject.with_arrays(arrays)).failure is None:
+                beside = ", ".join(f"{name} {size}" for name, size in others.items())
+                return f"{self.name} cannot be {too_much} beside {beside}: the one limits the other"
+        return (
+            f"{self.name} can be at most {self.own}"
+            if too_much == self.own + 1
+            else f"{self.name} cannot be {too_much}"
         )
 
     def _silent(self, silent: Mapping[int, str]) -> Hazard:
@@ -183,4 +197,4 @@ def _tail_changed(array: np.ndarray, axis: int, start: int, seed: int) -> np.nda
     return new
 
 
-LENGTHS = Look("other widths", (_KIND,), look)
+LENGTHS = Look("other widths", (_KIND,), look, compiled=True)

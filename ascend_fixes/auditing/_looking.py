@@ -18,7 +18,7 @@ from typing import Any, Callable, Union
 from ascend_fixes import _mindspore
 from ascend_fixes.auditing._kinds import KINDS
 from ascend_fixes.auditing._report import Hazard
-from ascend_fixes.auditing._subject import Subject
+from ascend_fixes.auditing._subject import AS_IN_GRAPHS, Subject
 from ascend_fixes.errors import first_line
 from ascend_fixes.processes import Children, ended, scratch
 
@@ -63,6 +63,7 @@ class Look:
         carry_out: yields what it finds.
         needs: seconds below which it is not begun.
         without_running: it reads the cell or compiles it elsewhere, so it is taken where the cell does not run here.
+        compiled: it is also taken where the cell runs compiled only.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Look:
     carry_out: Callable[[Subject], Iterable[Finding]]
     needs: float = 1.0
     without_running: bool = False
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ def _in_child(look: Look, subject: Subject, log: Path) -> None:
     if not os.environ.get("ASCEND_FIXES_AUDIT_LOG"):
         os.dup2(silent, 2)
     os.chdir(log.parent)  # MindSpore writes folders into the working directory
-    methods = _mindspore.methods_as_in_graphs() if subject.as_in_graphs else contextlib.nullcontext()
-    with log.open("a", encoding="utf-8") as stream, methods:
+    as_it_runs = _mindspore.as_in_graphs() if subject.runs == AS_IN_GRAPHS else contextlib.nullcontext()
+    with log.open("a", encoding="utf-8") as stream, as_it_runs:
         try:
             for finding in look.carry_out(subject):
                 _write(stream, type(finding).__name__, asdict(finding))

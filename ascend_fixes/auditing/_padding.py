@@ -23,7 +23,7 @@ from ascend_fixes.auditing._inferring import is_mask
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._recording import Recording, looked_up, record
 from ascend_fixes.auditing._report import Hazard
-from ascend_fixes.auditing._running import attempt, differs_by, eagerly, reseeded
+from ascend_fixes.auditing._running import attempt, differs_by, ready, reseeded
 from ascend_fixes.auditing._subject import Subject, rebuilt
 from ascend_fixes.errors import first_line
 from ascend_fixes.shapes import Leak, PaddingReport, Suspect, check_padding
@@ -45,7 +45,7 @@ def look(subject: Subject) -> Iterator[Finding]:
         yield from (Unknown(kind, why) for kind in _KINDS)
         return
     _reveal(subject.cell)
-    eagerly(subject.cell)
+    ready(subject)
     plain = record(subject.cell, subject.inputs)
     tolerance = _tolerance(subject, plain)
     best, why = _best(subject, looked_up(subject, plain), tolerance)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-import mindspore
 import numpy as np
 from mindspore import nn
 
@@ -15,8 +14,8 @@ from ascend_fixes.amp import overrides
 from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._cells import WITHOUT_MARKS
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
-from ascend_fixes.auditing._running import Failure, attempt, eagerly, line_of, settled
-from ascend_fixes.auditing._subject import Subject
+from ascend_fixes.auditing._running import Failure, attempt, line_of, ready, settled
+from ascend_fixes.auditing._subject import AS_IN_GRAPHS, COMPILED_ONLY, Subject
 from ascend_fixes.tensors import array_of
 
 __all__ = ["PLAINLY"]
@@ -29,59 +28,64 @@ _NO_KERNEL = re.compile(
 
 def look(subject: Subject) -> Iterator[Finding]:
     """Run it, twice; facts are "failure" (a `Failure`, where it does not run), "stopped" (why nothing else can), "mode", and
-    "as_in_graphs" (it runs with Tensors' methods as they are in graphs)."""
-    cell = subject.cell
-    eagerly(cell)
-    before = _values(cell)
-    ran = attempt(cell, subject.inputs)
+    "runs" (how, where not operator by operator)."""
+    ready(subject)
+    before = _values(subject.cell)
+    ran = attempt(subject.cell, subject.inputs)
     if ran.failure is None:
         yield from _as_it_runs(subject, before)
         return
-    with _mindspore.methods_as_in_graphs():
-        if attempt(cell, subject.inputs).failure is None:
-            yield Fact("as_in_graphs", True)
-            yield Fact("notes", [f"operator by operator it fails ({ran.failure.error}): {_METHODS}"])
+    with _mindspore.as_in_graphs():
+        if attempt(subject.cell, subject.inputs).failure is None:
+            yield from _runs(AS_IN_GRAPHS, ran.failure, _AS_A_GRAPH)
             yield from _as_it_runs(subject, before)
             return
-    yield from _failed(subject, ran.failure)
+    if _NO_KERNEL.search(ran.failure.text):
+        yield from _without_kernel(subject, ran.failure)
+        return
+    compiled = replace(subject, runs=COMPILED_ONLY)
+    ready(compiled)
+    if attempt(subject.cell, subject.inputs).failure is None:
+        yield from _runs(
+            COMPILED_ONLY, ran.failure, "compiled it runs; what is seen operator by operator only is not looked at"
+        )
+        yield from _marks(subject.cell)
+        yield from _as_it_runs(compiled, before)
+        return
+    yield Fact("failure", asdict(ran.failure))
 
 
-_METHODS = "x.max(1) gives values in a graph, values and indices operator by operator; the cell was run with what a graph gives"
+_AS_A_GRAPH = "it was run as a graph takes it: x.max(1) is the values alone, and what fails operator by operator is compiled by itself"
+
+
+def _runs(how: str, failure: Failure, told: str) -> Iterator[Finding]:
+    yield Fact("runs", how)
+    yield Fact("notes", [f"operator by operator it fails ({failure.error}): {told}"])
 
 
 def _as_it_runs(subject: Subject, before: dict[str, np.ndarray]) -> Iterator[Finding]:
-    cell = subject.cell
-    yield Cleared("missing-kernel-cpu", "it ran on CPU, operator by operator")
+    yield Cleared("missing-kernel-cpu", f"it ran on CPU, {subject.runs}")
     yield from _state(subject, before)
-    mode = settled(cell, subject.inputs)
-    yield Fact("mode", mode)
+    yield Fact("mode", settled(subject))
 
 
-def _failed(subject: Subject, failure: Failure) -> Iterator[Finding]:
+def _without_kernel(subject: Subject, failure: Failure) -> Iterator[Finding]:
     missing = _NO_KERNEL.search(failure.text)
-    if missing:
-        operator = missing.group(1) or missing.group(2)
-        yield hazard(
-            "missing-kernel-cpu",
-            kinds.FAILED,
-            f"{operator} has no kernel on CPU",
-            f"{failure.error} at {line_of(failure.source, failure.line)}",
-            f'host.place(net, ["{operator}"]) does not help where the host lacks it: write it with other operators, or '
-            f"run it in Python with host.callback(function, shape, dtype)",
-            operator=operator,
-            cell=failure.cell,
-            source=failure.source,
-        )
-        yield Fact("stopped", f"{operator} has no kernel on CPU, so the cell does not run here")
-        yield from _marks(subject.cell)
-        return
-    mindspore.set_context(mode=mindspore.GRAPH_MODE)
-    compiled = attempt(subject.cell, subject.inputs)
-    if compiled.failure is None:
-        yield Fact("stopped", f"operator by operator it does not run ({failure.error}), compiled it does")
-        yield from _marks(subject.cell)
-        return
-    yield Fact("failure", asdict(failure))
+    assert missing
+    operator = missing.group(1) or missing.group(2)
+    yield hazard(
+        "missing-kernel-cpu",
+        kinds.FAILED,
+        f"{operator} has no kernel on CPU",
+        f"{failure.error} at {line_of(failure.source, failure.line)}",
+        f'host.place(net, ["{operator}"]) does not help where the host lacks it: write it with other operators, or '
+        f"run it in Python with host.callback(function, shape, dtype)",
+        operator=operator,
+        cell=failure.cell,
+        source=failure.source,
+    )
+    yield Fact("stopped", f"{operator} has no kernel on CPU, so the cell does not run here")
+    yield from _marks(subject.cell)
 
 
 def _marks(cell: nn.Cell) -> Iterator[Finding]:

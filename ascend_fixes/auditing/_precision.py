@@ -29,7 +29,7 @@ _KINDS = ("to-float", "cast-in-construct", "own-bprop", "overflow")
 def look(subject: Subject) -> Iterator[Finding]:
     """Run it plainly, with the marks of `.to_float` taken off, and under a float16 policy, forward and backward."""
     cell, inputs = subject.cell, subject.inputs
-    settled(cell, inputs)
+    settled(subject)
     plain = record(cell, inputs)
     if plain.error is not None:
         yield from (Unknown(kind, f"it could not be run operation by operation: {plain.error}") for kind in _KINDS)

@@ -16,6 +16,7 @@ from mindspore import nn
 
 from ascend_fixes import _mindspore
 from ascend_fixes.auditing._recording import record
+from ascend_fixes.auditing._subject import COMPILED_ONLY, Subject
 from ascend_fixes.errors import first_line
 from ascend_fixes.tensors import array_of, tensors_in
 
@@ -24,9 +25,9 @@ __all__ = [
     "Ran",
     "attempt",
     "differs_by",
-    "eagerly",
     "line_of",
     "operator_in",
+    "ready",
     "reseeded",
     "settled",
     "source_of",
@@ -56,13 +57,14 @@ class Ran:
     failure: Failure | None = None
 
 
-def eagerly(cell: nn.Cell, training: bool = True) -> None:
-    """PyNative mode; training mode without dropout, or evaluation. For good: the process is a fork."""
-    mindspore.set_context(mode=mindspore.PYNATIVE_MODE)
-    for parameter in cell.get_parameters():
+def ready(subject: Subject, training: bool = True) -> None:
+    """The mode in which it runs; training mode without dropout, or evaluation. For good: the process is a fork."""
+    compiled = subject.runs == COMPILED_ONLY
+    mindspore.set_context(mode=mindspore.GRAPH_MODE if compiled else mindspore.PYNATIVE_MODE)
+    for parameter in subject.cell.get_parameters():
         if parameter.has_init:
             parameter.init_data()
-    for _, inner in cell.cells_and_names():
+    for _, inner in subject.cell.cells_and_names():
         inner.add_flags(training=training and "dropout" not in type(inner).__name__.lower())
 
 
@@ -77,6 +79,8 @@ def attempt(cell: nn.Cell, inputs: Sequence[Any]) -> Ran:
 
 def _located(cell: nn.Cell, inputs: Sequence[Any], error: Exception) -> Failure:
     """Where an error came from: the call once more, operation by operation, because errors come late otherwise."""
+    if _mindspore.in_graph_mode():
+        return Failure(first_line(error), "", operator_in(str(error)), *_source_in(str(error)), text=str(error))
     recording = record(cell, inputs)
     failed, again = recording.failed, recording.error or error
     if failed is None:  # between two operations: an index, an assignment
@@ -95,11 +99,11 @@ def _cell_of(cell: nn.Cell, error: BaseException) -> tuple[str, str]:
     return "", type(cell).__name__
 
 
-def settled(cell: nn.Cell, inputs: Sequence[Any]) -> str:
+def settled(subject: Subject) -> str:
     """Put the cell into a mode in which two runs agree: "training", else "evaluation"; "" where none is found."""
     for name, training in (("training", True), ("evaluation", False)):
-        eagerly(cell, training)
-        first, second = attempt(cell, inputs), attempt(cell, inputs)
+        ready(subject, training)
+        first, second = attempt(subject.cell, subject.inputs), attempt(subject.cell, subject.inputs)
         if first.failure is not None:
             return name
         if differs_by(first.outputs, second.outputs) <= 1e-5:
@@ -128,6 +132,14 @@ def source_of(error: BaseException) -> tuple[str, str]:
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith((_OURS, _THEIRS, "<")) and os.sep + "mindspore" + os.sep not in frame.filename:
             return f"{os.path.basename(frame.filename)}:{frame.lineno}", (frame.line or "").strip()
+    return "", ""
+
+
+def _source_in(text: str) -> tuple[str, str]:
+    """The same place as the graph compiler tells it, ``# 3 In file /home/me/model.py:31, 8~40`` with the line below."""
+    for file, number, line in reversed(re.findall(r"(?m)^# \d+ In file (\S+?):(\d+)\S*,.*\n(.*)$", text)):
+        if not file.startswith((_OURS, _THEIRS)):
+            return f"{os.path.basename(file)}:{number}", line.strip()
     return "", ""
 
 

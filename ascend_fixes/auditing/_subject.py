@@ -18,7 +18,13 @@ from mindspore import Tensor, nn
 from ascend_fixes import _mindspore
 from ascend_fixes.tensors import array_of
 
-__all__ = ["Clock", "Subject", "leaves_of", "rebuilt"]
+__all__ = ["AS_IN_GRAPHS", "COMPILED_ONLY", "EAGERLY", "RUNS", "Clock", "Subject", "leaves_of", "rebuilt"]
+
+EAGERLY = "operator by operator"
+AS_IN_GRAPHS = "operator by operator, as a graph takes it"
+COMPILED_ONLY = "compiled only"
+RUNS = (EAGERLY, AS_IN_GRAPHS, COMPILED_ONLY)
+"""How a cell runs: what most looks need, what `_mindspore.as_in_graphs` makes possible, and what is left."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class Subject:
         target: the device to compile for.
         clock: the time that is left.
         function: the function that is audited, of which ``cell`` is a wrapper; None for a cell.
-        as_in_graphs: whether Tensors' methods have to give in PyNative mode what they give in a graph.
+        runs: how it runs here, one of `RUNS`.
     """
 
     cell: nn.Cell
@@ -58,7 +64,7 @@ class Subject:
     target: str
     clock: Clock
     function: Any = None
-    as_in_graphs: bool = False
+    runs: str = EAGERLY
 
     @property
     def leaves(self) -> dict[str, np.ndarray]:

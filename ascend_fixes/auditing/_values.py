@@ -29,7 +29,7 @@ _KINDS = ("constant-beyond-float16", "exp-without-maximum", "single-element-soft
 
 def look(subject: Subject) -> Iterator[Finding]:
     """Look at every operation of a plain run; then at larger weights, and with nothing left to count."""
-    settled(subject.cell, subject.inputs)
+    settled(subject)
     plain = record(subject.cell, subject.inputs)
     if plain.error is not None:
         yield from (Unknown(kind, f"it could not be run operation by operation: {plain.error}") for kind in _KINDS)

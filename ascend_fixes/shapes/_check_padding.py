@@ -291,12 +291,12 @@ class _Check:
 
 @contextlib.contextmanager
 def _must_run(cell: nn.Cell, args: Sequence[Any]) -> Iterator[None]:
-    """Inside, the cell runs operator by operator: as it is, or with Tensors' methods as they are in a graph."""
+    """Inside, the cell runs operator by operator: as it is, or as a graph takes it."""
     with contextlib.ExitStack() as methods:
         try:
             _run(cell, args)
         except Exception as error:
-            methods.enter_context(_mindspore.methods_as_in_graphs())
+            methods.enter_context(_mindspore.as_in_graphs())
             try:
                 _run(cell, args)
             except Exception:

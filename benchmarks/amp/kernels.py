@@ -1,6 +1,7 @@
 """What `amp.TrainStep` adds to a training step on Ascend: kernels and seconds of compilation, by dry run.
 
-    python -m benchmarks.amp.kernels [--models attention,albert,...] [--levels O0,O1] [--steps plain,scaled,...] [--json FILE]
+    python -m benchmarks.amp.kernels [--models attention,albert,...] [--levels O0,O1] [--steps plain,scaled,...]
+        [--rounds 5] [--json FILE]
 
 Four attention blocks, and the four examples with the families amp, fusion and host, in float16 under the same
 `amp.Policy`. Each is compiled by MindSpore's Ascend back end (`ascend_fixes.dryrun`); nothing is executed. Steps:
@@ -11,7 +12,9 @@ Four attention blocks, and the four examples with the families amp, fusion and h
     clipped     amp.TrainStep with clip_norm=1
 
 Reported are the kernels before fusion, how many kernel graphs MindSpore made of the step, the seconds of the compilation,
-and the ratios: of kernels to those of ``scaled``, of seconds to those of ``plain``. ``--json`` merges into the file.
+and the ratios: of kernels to those of ``scaled``, of seconds to those of ``plain``. With more than one round the steps take
+turns; seconds are then medians, and their ratio is the median, with quartiles, of the rounds' own. ``--json`` merges into
+the file.
 """
 
 from __future__ import annotations
@@ -20,8 +23,11 @@ import argparse
 import collections
 import functools
 import json
+import os
+import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -126,12 +132,32 @@ def measured(model: str, kind: str, level: str, soc: str) -> dict[str, Any]:
     }
 
 
+def rounds(model: str, kinds: Sequence[str], level: str, soc: str, count: int) -> dict[str, dict[str, Any]]:
+    """The steps of a model, compiled in turns."""
+    rows: dict[str, dict[str, Any]] = {}
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for turn in range(count):
+        for kind in kinds if turn % 2 == 0 else reversed(kinds):
+            rows[kind] = measured(model, kind, level, soc)
+            seconds[kind].append(rows[kind].get("seconds", float("nan")))
+            print(model, level, kind, turn, json.dumps(rows[kind]), file=sys.stderr, flush=True)
+    for kind, row in rows.items():
+        if "seconds" in row:
+            row["seconds"], row["rounds"] = round(statistics.median(seconds[kind]), 2), count
+            if "plain" in rows and kind != "plain" and count > 2:
+                paired = [own / plain for own, plain in zip(seconds[kind], seconds["plain"])]
+                row["seconds over plain, quartiles"] = [round(q, 3) for q in statistics.quantiles(paired, n=4)]
+    return rows
+
+
 def ratios(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The rows with their ratios."""
     for row in rows.values():
         for what, base in (("kernels", "scaled"), ("seconds", "plain")):
             if what in row and rows.get(base, {}).get(what):
                 row[f"{what} over {base}"] = round(row[what] / rows[base][what], 3)
+        if "seconds over plain, quartiles" in row:
+            row["seconds over plain"] = row["seconds over plain, quartiles"][1]
     return rows
 
 
@@ -143,6 +169,7 @@ def main() -> None:
     parser.add_argument("--models", type=listed, default=list(MODELS))
     parser.add_argument("--levels", type=listed, default=["O0", "O1"])
     parser.add_argument("--steps", type=listed, default=list(STEPS))
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--soc", default="Ascend910B")
     parser.add_argument("--json")
     options = parser.parse_args()
@@ -151,12 +178,11 @@ def main() -> None:
         parser.error(f"there is no {', '.join(sorted(wrong))}")
     file = options.json
     found = records.read(file)
+    found["load when it began"] = round(os.getloadavg()[0], 2)
     for level in options.levels:
         for model in options.models:
             rows = found.setdefault(f"{model}, {options.soc}, {level}", {})
-            for kind in options.steps:
-                rows[kind] = measured(model, kind, level, options.soc)
-                print(model, level, kind, json.dumps(rows[kind]), file=sys.stderr, flush=True)
+            rows.update(rounds(model, options.steps, level, options.soc, options.rounds))
             ratios(rows)
             records.write(file, found)
     print(json.dumps(found, indent=1))

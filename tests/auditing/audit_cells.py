@@ -58,6 +58,45 @@ class Longest(Positions):
         return self.embedding(ids) + self.table[: ids.shape[1]]
 
 
+class Translator(nn.Cell):
+    """Target positions take a mask that is as long as the source: no more of these than of those."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+
+    def construct(self, ids, target):
+        source, words = self.embedding(ids), self.embedding(target)
+        seen = words + source[:, : target.shape[1]]
+        return (seen.sum(-1) * ops.ones_like(seen[:, :, 0])).sum(1)
+
+
+@mindspore.ops.constexpr
+def _operator_by_operator():
+    return mindspore.get_context("mode") == mindspore.PYNATIVE_MODE
+
+
+class CompiledOnly(Positions):
+    """Refuses to run operator by operator; positions are added at a fixed width."""
+
+    def construct(self, ids, mask, labels):
+        if _operator_by_operator():
+            raise ValueError("not operator by operator")
+        return (self.losses(ids, labels) * mask).sum() / mask.sum()
+
+
+class OldLookup(nn.Cell):
+    """An old operator, which runs in a graph only."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = Parameter(Tensor(np.ones((50, 16), np.float32)), name="table")
+        self.gather = ops.operations.GatherV2()
+
+    def construct(self, ids):
+        return self.gather(self.table, ids, 0).astype(mindspore.float16).sum(-1)
+
+
 class StoredReshape(nn.Cell):
     """Rows of the stored length: where rows and length divide evenly, rows are mixed without an error."""
 

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from audit_cells import IDS, LABELS, MASK, Chosen, Classifier, FirstOnly, Longest, Positions, StoredReshape, Tagger
+from audit_cells import (
+    IDS,
+    LABELS,
+    MASK,
+    Chosen,
+    Classifier,
+    CompiledOnly,
+    FirstOnly,
+    Longest,
+    Positions,
+    StoredReshape,
+    Tagger,
+    Translator,
+)
 from mindspore import Tensor
 
 from ascend_fixes.auditing._lengths import LENGTHS
-from ascend_fixes.auditing._subject import Clock, Subject
+from ascend_fixes.auditing._subject import COMPILED_ONLY, Clock, Subject
 
 
 @pytest.mark.parametrize("cell, inputs", [(Tagger, (IDS, MASK, LABELS)), (Classifier, (IDS,))])
@@ -28,6 +41,18 @@ def test_a_table_added_at_a_fixed_width_is_named_with_number_and_line(looked):
 def test_a_greatest_length_is_told_from_the_only_one(looked):
     found = looked(LENGTHS, Longest(), IDS, MASK, LABELS)["length-written-in"]
     assert "at most 8" in found.reason and "fails at 9, 16, runs at 8, 7, 6" in found.evidence
+
+
+def test_a_length_that_limits_another_is_told_from_a_number_in_the_model(looked):
+    axes = {"ids": {1: "source"}, "target": {1: "words"}}
+    found = [one for one in looked(LENGTHS, Translator(), IDS, IDS[:, :5], axes=axes).hazards if "words" in one.reason]
+    assert [one.reason for one in found] == ["words cannot be 10 beside source 8: the one limits the other"]
+
+
+def test_lengths_are_tried_compiled_where_a_cell_runs_so_only(looked):
+    found = looked(LENGTHS, CompiledOnly(), IDS, MASK, LABELS, runs=COMPILED_ONLY)["length-written-in"]
+    assert found.certainty == "ran and failed" and "fails at 7, 6, 9, 16, runs at 8" in found.evidence
+    assert found.source.startswith("audit_cells.py:") and "self.embedding(ids) + self.table" in found.evidence
 
 
 def test_a_stored_length_is_silent_where_it_divides_evenly(looked):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import mindspore
 import numpy as np
 import pytest
-from audit_cells import IDS, LABELS, MASK, Failing, Normalised, Tagger
+from audit_cells import IDS, LABELS, MASK, CompiledOnly, Failing, Normalised, OldLookup, Tagger
 from audit_precision_cells import WithoutKernel
 from mindspore import Tensor, nn
 
 import ascend_fixes
 from ascend_fixes.auditing import AuditError
 from ascend_fixes.auditing._plainly import PLAINLY
+from ascend_fixes.auditing._subject import AS_IN_GRAPHS
 
 
 def test_statistics_are_state(looked):
@@ -30,8 +31,23 @@ def test_a_cell_that_takes_what_graphs_give_for_a_maximum_is_run_so(looked):
             return (x.max(1) + x.sum(1)).sum()
 
     seen = looked(PLAINLY, Pooled(), np.ones((4, 8), np.float32), axes={})
-    assert seen.facts["as_in_graphs"] and "x.max(1) gives values in a graph" in seen.facts["notes"][0]
+    assert seen.facts["runs"] == AS_IN_GRAPHS and "x.max(1) is the values alone" in seen.facts["notes"][0]
     assert seen.cleared == {"forward-state", "missing-kernel-cpu"}
+
+
+def test_an_operator_that_runs_in_graphs_only_is_compiled_by_itself():
+    report = ascend_fixes.audit(OldLookup(), Tensor(IDS), budget=60)
+    assert any("GatherV2" in note or "Gather" in note for note in report.notes)
+    assert [one.operator for one in report.hazards if one.kind == "cast-in-construct"] == ["Cast"]
+    assert {"length-written-in", "value-dependent-shape"} <= set(report.cleared)
+
+
+def test_a_cell_that_runs_compiled_only_is_looked_at_as_far_as_that_goes():
+    report = ascend_fixes.audit(CompiledOnly(), *map(Tensor, (IDS, MASK, LABELS)), budget=120)
+    assert any(note.startswith("operator by operator it fails") for note in report.notes)
+    assert {"length-written-in"} == {one.kind for one in report.hazards}
+    assert {"forward-state", "fusion-inexact", "recompile-scalar"} <= set(report.cleared)
+    assert "compiled only" in report.not_looked_at["overflow"]
 
 
 def test_a_cell_that_fails_as_it_is_is_one_line():

@@ -21,7 +21,7 @@ from audit_cells import (
 
 from ascend_fixes.auditing._looking import Fact, Look
 from ascend_fixes.auditing._recording import looked_up, record
-from ascend_fixes.auditing._running import eagerly
+from ascend_fixes.auditing._running import ready
 from ascend_fixes.auditing._values import VALUES
 
 
@@ -94,7 +94,7 @@ def test_a_row_of_length_0(looked, safe):
 
 
 def _indices(subject):
-    eagerly(subject.cell)
+    ready(subject)
     yield Fact("indices", sorted(looked_up(subject, record(subject.cell, subject.inputs))))
 
 
