@@ -69,6 +69,13 @@ def _as_it_runs(subject: Subject, before: dict[str, np.ndarray]) -> Iterator[Fin
     yield Fact("mode", settled(subject))
 
 
+_EQUALS = {
+    "DynamicRNN": "self.rnn = fusion.DynamicRNN()  # the same arguments and results, on CPU and Ascend",
+    "DynamicGRUV2": "self.rnn = fusion.GRU(input_size, hidden_size)  # one layer in place of the operator and its weights",
+}
+"""What runs here in place of operators that Ascend alone has."""
+
+
 def _without_kernel(subject: Subject, failure: Failure) -> Iterator[Finding]:
     missing = _NO_KERNEL.search(failure.text)
     assert missing
@@ -78,8 +85,9 @@ def _without_kernel(subject: Subject, failure: Failure) -> Iterator[Finding]:
         kinds.FAILED,
         f"{operator} has no kernel on CPU",
         f"{failure.error} at {line_of(failure.source, failure.line)}",
-        f'host.place(net, ["{operator}"]) does not help where the host lacks it: write it with other operators, or '
-        f"run it in Python with host.callback(function, shape, dtype)",
+        _EQUALS.get(operator)
+        or f'host.place(net, ["{operator}"]) does not help where the host lacks it: write it with '
+        f"other operators, or run it in Python with host.callback(function, shape, dtype)",
         operator=operator,
         cell=failure.cell,
         source=failure.source,

@@ -16,6 +16,7 @@ yours, and `learn` keeps it in force.
 
 from ascend_fixes.fusion._compiler import FusionCompileError, FusionUnsupportedError, MissingCompilerError
 from ascend_fixes.fusion._crf import CRF
+from ascend_fixes.fusion._dynamic_rnn import DynamicRNN
 from ascend_fixes.fusion._flags import Flag, FlagConflictError, FlagFileError
 from ascend_fixes.fusion._graphs import GatedGraph
 from ascend_fixes.fusion._guarding import FlagReport, GuardTypeError, LateGuardWarning, flags, guard, keeping_out, safe
@@ -34,6 +35,7 @@ __all__ = [
     "LSTM",
     "BisectError",
     "BisectReport",
+    "DynamicRNN",
     "Flag",
     "FlagConflictError",
     "FlagFileError",

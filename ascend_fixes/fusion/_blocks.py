@@ -21,13 +21,11 @@ class Recurrence(nn.Cell):
 
     Args:
         steps: what runs the steps.
-        hidden_size: of a state.
-        gates: how many there are.
     """
 
-    def __init__(self, steps: nn.Cell, hidden_size: int, gates: int) -> None:
+    def __init__(self, steps: nn.Cell) -> None:
         super().__init__()
-        self.steps, self.hidden_size, self.width = steps, hidden_size, gates * hidden_size
+        self.steps = steps
         self.product = ops.MatMul(False, True)
 
     def prepared(
@@ -49,10 +47,11 @@ class Recurrence(nn.Cell):
             going = (ops.arange(length).expand_dims(-1) < seq_length).astype(mindspore.float32).expand_dims(-1)
             x = ops.masked_fill(x, going <= 0, Tensor(0.0, x.dtype))  # what stands past the end may be anything
         shares = self.product(x.reshape(length * batch, size), w_ih.astype(x.dtype)).astype(mindspore.float32)
-        bias = ops.zeros((self.width,), mindspore.float32)
+        width = w_ih.shape[0]
+        bias = ops.zeros((width,), mindspore.float32)
         if b_ih is not None and b_hh is not None:
             shares, bias = shares + b_ih.astype(mindspore.float32), b_hh.astype(mindspore.float32)
-        return going, shares.reshape(length, batch, self.width), bias
+        return going, shares.reshape(length, batch, width), bias
 
 
 class Blocks(nn.Cell):

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import mindspore
-import numpy as np
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from ascend_fixes.fusion._blocks import Blocks, Recurrence
@@ -19,14 +18,14 @@ from ascend_fixes.fusion._functions import Sigmoid, Tanh
 from ascend_fixes.fusion._guarding import safe
 from ascend_fixes.fusion._recurrent import CASTS
 
-__all__ = ["LSTM"]
+__all__ = ["LSTM", "Steps"]
 
 
 class _Recurrence(Recurrence):
     """One direction of one layer."""
 
-    def __init__(self, hidden_size: int) -> None:
-        super().__init__(_Steps(hidden_size), hidden_size, gates=4)
+    def __init__(self) -> None:
+        super().__init__(Steps())
 
     def construct(
         self,
@@ -40,7 +39,7 @@ class _Recurrence(Recurrence):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """``x`` (length, batch, input), ``hx`` two of (batch, hidden): every output, and the last state and cell."""
         length, batch, _ = x.shape
-        size = self.hidden_size
+        size = w_hh.shape[1]
         going, shares, bias = self.prepared(x, seq_length, w_ih, b_ih, b_hh)
         first = ops.concat((hx[0].reshape(batch, size), hx[1].reshape(batch, size)), -1).astype(mindspore.float32)
         states = self.steps(shares, first, w_hh.astype(x.dtype), bias, going)
@@ -48,20 +47,20 @@ class _Recurrence(Recurrence):
         return (states[..., :size] * going).astype(x.dtype), (last[..., :size], last[..., size:])
 
 
-class _Steps(Blocks):
+class Steps(Blocks):
     """Every state and cell of one direction, in a graph whose size does not depend on the length; see the GRU's.
 
     Signs and factors are moved out of the loop: with ``e = expm1(-x)`` the sigmoid of x is ``1 / (e + 2)``, with
     ``e = expm1(-2 x)`` its tanh is ``-e / (e + 2)``.
     """
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.hidden_size, self.sigmoid, self.tanh = hidden_size, Sigmoid(), Tanh()
+        self.sigmoid, self.tanh = Sigmoid(), Tanh()
         self.product, self.back_product = ops.MatMul(False, True), ops.MatMul(False, False)
         self.over_rows = ops.MatMul(True, False)
-        # input, forget, cell and output gates, in MindSpore's order
-        self.factors = Tensor(np.repeat([-1.0, -1.0, -2.0, -1.0], hidden_size), mindspore.float32)
+        # input, forget, cell and output gates, in the order of MindSpore's layer
+        self.factors = Tensor([[-1.0], [-1.0], [-2.0], [-1.0]], mindspore.float32)
 
     def construct(self, gi: Tensor, first: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor) -> Tensor:
         """The states, with the cells behind them, (length, batch, 2 hidden) float32; frozen where a row is not going.
@@ -72,8 +71,9 @@ class _Steps(Blocks):
             w_hh, b_hh: (4 hidden, hidden) of the dtype of products, and (4 hidden,) float32.
             going: (length, batch, 1) float32, ones and zeros.
         """
-        shares, bias = gi * self.factors, b_hh * self.factors
-        weights = w_hh * self.factors.astype(w_hh.dtype).expand_dims(-1)
+        factors = ops.broadcast_to(self.factors, (4, w_hh.shape[1])).reshape(-1)
+        shares, bias = gi * factors, b_hh * factors
+        weights = w_hh * factors.astype(w_hh.dtype).expand_dims(-1)
         return self.ahead_all(first, (shares, going), (weights, bias))
 
     def bprop(
@@ -81,7 +81,7 @@ class _Steps(Blocks):
     ) -> tuple[Tensor, ...]:
         """The gradients of the five inputs; that of ``going`` is zero."""
         length, batch, gates = gi.shape
-        size = self.hidden_size
+        size = w_hh.shape[1]
         before = ops.concat((first.expand_dims(0), out[:-1]), 0) if length > 1 else first.expand_dims(0)
         rows = before[..., :size].reshape(length * batch, size).astype(w_hh.dtype)
         arguments = gi + (self.product(rows, w_hh).astype(mindspore.float32) + b_hh).reshape(length, batch, gates)
@@ -110,7 +110,7 @@ class _Steps(Blocks):
         self, state: Tensor, shares: Tensor, going: Tensor, weights: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
         """A few steps: states and cells of each, and the last of them."""
-        size, states = self.hidden_size, []
+        size, states = weights.shape[1], []
         most = Tensor(80.0, mindspore.float32)  # no overflow, and no inf / inf
         for t in range(shares.shape[0]):
             gh = self.product(state[:, :size].astype(weights.dtype), weights).astype(mindspore.float32) + bias
@@ -126,7 +126,7 @@ class _Steps(Blocks):
 
     def back(self, after: Tensor, dout: Tensor, factors: Tensor, going: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
         """A few steps, last first: the gradients of their new cells and states, in order, and of what was before them."""
-        size, pairs = self.hidden_size, []
+        size, pairs = w_hh.shape[1], []
         for t in range(dout.shape[0] - 1, -1, -1):
             total = after + dout[t]
             to_gates, to_cell, forget = (
@@ -158,7 +158,7 @@ class LSTM(nn.LSTM):
 
     def __init__(self, input_size: int, hidden_size: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(input_size, hidden_size, *args, **kwargs)
-        self.rnn = _Recurrence(hidden_size)
+        self.rnn = _Recurrence()
         self.read_first = ParameterTuple(list(self.get_parameters()))
         safe(safe(self), keep_out=CASTS)
 

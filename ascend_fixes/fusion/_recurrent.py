@@ -73,7 +73,7 @@ class _Recurrence(Recurrence):
     """One direction of one layer."""
 
     def __init__(self, hidden_size: int) -> None:
-        super().__init__(_Steps(hidden_size), hidden_size, gates=3)
+        super().__init__(_Steps(hidden_size))
 
     def construct(
         self,
@@ -88,7 +88,7 @@ class _Recurrence(Recurrence):
         """``x`` (length, batch, input), ``h_0`` (batch, hidden): every output and the last state."""
         length, batch, _ = x.shape
         going, shares, bias = self.prepared(x, seq_length, w_ih, b_ih, b_hh)
-        h = h_0.reshape(batch, self.hidden_size).astype(mindspore.float32)
+        h = h_0.reshape(batch, w_hh.shape[1]).astype(mindspore.float32)
         states = self.steps(shares, h, w_hh.astype(x.dtype), bias, going)
         return (states * going).astype(x.dtype), states[length - 1].astype(x.dtype).expand_dims(0)
 

@@ -19,18 +19,20 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cells import LAYERS, WithGradient, bound, errors_of, outcome, rows, ulps
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
 from recurrent_references import (
     Everything,
     crf_loss,
     differences,
+    dynamic_rnn_weights,
     gated_graph,
     gru_step,
+    lstm,
     two_sided_gru,
     two_sided_lstm,
 )
 
-from ascend_fixes.fusion import CRF, GRU, LSTM, GatedGraph, GRUCell
+from ascend_fixes.fusion import CRF, GRU, LSTM, DynamicRNN, GatedGraph, GRUCell
 
 MODES = {"unfused": False, "fused": True}
 BOUNDS = {np.dtype(np.float32): 1e-5, np.dtype(np.float16): 5e-3}
@@ -134,6 +136,32 @@ def lstm_case() -> Case:
     return Case(WithStates(), inputs, lengths_of(0, LENGTH), reference, (0.1, 1.0, 30.0))
 
 
+class Operator(nn.Cell):
+    """A DynamicRNN with its weights."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        random = np.random.default_rng(0)
+        self.rnn = DynamicRNN(forget_bias=1.0)
+        self.w = Parameter(Tensor(random.uniform(-0.6, 0.6, (5, 12)).astype(np.float32)), name="w")
+        self.b = Parameter(Tensor(random.uniform(-0.6, 0.6, 12).astype(np.float32)), name="b")
+
+    def construct(self, x: Tensor, h: Tensor, c: Tensor, lengths: Tensor) -> Tensor:
+        return self.rnn(x, self.w, self.b, lengths, h, c)[0]
+
+
+def operator_case() -> Case:
+    def inputs(rng, scale, dtype):
+        states = rng.uniform(-1, 1, (2, 1, BATCH, 3)).astype(dtype)
+        return [(rng.standard_normal((LENGTH, BATCH, 2)) * scale).astype(dtype), *states]
+
+    def reference(values, others, lengths):
+        h, c = (other[0].astype(np.float64) for other in others)
+        return lstm(values[0], h, c, dynamic_rnn_weights(*values[1:], 1.0), lengths)[0]
+
+    return Case(Operator(), inputs, lengths_of(0, LENGTH), reference, (0.1, 1.0, 30.0))
+
+
 def cell_case() -> Case:
     def inputs(rng, scale, dtype):
         return [(rng.standard_normal((5, 2)) * scale).astype(dtype), rng.uniform(-1, 1, (5, 3)).astype(dtype)]
@@ -181,6 +209,7 @@ CASES = {
     "GRU": partial(gru_case, True),
     "GRU without lengths": partial(gru_case, False),
     "LSTM": lstm_case,
+    "DynamicRNN": operator_case,
     "CRF": partial(crf_case, True),
     "CRF without lengths": partial(crf_case, False),
     "GatedGraph": graph_case,

@@ -62,6 +62,15 @@ def lstm(x, h, c, weights, lengths, reverse=False):
     return outputs, h, c
 
 
+def dynamic_rnn_weights(w, b, forget_bias=0.0):
+    """The weights of `ops.DynamicRNN`, gates i, j, f, o in columns, as those of `lstm`, gates i, f, j, o in rows."""
+    hidden = w.shape[1] // 4
+    order = np.concatenate([np.arange(k * hidden, (k + 1) * hidden) for k in (0, 2, 1, 3)])
+    rows, bias = w.T[order], b[order].copy()
+    bias[hidden : 2 * hidden] += forget_bias
+    return rows[:, :-hidden], rows[:, -hidden:], bias, np.zeros_like(bias)
+
+
 def two_sided_lstm(x, h, c, parameters, lengths):
     """Both directions' states beside each other; parameters as in `two_sided_gru`."""
     sides = [lstm(x, h[side], c[side], parameters[side::2], lengths, reverse=bool(side))[0] for side in (0, 1)]

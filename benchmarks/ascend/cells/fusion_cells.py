@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
 
 from ascend_fixes import fusion
 from benchmarks.ascend.cells.parts import (
@@ -135,6 +138,28 @@ def fusion_lstm() -> Made:
 
 def plain_lstm() -> Made:
     return made(nn.LSTM(WIDTH, WIDTH, batch_first=True), random_values(BATCH, LENGTH, WIDTH))
+
+
+class _Operator(nn.Cell):
+    """`ops.DynamicRNN`, or what stands for it, with its weights, in float16."""
+
+    def __init__(self, rnn: Any) -> None:
+        super().__init__()
+        draw = np.random.default_rng(0).standard_normal
+        self.rnn, self.empty = rnn, Tensor(np.zeros((1, BATCH, WIDTH), np.float16))
+        self.w = Parameter(Tensor(draw((2 * WIDTH, 4 * WIDTH)).astype(np.float16)), name="w")
+        self.b = Parameter(Tensor(np.zeros(4 * WIDTH, np.float16)), name="b")
+
+    def construct(self, x: Tensor) -> Tensor:
+        return self.rnn(x.astype(ms.float16), self.w, self.b, None, self.empty, self.empty)[0]
+
+
+def fusion_dynamic_rnn() -> Made:
+    return made(_Operator(fusion.DynamicRNN()), random_values(LENGTH, BATCH, WIDTH))
+
+
+def plain_dynamic_rnn() -> Made:
+    return made(_Operator(ops.DynamicRNN()), random_values(LENGTH, BATCH, WIDTH))
 
 
 class _WithLengths(nn.Cell):
