@@ -8,7 +8,7 @@ from pathlib import Path
 import mindspore
 import numpy as np
 import pytest
-from mindspore import Tensor, _c_expression
+from mindspore import Parameter, Tensor, _c_expression, nn
 from seam_support import Tiny, X, resolved
 
 from ascend_fixes import _mindspore as seam
@@ -193,6 +193,28 @@ def graph_transfers(cell):
 
 def graph_writes(cell):
     assert seam.graph_writes(cell) == (set(), set())
+    from mindspore.train import mind_ir_pb2 as schema
+
+    numbers = [("ModelProto", "graph", 7), ("ModelProto", "functions", 8), ("GraphProto", "node", 1)]
+    numbers += [("GraphProto", "parameter", 3), ("NodeProto", "input", 1), ("NodeProto", "op_type", 4)]
+    for message, field, number in [*numbers, ("TensorProto", "name", 7)]:
+        assert getattr(schema, message).DESCRIPTOR.fields_by_name[field].number == number, f"{message}.{field}"
+
+    class Counting(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.calls = Parameter(Tensor(0, mindspore.int32), name="calls", requires_grad=False)
+            self.large = Parameter(Tensor(0, mindspore.int32), name="large", requires_grad=False)
+
+        def construct(self, x):
+            mindspore.ops.assign(self.calls, self.calls + 1)
+            if x.sum() > 0:
+                mindspore.ops.assign(self.large, self.large + 1)
+            return x * self.large
+
+    counting = Counting()
+    counting.compile(X)
+    assert seam.graph_writes(counting) == ({"calls"}, {"large"})
 
 
 def whole_graph_operators(cell):

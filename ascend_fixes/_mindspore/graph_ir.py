@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import mindspore
 
+from ascend_fixes import wire
 from ascend_fixes._mindspore.executors import _executor, compiled_phases
 
 __all__ = [
@@ -121,45 +124,72 @@ def _proto_bytes(kind: Any) -> int:
     return total
 
 
-def _whole_graph(cell: mindspore.nn.Cell) -> Any:
-    """The latest graph of a cell with those of its branches and loops, which `anf_ir` leaves out."""
-    from mindspore.train import mind_ir_pb2  # slow to import, and seldom wanted
+@dataclass(frozen=True)
+class _Function:
+    """A graph, or the graph of a branch or loop: its Parameters, and of every node the operator and what goes in, by name."""
 
-    model = mind_ir_pb2.ModelProto()
-    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(compiled_phases(cell)[-1], "mind_ir", False))
-    return model
+    parameters: list[str]
+    nodes: list[tuple[str, list[str]]]
+
+
+def _whole_graph(cell: mindspore.nn.Cell) -> list[_Function]:
+    """The latest graph of a cell, and behind it those of its branches and loops, which `anf_ir` leaves out."""
+    data = _executor()._graph_executor.get_func_graph_proto(compiled_phases(cell)[-1], "mind_ir", False)
+    parts = [(number, content) for number, content in wire.fields(memoryview(data)) if number in _GRAPHS]
+    return [_function(content) for _, content in sorted(parts, key=lambda part: part[0])]
+
+
+# Numbers of fields in MindSpore's mind_ir.proto.
+_GRAPHS = (7, 8)  # ModelProto.graph, ModelProto.functions
+_NODE, _PARAMETER = 1, 3  # of GraphProto
+_INPUT, _OPERATOR = 1, 4  # of NodeProto
+_NAME = 7  # of TensorProto
+
+
+def _function(graph: memoryview) -> _Function:
+    parameters: list[str] = []
+    nodes: list[tuple[str, list[str]]] = []
+    for number, content in wire.fields(graph):
+        if number == _NODE:
+            inputs, operator = [], ""
+            for part, value in wire.fields(content):
+                if part == _INPUT:
+                    inputs.append(wire.text(value))
+                elif part == _OPERATOR:
+                    operator = _operator(wire.text(value))
+            nodes.append((operator, inputs))
+        elif number == _PARAMETER:
+            parameters += [_plain(wire.text(value)) for part, value in wire.fields(content) if part == _NAME]
+    return _Function(parameters, nodes)
 
 
 def whole_graph_operators(cell: mindspore.nn.Cell) -> list[str]:
     """The operators of a cell's latest graph, branches and loops included; calls of these are left out."""
-    model = _whole_graph(cell)
-    names = [_operator(node) for graph in (model.graph, *model.functions) for node in graph.node]
-    return [name for name in names if name]
+    return [operator for function in _whole_graph(cell) for operator, _ in function.nodes if operator]
 
 
 def graph_writes(cell: mindspore.nn.Cell) -> tuple[set[str], set[str]]:
     """The Parameters that a cell's latest graph writes, by name: outside its branches and loops, and inside them."""
-    model = _whole_graph(cell)
-    parameters = {_plain(parameter.name) for parameter in model.graph.parameter}
-    inside = {name for graph in model.functions for name in _writes(graph)}
-    return set(_writes(model.graph)) & parameters, inside & parameters
+    main, *functions = _whole_graph(cell)
+    parameters = set(main.parameters)
+    inside = {name for function in functions for name in _writes(function)}
+    return set(_writes(main)) & parameters, inside & parameters
 
 
 _WRITERS = ("Assign", "Scatter", "Inplace", "Apply", "Momentum", "Adam", "SparseApply", "FusedSparse")
-_RUNNING_STATISTICS = {"BatchNorm": (3, 4), "SyncBatchNorm": (3, 4), "BatchNormExt": (3, 4), "InstanceNorm": (3, 4)}
+_RUNNING_STATISTICS: dict[str, tuple[int, ...]] = {
+    "BatchNorm": (3, 4),
+    "SyncBatchNorm": (3, 4),
+    "BatchNormExt": (3, 4),
+    "InstanceNorm": (3, 4),
+}
 
 
-def _writes(graph: Any) -> Any:
+def _writes(function: _Function) -> Iterator[str]:
     """Names of what operators write. A Parameter that is only read comes through a Load, and has another name then."""
-    for node in graph.node:
-        operator = _operator(node)
-        if operator.startswith(_WRITERS):
-            positions: tuple[int, ...] = (0,)
-        else:
-            positions = _RUNNING_STATISTICS.get(operator, ())
-        for position in positions:
-            if position < len(node.input):
-                yield _plain(node.input[position])
+    for operator, inputs in function.nodes:
+        positions = (0,) if operator.startswith(_WRITERS) else _RUNNING_STATISTICS.get(operator, ())
+        yield from (_plain(inputs[position]) for position in positions if position < len(inputs))
 
 
 def _plain(name: str) -> str:
@@ -167,7 +197,7 @@ def _plain(name: str) -> str:
     return name.rpartition(":")[2].lstrip("▸◂")
 
 
-def _operator(node: Any) -> str:
+def _operator(kind: str) -> str:
     """``"Add"`` of ``"REF::Add:69"``; "" for a constant and for the call of a graph, which has more than a number behind it."""
-    name, _, number = node.op_type[len("REF::") :].partition(":")
+    name, _, number = kind[len("REF::") :].partition(":")
     return name if number.isdigit() else ""
