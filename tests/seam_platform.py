@@ -179,6 +179,18 @@ def as_in_graphs():
     assert Largest()(x).asnumpy().tolist() == [3.0]
 
 
+def repeatable():
+    class Drawing(nn.Cell):
+        def construct(self, x):
+            return ops.operations.Dropout(keep_prob=0.5)(x)[0] + ops.standard_normal(x.shape)
+
+    drawing, x = Drawing(), Tensor(np.ones((8, 8), np.float32))
+    with seam.mode_set(mindspore.PYNATIVE_MODE):
+        with seam.repeatable(drawing):
+            assert np.array_equal(drawing(x).asnumpy(), drawing(x).asnumpy())
+        assert not np.array_equal(drawing(x).asnumpy(), drawing(x).asnumpy())
+
+
 def run_eagerly():
     with seam.mode_set(mindspore.PYNATIVE_MODE):
         x = Tensor([[1.0, 3.0]])

@@ -79,6 +79,7 @@ from ascend_fixes._mindspore.operators import (
     as_in_graphs,
     documented_platforms,
     operator_names,
+    repeatable,
     run_eagerly,
     tagged_for_host,
 )
@@ -188,6 +189,7 @@ __all__ = [
     "plugin_environment",
     "precision_process_target",
     "pushed_strategy",
+    "repeatable",
     "rewrite_os_target",
     "run_eagerly",
     "saturates",

@@ -19,6 +19,7 @@ __all__ = [
     "as_in_graphs",
     "documented_platforms",
     "operator_names",
+    "repeatable",
     "run_eagerly",
     "tagged_for_host",
 ]
@@ -143,6 +144,33 @@ def _or_compiled(original: Callable[..., Any]) -> Callable[..., Any]:
             raise first from None
 
     return __call__
+
+
+@contextlib.contextmanager
+def repeatable(cell: mindspore.nn.Cell) -> Iterator[None]:
+    """Inside, every call of ``cell`` in PyNative mode draws the same random numbers.
+
+    Operators that drop out pass everything on: the state of their kernels cannot be set.
+    """
+    from mindspore.ops import Primitive
+
+    original = Primitive.__call__
+
+    def __call__(self: Any, *args: Any) -> Any:
+        if self.name in ("Dropout", "Dropout2D", "Dropout3D"):
+            return args[0], mindspore.ops.ones_like(args[0])
+        return original(self, *args)
+
+    def seeded(_: Any, __: Any) -> None:
+        mindspore.set_seed(0)
+        mindspore.manual_seed(0)
+
+    handle = cell.register_forward_pre_hook(seeded)
+    try:
+        with _replaced(Primitive, {"__call__": __call__}):
+            yield
+    finally:
+        handle.remove()
 
 
 @contextlib.contextmanager

@@ -165,7 +165,8 @@ def _outcomes(subject: Subject, looks: Sequence[Look]) -> list[tuple[Look, Outco
             done.append((look, outcome))
         if look is PLAINLY:
             stopped = _ended(subject, done[0][1])
-            subject = replace(subject, runs=_facts([done[0][1]]).get("runs", subject.runs))
+            facts = _facts([done[0][1]])
+            subject = replace(subject, runs=facts.get("runs", subject.runs), random=facts.get("random", False))
     return done
 
 

@@ -34,6 +34,9 @@ def look(subject: Subject) -> Iterator[Finding]:
     except fusion.FusionUnsupportedError as unsupported:
         yield from (Unknown(kind, str(unsupported)) for kind in _KINDS)
         return
+    if subject.random:
+        yield from (Unknown(kind, "two runs of the cell differ: it draws random numbers") for kind in _KINDS)
+        return
     settled(subject)
     grad = bool(subject.cell.trainable_params()) and _all_tensors(subject)
     limit = max(1.0, subject.clock.left)

@@ -108,8 +108,11 @@ def _in_child(look: Look, subject: Subject, log: Path) -> None:
     if not os.environ.get("ASCEND_FIXES_AUDIT_LOG"):
         os.dup2(silent, 2)
     os.chdir(log.parent)  # MindSpore writes folders into the working directory
-    as_it_runs = _mindspore.as_in_graphs() if subject.runs == AS_IN_GRAPHS else contextlib.nullcontext()
-    with log.open("a", encoding="utf-8") as stream, as_it_runs:
+    with log.open("a", encoding="utf-8") as stream, contextlib.ExitStack() as stack:
+        if subject.runs == AS_IN_GRAPHS:
+            stack.enter_context(_mindspore.as_in_graphs())
+        if subject.random:
+            stack.enter_context(_mindspore.repeatable(subject.cell))
         try:
             for finding in look.carry_out(subject):
                 _write(stream, type(finding).__name__, asdict(finding))

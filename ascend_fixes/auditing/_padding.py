@@ -204,6 +204,8 @@ def _checked(subject: Subject, pads: Mapping[str, Any], gradients: bool = False,
     axes = {_identifier(name): dict(by_axis) for name, by_axis in subject.axes.items()}
     pads = {_identifier(name): value for name, value in pads.items()}
     inputs = list(subject.leaves.values())
+    if subject.random:
+        options = {"method": "in place", **options}  # other widths draw other numbers
     report = check_padding(_flat(subject), inputs, axes, widths, pad=pads, gradients=gradients, **options)
     return replace(report, pads=tuple((named[name], value) for name, value in report.pads))
 

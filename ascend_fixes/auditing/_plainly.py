@@ -27,8 +27,8 @@ _NO_KERNEL = re.compile(
 
 
 def look(subject: Subject) -> Iterator[Finding]:
-    """Run it, twice; facts are "failure" (a `Failure`, where it does not run), "stopped" (why nothing else can), "mode", and
-    "runs" (how, where not operator by operator)."""
+    """Run it, twice; facts are "failure" (a `Failure`, where it does not run), "stopped" (why nothing else can), "mode",
+    "runs" (how, where not operator by operator), and "random"."""
     ready(subject)
     before = _values(subject.cell)
     ran = attempt(subject.cell, subject.inputs)
@@ -58,6 +58,12 @@ def look(subject: Subject) -> Iterator[Finding]:
 _AS_A_GRAPH = "it was run as a graph takes it: x.max(1) is the values alone, and what fails operator by operator is compiled by itself"
 
 
+_RANDOM = (
+    "the cell draws random numbers: here the same ones at every call, and its dropout operators pass everything on; fused and "
+    "unfused, and padding to other widths, are not compared"
+)
+
+
 def _runs(how: str, failure: Failure, told: str) -> Iterator[Finding]:
     yield Fact("runs", how)
     yield Fact("notes", [f"operator by operator it fails ({failure.error}): {told}"])
@@ -66,7 +72,14 @@ def _runs(how: str, failure: Failure, told: str) -> Iterator[Finding]:
 def _as_it_runs(subject: Subject, before: dict[str, np.ndarray]) -> Iterator[Finding]:
     yield Cleared("missing-kernel-cpu", f"it ran on CPU, {subject.runs}")
     yield from _state(subject, before)
-    yield Fact("mode", settled(subject))
+    mode = settled(subject)
+    if not mode and subject.runs != COMPILED_ONLY:
+        with _mindspore.repeatable(subject.cell):
+            mode = settled(subject)
+        if mode:
+            yield Fact("random", True)
+            yield Fact("notes", [_RANDOM])
+    yield Fact("mode", mode)
 
 
 _EQUALS = {

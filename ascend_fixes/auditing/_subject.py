@@ -54,6 +54,7 @@ class Subject:
         clock: the time that is left.
         function: the function that is audited, of which ``cell`` is a wrapper; None for a cell.
         runs: how it runs here, one of `RUNS`.
+        random: whether two calls differ unless the same numbers are drawn; looks see to that.
     """
 
     cell: nn.Cell
@@ -65,6 +66,7 @@ class Subject:
     clock: Clock
     function: Any = None
     runs: str = EAGERLY
+    random: bool = False
 
     @property
     def leaves(self) -> dict[str, np.ndarray]:

@@ -85,6 +85,22 @@ class CompiledOnly(Positions):
         return (self.losses(ids, labels) * mask).sum() / mask.sum()
 
 
+class Sampling(Tagger):
+    """Draws noise, and drops out always; ``masked`` or with a loss that counts the padding."""
+
+    def __init__(self, masked):
+        super().__init__()
+        self.masked, self.dropout = masked, ops.operations.Dropout(keep_prob=0.5)
+
+    def construct(self, ids, mask, labels):
+        features = self.dropout(self.features(ids))[0]
+        features = features + 0.1 * ops.standard_normal(features.shape)
+        scores = self.head(features).reshape(-1, 5)
+        losses = ops.cross_entropy(scores, labels.reshape(-1), reduction="none").reshape(ids.shape)
+        losses = losses.astype(mindspore.float16).astype(mindspore.float32)
+        return (losses * mask).sum() / mask.sum() if self.masked else losses.mean() + features.mean()
+
+
 class OldLookup(nn.Cell):
     """An old operator, which runs in a graph only."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore
 import numpy as np
 import pytest
-from audit_cells import IDS, LABELS, MASK, CompiledOnly, Failing, Normalised, OldLookup, Tagger
+from audit_cells import IDS, LABELS, MASK, CompiledOnly, Failing, Normalised, OldLookup, Sampling, Tagger
 from audit_precision_cells import WithoutKernel
 from mindspore import Tensor, nn
 
@@ -40,6 +40,16 @@ def test_an_operator_that_runs_in_graphs_only_is_compiled_by_itself():
     assert any("GatherV2" in note or "Gather" in note for note in report.notes)
     assert [one.operator for one in report.hazards if one.kind == "cast-in-construct"] == ["Cast"]
     assert {"length-written-in", "value-dependent-shape"} <= set(report.cleared)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_cell_that_draws_random_numbers_draws_the_same_ones_here(masked):
+    mask = (np.arange(8) < np.array([[8], [5], [6], [3]])).astype(np.float32)
+    report = ascend_fixes.audit(Sampling(masked), *map(Tensor, (IDS, mask, LABELS)), budget=120)
+    assert any("draws random numbers" in note for note in report.notes)
+    expected = {"cast-in-construct", "not-an-overflow" if masked else "padding-leak-loss"}
+    assert {one.kind for one in report.hazards} == expected
+    assert "draws random numbers" in report.not_looked_at["fusion-inexact"]
 
 
 def test_a_cell_that_runs_compiled_only_is_looked_at_as_far_as_that_goes():
