@@ -63,7 +63,7 @@ def example(name: str) -> tuple[Any, Any, Any, tuple]:
     from mindspore import Tensor
 
     import ascend_fixes
-    from examples.common import trainer
+    from examples.common import training
 
     request: dict[str, Any] = collections.defaultdict(
         lambda: None
@@ -75,16 +75,16 @@ def example(name: str) -> tuple[Any, Any, Any, tuple]:
     def build(self: Any, loss: Any, network: Any, optimizer: Any, policy: Any = None, scaler: Any = None) -> None:
         from ascend_fixes.amp import Policy
 
-        found.update(loss=loss, optimizer=optimizer, policy=policy or Policy(trainer.HALF))
+        found.update(loss=loss, optimizer=optimizer, policy=policy or Policy(training.HALF))
         self.cell, self.network = loss, network
 
     with (
         mock.patch.object(ascend_fixes, "patch", lambda *names: None),  # the step is what is looked at
-        mock.patch.object(trainer.Trainer, "build", build),
+        mock.patch.object(training.Trainer, "build", build),
         tempfile.TemporaryDirectory() as folder,
     ):
         request["cache"] = folder
-        ready = trainer.load(name)(request, Path(folder))
+        ready = training.load(name)(request, Path(folder))
         batch = tuple(map(Tensor, ready.inputs(ready.batches(0)[0])))
     return found["loss"], found["optimizer"], found["policy"], batch
 

@@ -20,7 +20,7 @@ from mindspore import Tensor, nn
 
 from ascend_fixes.shapes._bucketed import bucketing_of
 from benchmarks.ascend.example import request
-from examples.common import trainer
+from examples.common import training
 from examples.common.command_line import FIXES
 
 __all__ = ["own_shape"]
@@ -43,7 +43,7 @@ def own_shape(arrays: Iterable[np.ndarray]) -> Shape:
 
 def batches(name: str, fixes: tuple[str, ...], data: str, folder: Path) -> list[tuple[nn.Cell, list[np.ndarray]]]:
     """The step's cell and the arrays of every batch of an epoch."""
-    made = trainer.load(name)(request(fixes, "float16", folder, data=data), folder)
+    made = training.load(name)(request(fixes, "float16", folder, data=data), folder)
     return [(made.cell, list(made.inputs(batch))) for batch in made.batches(0)]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import mindspore
 from mindspore import Tensor
 
-from examples.common import ranks, trainer
+from examples.common import training
 from examples.common.command_line import parse_fixes
 
 __all__ = ["request"]
@@ -33,16 +33,16 @@ def request(fixes: tuple[str, ...], precision: str, folder: Path, **options: Any
 
 def main(name: str, fixes: str, precision: str, count: str, rows: str = "", file: str = "") -> None:
     if int(count) > 1:
-        ranks.start(int(count))
+        training.start(int(count))
     more = {"batch": int(rows), "unbucketed": True} if rows else {}
     with tempfile.TemporaryDirectory() as folder:
         asked = request(parse_fixes(fixes), precision, Path(folder), distributed=int(count), **more)
-        made = trainer.load(name)(asked, Path(folder))
+        made = training.load(name)(asked, Path(folder))
         batch = made.batches(0)[0]
         if rows:
             made.step(batch)
         else:  # compiled only: a loop's condition is never computed in a dry run, and a call would not end
-            made.cell.compile(*map(Tensor, ranks.share(made.inputs(batch), made.row_axes)))
+            made.cell.compile(*map(Tensor, training.share(made.inputs(batch), made.row_axes)))
     if file:
         Path(file).write_text(str(mindspore.runtime.max_memory_allocated()))
 

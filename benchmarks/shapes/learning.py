@@ -16,7 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
@@ -86,7 +86,7 @@ def wnut17(data: str) -> Workload:
 
     def arrays(part: str, batch: Batch) -> list[np.ndarray]:
         filled = np.concatenate((batch.places, np.repeat(batch.places[:1], batch.rows - len(batch.places))))
-        found = astuple(collate(setting.parts[part], filled, batch.size[0], batch.size[0]))
+        found = collate(setting.parts[part], filled, batch.size[0], batch.size[0])
         return [*found, (np.arange(batch.rows) < len(batch.places)).astype(np.float32)]
 
     return Workload(

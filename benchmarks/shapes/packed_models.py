@@ -25,9 +25,8 @@ from mindspore import Tensor, nn
 from ascend_fixes import shapes
 from benchmarks.shapes.packed_losses import PackedLoss, PackedSpanLoss
 from examples.albert import data as questions
+from examples.albert.data import Part, Shape, read_vocabulary
 from examples.albert.model import Albert, Config, SpanLoss
-from examples.albert.pieces import read_vocabulary
-from examples.albert.windows import Part, Shape
 from examples.bert_crf.model import BertCRF, Loss
 from examples.bert_crf.train import prepare
 

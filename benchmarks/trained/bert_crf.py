@@ -25,12 +25,11 @@ import numpy as np
 
 from benchmarks import records
 from examples.bert_crf import data, train
-from examples.bert_crf.decoding import Transitions, best_tags, entity_f1
-from examples.bert_crf.pretrained import MINILM, locate
+from examples.bert_crf.model import MINILM, Transitions, best_tags, entity_f1, locate
 from examples.common import command_line
 from examples.common.files import write_json
 from examples.common.randomness import Stream, chunks, generator
-from examples.common.trainer import learning_rates
+from examples.common.training import learning_rates
 
 RESULT = records.RESULTS / "bert_crf_wnut17.json"
 RUNS = records.ROOT / "runs" / "benchmark-bert-crf"
@@ -146,7 +145,7 @@ def _torch(folder: Path, seed: int, epochs: int) -> dict[str, Any]:
 
 def _widths(setting: train.Setting, epochs: int) -> np.ndarray:
     """The padded sizes that the fixed run has: they decide which sentences come together."""
-    buckets = train.plan(setting, {"fixes": command_line.FIXES, "epochs": epochs})
+    buckets = train.plan(setting, epochs)
     return buckets.assign(setting.parts["train"].sizes)
 
 

@@ -1,28 +1,26 @@
-"""Questions about passages: SQuAD's files, splits, and what is done to both before a model sees them.
+"""Questions about passages: SQuAD 1.1 and 2.0 files and built-in ones, vocabularies, and windows of bounded length.
 
-A corpus folder holds SQuAD 1.1 or 2.0 files, ``*.json`` or ``*.json.gz``
-(https://rajpurkar.github.io/SQuAD-explorer). Those with ``train`` in their names are
-trained on; every other one is a test set of its own.
+An input is a window ``[CLS] question [SEP] part of the passage [SEP]`` (Devlin et al. 2019). Parts begin every ``stride``
+pieces; one that does not hold the whole answer is trained to point at ``[CLS]``, and so is one of a question without an answer.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from examples.common.files import DataError, read_text
-from examples.common.randomness import Stream, digest, drawn, generator
-
-__all__ = ["Answer", "Corpus", "Question", "built_in", "read_file", "read_folder", "split"]
+from examples.common.files import DataError, UsageError, existing, expect, read_text
+from examples.common.randomness import Stream, digest, drawn, generator, padded
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """A reference answer: its text, and where in the passage it begins, in characters."""
 
     text: str
@@ -31,13 +29,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a passage; without answers, the passage does not answer it.
+    """A question about a passage, which holds all of its reference answers; without any, it does not answer it.
 
-    Attributes:
-        id: unique in its file.
-        article: what the passage is part of; a split keeps articles together.
-        passage, text: the passage's and the question's text.
-        answers: reference answers, all of them in the passage.
+    ``id`` is unique in its file, ``article`` what the passage is part of; a split keeps articles together.
     """
 
     id: str
@@ -61,96 +55,67 @@ class Corpus:
         return any(not question.answers for question in self.train)
 
     def digest(self) -> str:
-        """A hash of everything that training depends on."""
         return digest(self.train, *(self.tests[name] for name in sorted(self.tests)))
 
 
-# --- the published format ----------------------------------------------------------------------
-
-
 def read_folder(folder: Path) -> Corpus:
-    """Read a corpus folder.
-
-    Raises:
-        DataError: the folder is missing, or holds no file to train on or none to test on, or a file is wrong
-            (see `read_file`), or a training file has no question with an answer.
-    """
-    if not folder.is_dir():
-        raise DataError(f"--data {folder}: no such folder")
-    files = sorted(path for path in folder.iterdir() if path.name.endswith((".json", ".json.gz")))
+    """Read a corpus folder; `DataError` where it has no file to train or to test on, or a file is wrong or has no answer."""
+    files = sorted(path for path in existing(folder).iterdir() if path.name.endswith((".json", ".json.gz")))
     training = [path for path in files if "train" in path.name]
     tests = [path for path in files if "train" not in path.name]
-    if not training or not tests:
-        raise DataError(
-            f"--data {folder}: needs a SQuAD file with 'train' in its name and one without, "
-            f"*.json or *.json.gz; has {len(training)} and {len(tests)}"
-        )
+    needs = f"--data {folder}: needs a SQuAD file with 'train' in its name and one without, *.json or *.json.gz"
+    expect(training and tests, f"{needs}; has {len(training)} and {len(tests)}")
     train = tuple(question for path in training for question in read_file(path))
-    if not any(question.answers for question in train):
-        raise DataError(f"--data {folder}: no training question has an answer")
-    if len({question.article for question in train}) < 2:
-        raise DataError(f"--data {folder}: needs two training articles at least, one of them for validation")
+    expect(any(question.answers for question in train), f"--data {folder}: no training question has an answer")
+    articles = {question.article for question in train}
+    expect(len(articles) > 1, f"--data {folder}: needs two training articles at least, one of them for validation")
     return Corpus(folder.name, train, {path.name.split(".json")[0]: read_file(path) for path in tests})
 
 
 def read_file(path: Path) -> tuple[Question, ...]:
     """Read a SQuAD 1.1 or 2.0 file, compressed where its name ends in ``.gz``.
 
-    Raises:
-        DataError: it cannot be read, is damaged, not UTF-8, not JSON, not SQuAD, has no question, an answer is
-            not in its passage where it should be, or an id occurs twice.
+    Raises `DataError` where it cannot be read, is damaged, no SQuAD, has no question, an answer is not where it should be, or
+    an id occurs twice.
     """
     text = read_text(path).removeprefix("\ufeff")
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError) as error:
         place = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else error
-        what = "empty" if not text.strip() else f"not JSON ({place})"
-        raise DataError(f"{path}: {what}") from None
+        raise DataError(f"{path}: {'empty' if not text.strip() else f'not JSON ({place})'}") from None
     questions = tuple(_questions(tree, path))
-    if not questions:
-        raise DataError(f"{path}: has no question")
-    seen: set[str] = set()
-    for question in questions:
-        if question.id in seen:
-            raise DataError(f"{path}: two questions have the id {question.id!r}")
-        seen.add(question.id)
+    expect(questions, f"{path}: has no question")
+    ((name, count),) = Counter(question.id for question in questions).most_common(1)
+    expect(count == 1, f"{path}: two questions have the id {name!r}")
     return questions
 
 
 def _questions(tree: Any, path: Path) -> Iterator[Question]:
-    for a, article in enumerate(_field(tree, "data", list, path, "")):
-        where = f"data[{a}]"
+    def field(tree: Any, name: str, kind: Any, where: str) -> Any:
+        value = tree.get(name) if isinstance(tree, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            place = f"{where}.{name}".lstrip(".")
+            raise DataError(f"{path}: not a SQuAD file: {place} is missing or of the wrong type")
+        return value
+
+    for a, article in enumerate(field(tree, "data", list, "")):
         title = str(article.get("title", a)) if isinstance(article, dict) else ""
-        for p, paragraph in enumerate(_field(article, "paragraphs", list, path, where)):
-            inside = f"{where}.paragraphs[{p}]"
-            passage = _field(paragraph, "context", str, path, inside)
-            for q, entry in enumerate(_field(paragraph, "qas", list, path, inside)):
-                yield _question(entry, title, passage, path, f"{inside}.qas[{q}]")
-
-
-def _question(entry: Any, article: str, passage: str, path: Path, where: str) -> Question:
-    text, name = _field(entry, "question", str, path, where), str(_field(entry, "id", (str, int), path, where))
-    answers = []
-    if not entry.get("is_impossible", False):
-        for item in _field(entry, "answers", list, path, where):
-            answer = Answer(_field(item, "text", str, path, where), _field(item, "answer_start", int, path, where))
-            found = passage[answer.start : answer.start + len(answer.text)] if answer.start >= 0 else ""
-            if not answer.text.strip() or found != answer.text:
-                raise DataError(
-                    f"{path}: question {name}: answer {answer.text[:40]!r} is not at character {answer.start:,} "
-                    f"of the passage, which has {found[:40]!r} there"
-                )
-            answers.append(answer)
-    return Question(name, article, passage, text, tuple(answers))
-
-
-def _field(tree: Any, name: str, kind: Any, path: Path, where: str) -> Any:
-    value = tree.get(name) if isinstance(tree, dict) else None
-    if not isinstance(value, kind) or isinstance(value, bool):
-        place = f"{where}.{name}".lstrip(".")
-        raise DataError(f"{path}: not a SQuAD file: {place} is missing or of the wrong type")
-    return value
+        for p, paragraph in enumerate(field(article, "paragraphs", list, f"data[{a}]")):
+            inside = f"data[{a}].paragraphs[{p}]"
+            passage = field(paragraph, "context", str, inside)
+            for q, entry in enumerate(field(paragraph, "qas", list, inside)):
+                where = f"{inside}.qas[{q}]"
+                text, name = field(entry, "question", str, where), str(field(entry, "id", (str, int), where))
+                answers = []
+                for item in () if entry.get("is_impossible", False) else field(entry, "answers", list, where):
+                    answer = Answer(field(item, "text", str, where), field(item, "answer_start", int, where))
+                    found = passage[answer.start : answer.start + len(answer.text)] if answer.start >= 0 else ""
+                    wrong = f"answer {answer.text[:40]!r} is not at character {answer.start:,} of the passage"
+                    there = f"{path}: question {name}: {wrong}, which has {found[:40]!r} there"
+                    expect(answer.text.strip() and found == answer.text, there)
+                    answers.append(answer)
+                yield Question(name, title, passage, text, tuple(answers))
 
 
 # --- built-in data -----------------------------------------------------------------------------
@@ -175,9 +140,8 @@ def built_in(train: int = 6000, test: int = 1000, seed: int = 0, ragged: bool = 
     A passage says of every thing what it looked like and where it was seen: ``Anna saw a dark red castle in New York last
     year.`` A question asks for one of the two: ``dark red castle`` or ``New York``. The other things have a look and a place
     as well, so that the kind of question alone does not tell the answer. Some questions name a thing that the passage does
-    not know: they have no answer.
-
-    With ``ragged`` passages are as long as those of SQuAD (`examples.common.randomness`): sentences about nothing fill them up.
+    not know: they have no answer. With ``ragged`` passages are as long as those of SQuAD (`examples.common.randomness`):
+    sentences about nothing fill them up.
     """
     random = generator(seed, Stream.DATA)
     lengths = drawn("albert", train + test, random)[:, 0].tolist() if ragged else [0] * (train + test)
@@ -216,24 +180,222 @@ def _passage(
     return text.rstrip(), answers
 
 
-# --- splits ------------------------------------------------------------------------------------
-
-
 def split(
     questions: Sequence[Question], seed: int, validation: float = 0.1
 ) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
     """Training and validation questions; whole articles, chosen at random, make up the share ``validation``."""
-    articles = sorted({question.article for question in questions})
-    order = generator(seed, Stream.SPLIT).permutation(len(articles))
-    sizes: dict[str, int] = {}
-    for question in questions:
-        sizes[question.article] = sizes.get(question.article, 0) + 1
+    sizes = Counter(question.article for question in questions)
+    articles = sorted(sizes)
     held_out: set[str] = set()
-    for place in order[:-1]:
+    for place in generator(seed, Stream.SPLIT).permutation(len(articles))[:-1]:
         held_out.add(articles[place])
         if sum(sizes[article] for article in held_out) >= validation * len(questions):
             break
-    parts: tuple[list[Question], list[Question]] = ([], [])
-    for question in questions:
-        parts[question.article in held_out].append(question)
-    return tuple(parts[0]), tuple(parts[1])
+    train = tuple(question for question in questions if question.article not in held_out)
+    return train, tuple(question for question in questions if question.article in held_out)
+
+
+# --- vocabularies ------------------------------------------------------------------------------
+
+_SPECIAL = ("[CLS]", "[SEP]")
+_PADS, _UNKNOWNS = ("<pad>", "[PAD]"), ("<unk>", "[UNK]")
+
+
+class Encoded(NamedTuple):
+    """A text in pieces: ``ids`` (pieces,) int32, and the characters that each stands for, without blanks around, int64."""
+
+    ids: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+
+class Vocabulary:
+    """A tokenizer and the ids of its special pieces; `DataError`, which names ``source``, where one of them is missing."""
+
+    def __init__(self, tokenizer: Tokenizer, source: str) -> None:
+        def special(*names: str) -> int:
+            found = [number for name in names if (number := tokenizer.token_to_id(name)) is not None]
+            expect(found, f"{source}: the vocabulary has no piece {' or '.join(names)}")
+            return found[0]
+
+        self.tokenizer = tokenizer
+        self.first, self.separator = (special(name) for name in _SPECIAL)
+        self.pad, self.unknown = special(*_PADS), special(*_UNKNOWNS)
+
+    def __len__(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    def encode(self, texts: Iterable[str]) -> list[Encoded]:
+        """The pieces of every text, without special ones."""
+        texts, found = list(texts), []
+        for text, encoding in zip(texts, self.tokenizer.encode_batch(texts, add_special_tokens=False)):
+            # A piece such as "_the" claims the blank before the word; a blank alone claims nothing.
+            parts = [(start, end, text[start:end]) for start, end in encoding.offsets]
+            ends = np.array([end - len(part) + len(part.rstrip()) for _, end, part in parts], np.int64)
+            starts = np.array([start + len(part) - len(part.lstrip()) for start, _, part in parts], np.int64)
+            found.append(Encoded(np.array(encoding.ids, np.int32), np.minimum(starts, ends), ends))
+        return found
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The parts of the text that the vocabulary has no piece for."""
+        (encoded,) = self.encode([text])
+        return [text[start:end] for number, start, end in zip(*encoded) if number == self.unknown]
+
+    def __str__(self) -> str:
+        """The content of a ``tokenizer.json``."""
+        return self.tokenizer.to_str()
+
+
+def words_of(texts: Iterable[str]) -> Vocabulary:
+    """The words of the texts and single signs of punctuation, in lower case."""
+    normalise, split = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words = {word for text in set(texts) for word, _ in split.pre_tokenize_str(normalise.normalize_str(text))}
+    pieces = ["[PAD]", "[UNK]", *_SPECIAL, *sorted(words)]
+    ids = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalise, split
+    return Vocabulary(tokenizer, "built-in data")
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """Read ``tokenizer.json``, or ALBERT's unigram pieces (Kudo 2018): lines of ``piece<TAB>log-probability`` of any other file."""
+    text = read_text(path, hint="a sentencepiece .model is not read, give its .vocab or a tokenizer.json")
+    return parse_vocabulary(text, path) if path.suffix == ".json" else Vocabulary(_unigram(text, path), str(path))
+
+
+def parse_vocabulary(text: str, path: Path) -> Vocabulary:
+    """The vocabulary of a ``tokenizer.json`` with this content; `DataError` where it is none."""
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises plain Exception
+        raise DataError(f"{path}: not a tokenizer ({str(error).splitlines()[0][:80]})") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return Vocabulary(tokenizer, str(path))
+
+
+def _unigram(text: str, path: Path) -> Tokenizer:
+    pieces: list[tuple[str, float]] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        piece, _, score = line.rstrip("\r").partition("\t")
+        try:
+            pieces += [(piece, float(score))] if line else []
+        except ValueError:
+            raise DataError(f"{path}, line {number}: expected piece<TAB>log-probability, got {line[:40]!r}") from None
+    places = {piece: place for place, (piece, _) in enumerate(pieces)}
+    expect(pieces, f"{path}: empty")
+    expect(len(places) == len(pieces), f"{path}: a piece occurs twice")
+    unknown = next((places[name] for name in _UNKNOWNS if name in places), None)
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=unknown))
+    quotes = [normalizers.Replace(quote, '"') for quote in ("``", "''")]
+    plain = [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
+    tokenizer.normalizer = normalizers.Sequence([*quotes, *plain, normalizers.Replace(Regex(r"\s+"), " ")])
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    return tokenizer
+
+
+# --- windows -----------------------------------------------------------------------------------
+
+BUILT_IN = {"length": 96, "stride": 48, "question": 24}
+PUBLISHED = {"length": 384, "stride": 128, "question": 64}  # as Devlin et al. 2019 cut SQuAD
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How texts are cut, in pieces: the longest input, from part to part of a passage, the longest question (cut at its end).
+
+    Raises `UsageError` where the three do not go together.
+    """
+
+    length: int
+    stride: int
+    question: int
+
+    def __post_init__(self) -> None:
+        room = self.length - self.question - 3
+        if not 1 <= self.stride <= room:
+            raise UsageError(
+                f"--stride {self.stride}: windows of {self.length} pieces leave {room} for the passage beside a question "
+                f"of {self.question}; choose --stride from 1 to {room}, or a larger --length"
+            )
+
+
+@dataclass(frozen=True)
+class Window:
+    """One input: the number of its question, and ``ids`` (length,) int32.
+
+    The part of the passage begins at ``passage`` with the whole passage's ``piece``; the answer is from ``first`` to ``last``, which
+    are 0 where the window does not hold it.
+    """
+
+    question: int
+    ids: np.ndarray
+    passage: int
+    piece: int
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Questions, the pieces of each one's passage, their windows, (windows,) int64 lengths, and each question's windows."""
+
+    questions: Sequence[Question]
+    passages: Sequence[Encoded]
+    windows: Sequence[Window]
+    lengths: np.ndarray
+    owned: Sequence[range]
+
+    @classmethod
+    def of(cls, questions: Sequence[Question], vocabulary: Vocabulary, shape: Shape) -> Part:
+        """Encode and cut; a passage of several questions is encoded once. `DataError` where a text is empty."""
+        distinct = list(dict.fromkeys(question.passage for question in questions))
+        encoded = dict(zip(distinct, vocabulary.encode(distinct)))
+        passages = [encoded[question.passage] for question in questions]
+        windows: list[Window] = []
+        owned = []
+        for number, text in enumerate(vocabulary.encode(question.text for question in questions)):
+            question, passage = questions[number], passages[number]
+            for kind, content, own in (("question", question.text, text), ("passage", question.passage, passage)):
+                expect(content.strip() and len(own.ids), f"question {question.id}: the {kind} is empty")
+            before = len(windows)
+            windows += _cut(number, text, passage, question, vocabulary, shape)
+            owned.append(range(before, len(windows)))
+        return cls(questions, passages, windows, np.array([len(window) for window in windows], np.int64), owned)
+
+    def trainable(self) -> np.ndarray:
+        """The numbers of the windows of those questions that have no answer, or one that fits a window."""
+        fits = [
+            not question.answers or any(self.windows[number].first for number in numbers)
+            for question, numbers in zip(self.questions, self.owned)
+        ]
+        return np.flatnonzero([fits[window.question] for window in self.windows])
+
+
+def _cut(
+    number: int, text: Encoded, passage: Encoded, question: Question, vocabulary: Vocabulary, shape: Shape
+) -> Iterator[Window]:
+    """The windows of a question; what is trained on is the first reference answer."""
+    head = [vocabulary.first, *text.ids[: shape.question], vocabulary.separator]
+    room, pieces = shape.length - len(head) - 1, len(passage.ids)
+    touched = np.array([], np.int64)
+    for answer in question.answers[:1]:
+        end = answer.start + len(answer.text)
+        touched = np.flatnonzero((passage.ends > answer.start) & (passage.starts < end))
+    # The last part is the first to reach the end.
+    for start in range(0, max(pieces - room, 0) + shape.stride, shape.stride) if pieces > room else (0,):
+        stop = min(start + room, pieces)
+        holds = len(touched) and start <= touched[0] and touched[-1] < stop
+        first, last = (len(head) + int(touched[place]) - start if holds else 0 for place in (0, -1))
+        ids = np.array([*head, *passage.ids[start:stop], vocabulary.separator], np.int32)
+        yield Window(number, ids, len(head), start, first, last)
+
+
+def collate(chosen: Sequence[Window], width: int, pad: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Dense ``ids`` and ``segments`` (batch, width) int32, and ``mask`` (batch, width) float32, zero outside the windows."""
+    ids, mask = padded([window.ids for window in chosen], width, pad)
+    passages = np.array([[window.passage] for window in chosen])
+    return ids, ((np.arange(width) >= passages) & (mask > 0)).astype(np.int32), mask

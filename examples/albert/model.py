@@ -1,40 +1,30 @@
 """ALBERT in MindSpore, with a span head: for every piece of a text, how well an answer begins and ends there.
 
-Lan et al. 2020, https://arxiv.org/abs/1909.11942: word vectors are narrow and mapped to the layers' width by
-one matrix (factorised embedding), and all layers share one set of weights. There is no dropout, as in the
-paper's second version (section 4.9). Layer normalisation follows each sum, as in BERT.
-
-With ``safe`` the layers are those of `ascend_fixes.fusion`; with ``finite_masks`` padding is masked by selection.
-Without them the model is what a newcomer to MindSpore writes. Parameters have the same names either way.
+Lan et al. 2020, https://arxiv.org/abs/1909.11942: factorised embedding, all layers share one set of weights, no dropout, as in
+the paper's second version (section 4.9). With ``safe`` the layers are those of `ascend_fixes.fusion`; with ``finite_masks``
+padding is masked by selection. Without them the model is what a newcomer to MindSpore writes. Parameters have the same names.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from examples.common.transformer import Block, Embeddings, initialise, sinusoids
-
-__all__ = ["Albert", "Config", "SpanLoss"]
+from examples.common.checkpoint import SIZES, Named, named, read_arrays, read_sizes
+from examples.common.files import CheckpointError
+from examples.common.transformer import EPSILON, Block, Embeddings, initialise, sinusoids
 
 
 @dataclass(frozen=True)
 class Config:
-    """Sizes of an ALBERT.
-
-    Attributes:
-        words: size of the vocabulary.
-        embedding: width of the word vectors.
-        width: of the layers.
-        layers: how often the shared layer is applied.
-        heads: of the attention; they divide the width.
-        inner: width of the feed-forward layer.
-        length: the longest input.
-        segments: kinds of segments.
-        approximate: whether GELU is its tanh form, as in the published models.
+    """Sizes of an ALBERT: the vocabulary, widths of word vectors and layers, how often the shared layer is applied, heads of its
+    attention, width of its feed-forward layer, the longest input, kinds of segments; whether GELU is its tanh form, as published.
     """
 
     words: int
@@ -49,12 +39,10 @@ class Config:
 
 
 class Albert(nn.Cell):
-    """Logits of an answer's first and last piece, each (batch, length).
+    """Logits of an answer's first and last piece, each (batch, length); initial weights come from ``random``.
 
-    Args:
-        config: its sizes.
-        random: where the initial weights come from.
-        safe: use the layers of `ascend_fixes.fusion`, which also mask finitely.
+    They are of a deviation that fits the width, and places start as sinusoids. BERT's deviation of 0.02 suits wide models;
+    where places start as noise, a small model needs much patience to learn to look beside a word.
     """
 
     def __init__(self, config: Config, random: np.random.Generator, safe: bool = True) -> None:
@@ -64,7 +52,11 @@ class Albert(nn.Cell):
         self.widen = nn.Dense(config.embedding, config.width)
         self.block = Block(config.width, config.heads, config.inner, config.approximate, safe)
         self.span = nn.Dense(config.width, 2)
-        _initialise(self, config, random)
+        initialise(self, random, config.width**-0.5)
+        for table in (self.embeddings.words, self.embeddings.segments):
+            value = random.normal(0.0, 0.5, table.embedding_table.shape)
+            table.embedding_table.set_data(Tensor(value, ms.float32))
+        self.embeddings.places.embedding_table.set_data(Tensor(sinusoids(config.length, config.embedding)))
 
     def construct(
         self, ids: Tensor, segments: Tensor, mask: Tensor, positions: Tensor | None = None
@@ -85,29 +77,10 @@ class Albert(nn.Cell):
         return logits[:, :, 0], logits[:, :, 1]
 
 
-def _initialise(network: Albert, config: Config, random: np.random.Generator) -> None:
-    """Weights for training from nothing: of a deviation that fits the width, and places as sinusoids.
-
-    BERT's deviation of 0.02 suits wide models. Where places start as noise, a small model needs much patience to learn to
-    look beside a word; in sinusoids a step to the side is a rotation.
-    """
-    initialise(network, random, config.width**-0.5)
-    tables = network.embeddings
-    for table in (tables.words, tables.segments):
-        _set(table.embedding_table, random.normal(0.0, 0.5, table.embedding_table.shape))
-    _set(tables.places.embedding_table, sinusoids(config.length, config.embedding))
-
-
-def _set(parameter: ms.Parameter, value: np.ndarray) -> None:
-    parameter.set_data(Tensor(value.astype(np.float32)))
-
-
 class SpanLoss(nn.Cell):
     """Mean cross entropy of the first and the last piece, as Devlin et al. 2019 train SQuAD; padding is no candidate.
 
-    Args:
-        network: returns the logits.
-        finite_masks: leave padding out by selection, instead of adding -1e9, which float16 turns into NaN.
+    With ``finite_masks`` padding is left out by selection, instead of adding -1e9, which float16 turns into NaN.
     """
 
     def __init__(self, network: Albert, finite_masks: bool = True) -> None:
@@ -132,3 +105,55 @@ class SpanLoss(nn.Cell):
         losses = ops.cross_entropy(self.masked(starts, mask), first, reduction="none")
         losses = losses + ops.cross_entropy(self.masked(ends, mask), last, reduction="none")
         return (losses.astype(ms.float32) * weights).sum() / (2 * weights.sum())
+
+
+# What this ALBERT computes; a checkpoint that was trained otherwise would give other results without a word.
+_FIXED = {
+    "num_hidden_groups": 1,
+    "inner_group_num": 1,
+    "layer_norm_eps": EPSILON,
+    "position_embedding_type": "absolute",
+}
+_APPROXIMATE = {"gelu": False, "gelu_new": True, "gelu_pytorch_tanh": True}
+_SPAN, _LAYER = "qa_outputs", "encoder.albert_layer_groups.0.albert_layers.0"
+_NAMES = {
+    "widen.": "encoder.embedding_hidden_mapping_in.",
+    "span.": f"{_SPAN}.",
+    "block.attention.output.": f"{_LAYER}.attention.dense.",
+    "block.inner.": f"{_LAYER}.ffn.",
+    "block.outer.": f"{_LAYER}.ffn_output.",
+    "block.norm.": f"{_LAYER}.attention.LayerNorm.",
+    "block.last_norm.": f"{_LAYER}.full_layer_layer_norm.",
+    "block.": f"{_LAYER}.",
+}
+
+
+class Checkpoint(NamedTuple):
+    """A pre-trained ALBERT: its sizes, and float32 arrays by parameter name."""
+
+    config: Config
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def has_span(self) -> bool:
+        """Whether the span head is among the arrays."""
+        return "span.weight" in self.arrays
+
+
+def read(folder: Path) -> Checkpoint:
+    """Read a checkpoint; the pooler and the heads of other tasks are left unread.
+
+    Raises `CheckpointError` where a file is missing, damaged, of another kind of model, or contradicts the other.
+    """
+    counts, stored = read_sizes(folder, "albert", "ALBERT", {**SIZES, "embedding": "embedding_size"}, _FIXED)
+    activation = stored.get("hidden_act", "gelu_new")
+    if activation not in _APPROXIMATE:
+        known = " or ".join(_APPROXIMATE)
+        raise CheckpointError(f"{folder / 'config.json'}: hidden_act is {activation!r}, this ALBERT has {known}")
+    config = Config(length=counts.pop("places"), **counts, approximate=_APPROXIMATE[activation])
+    return Checkpoint(config, read_arrays(folder, "albert.", parameters(config), head=_SPAN))
+
+
+def parameters(config: Config) -> Named:
+    """(name here, name there without ``albert.``, shape) of every parameter."""
+    return named(Albert(config, np.random.default_rng(0)), _NAMES)

@@ -12,25 +12,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 
 from ascend_fixes import shapes
 from ascend_fixes.errors import AscendFixesError
-from examples.albert import pretrained
+from examples.albert import data, model
 from examples.albert.answers import Answers, answers, logits_of
-from examples.albert.data import Question
-from examples.albert.model import Albert, Config
-from examples.albert.pieces import Vocabulary, parse_vocabulary, read_vocabulary
-from examples.albert.windows import PUBLISHED, Part, Shape, collate
 from examples.common import checkpoint
-from examples.common.command_line import positive
-from examples.common.files import CheckpointError, DataError, read_text
-from examples.common.pretrained import assign
+from examples.common.command_line import INTERRUPTED, kept_graphs, positive
+from examples.common.files import DataError, fits, read_text
 from examples.common.randomness import chunks
-
-__all__ = ["Reader", "main"]
 
 _BATCH = 64
 
@@ -38,75 +30,61 @@ _BATCH = 64
 class Reader:
     """A model that answers questions: what a training left in ``folder``, or a Hugging Face checkpoint with a span head.
 
-    Attributes:
-        threshold: how far "no answer" has to score above the best span to be said; infinite where it never is.
-
-    Raises:
-        CheckpointError: there is neither, or it is damaged.
+    ``threshold`` is how far "no answer" has to score above the best span to be said; infinite where it never is. Raises
+    `CheckpointError` where there is neither, or it is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         if (folder / "config.json").exists():
             arrays, config, self.shape, self.vocabulary = _published(folder)
-            self.threshold, network = 0.0, Albert(config, np.random.default_rng(0))
-            assign(network, arrays)
+            self.threshold, network = 0.0, model.Albert(config, np.random.default_rng(0))
+            checkpoint.assign(network, arrays)
         else:
             folder, (config, self.shape, threshold, self.vocabulary) = checkpoint.described(folder, "albert", _trained)
-            self.threshold, network = (
-                np.inf if threshold is None else threshold,
-                Albert(config, np.random.default_rng(0)),
-            )
+            self.threshold, network = threshold, model.Albert(config, np.random.default_rng(0))
             checkpoint.restore(network, folder)
-        length = self.shape.length
+        length, axes = self.shape.length, {0: "windows", 1: "pieces"}
+        sizes = shapes.Buckets.geometric(min(32, length), length, 4)
         self._bucketed = shapes.bucketed(
             network,
-            axes={name: {0: "windows", 1: "pieces"} for name in ("ids", "segments", "mask")},
-            buckets={
-                "windows": shapes.Buckets([_BATCH]),
-                "pieces": shapes.Buckets.geometric(min(32, length), length, 4),
-            },
+            axes=dict.fromkeys(("ids", "segments", "mask"), axes),
+            buckets={"windows": shapes.Buckets([_BATCH]), "pieces": sizes},
             pad={"ids": self.vocabulary.pad},
-            outputs={number: {0: "windows", 1: "pieces"} for number in (0, 1)},
+            outputs={0: axes, 1: axes},
         )
 
     def answer(self, passage: str, question: str, count: int = 5) -> Answers:
-        """The best answers to a question about a passage.
-
-        Raises:
-            DataError: one of them is empty.
-        """
-        asked = Question(repr(question[:40]), "", passage, question, ())
-        part = Part.of([asked], self.vocabulary, self.shape)
+        """The best answers to a question about a passage; `DataError` where one of them is empty."""
+        asked = data.Question(repr(question[:40]), "", passage, question, ())
+        part = data.Part.of([asked], self.vocabulary, self.shape)
         numbers = chunks(np.arange(len(part.windows)), part.lengths, _BATCH)
         (result,) = answers(part, logits_of(part, ((own, self._logits(part, own)) for own in numbers)), count)
         return result
 
-    def _logits(self, part: Part, numbers: np.ndarray) -> Any:
+    def _logits(self, part: data.Part, numbers: np.ndarray) -> Any:
         windows = [part.windows[number] for number in numbers]
-        return self._bucketed(*map(Tensor, collate(windows, max(map(len, windows)), self.vocabulary.pad)))
+        return self._bucketed(*map(Tensor, data.collate(windows, max(map(len, windows)), self.vocabulary.pad)))
 
 
-def _trained(stored: Mapping[str, Any]) -> tuple[Config, Shape, float | None, Vocabulary]:
-    vocabulary = parse_vocabulary(stored["tokenizer"], Path("model.json"))
-    return Config(**stored["config"]), Shape(**stored["shape"]), stored["threshold"], vocabulary
+def _trained(stored: Mapping[str, Any]) -> tuple[model.Config, data.Shape, float, data.Vocabulary]:
+    vocabulary = data.parse_vocabulary(stored["tokenizer"], Path("model.json"))
+    threshold = np.inf if stored["threshold"] is None else stored["threshold"]
+    return model.Config(**stored["config"]), data.Shape(**stored["shape"]), threshold, vocabulary
 
 
-def _published(folder: Path) -> tuple[Mapping[str, np.ndarray], Config, Shape, Vocabulary]:
-    stored = pretrained.read(folder)
-    if not stored.has_span:
-        raise CheckpointError(f"{folder}: has no span head (qa_outputs); train it first, with --pretrained {folder}")
-    shape, quarter = PUBLISHED, stored.config.length // 4
-    if shape["length"] > stored.config.length:
-        shape = {"length": stored.config.length, "stride": quarter, "question": quarter}
-    return stored.arrays, stored.config, Shape(**shape), read_vocabulary(folder / "tokenizer.json")
+def _published(folder: Path) -> tuple[Mapping[str, np.ndarray], model.Config, data.Shape, data.Vocabulary]:
+    stored = model.read(folder)
+    fits(stored.has_span, f"{folder}: has no span head (qa_outputs); train it first, with --pretrained {folder}")
+    shape, longest = data.PUBLISHED, stored.config.length
+    if shape["length"] > longest:
+        shape = {"length": longest, "stride": longest // 4, "question": longest // 4}
+    return stored.arrays, stored.config, data.Shape(**shape), data.read_vocabulary(folder / "tokenizer.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.albert.predict",
-        description="Answer questions about a passage. Without --passage and --question, both are asked for.",
-    )
+    about = "Answer questions about a passage. Without --passage and --question, both are asked for."
+    parser = argparse.ArgumentParser(prog="python -m examples.albert.predict", description=about)
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="output of a training, or a Hugging Face checkpoint with a span head")
     add("--passage", metavar="TEXT", help="the passage itself, or @FILE")
@@ -115,51 +93,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args(arguments)
     try:
-        ms.set_context(mode=ms.GRAPH_MODE)
-        reader = Reader(Path(given.folder))
-        passage = _passage(given.passage) if given.passage else _ask_passage()
-        _note(reader, "passage", passage)
-        for question in given.question or _ask_questions():
-            try:
-                _show(reader, passage, question, given.best, given.json)
-            except DataError as error:
-                if given.question:
-                    raise
-                print(error, file=sys.stderr)
+        with kept_graphs(Path(given.folder)):
+            reader = Reader(Path(given.folder))
+            passage = given.passage or "\n".join(_lines("passage (end with an empty line):", ends=True))
+            if given.passage and passage.startswith("@"):
+                passage = read_text(Path(passage[1:]))
+            _note(reader, "passage", passage)
+            for question in given.question or _lines("questions, one a line (end with Ctrl-D):", ends=False):
+                try:
+                    _show(reader, passage, question, given.best, given.json)
+                except DataError as error:
+                    if given.question:
+                        raise
+                    print(error, file=sys.stderr)
     except (AscendFixesError, OSError) as error:
-        print(f"python -m examples.albert.predict: {error}", file=sys.stderr)
+        print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     return 0
 
 
-def _passage(given: str) -> str:
-    return read_text(Path(given[1:])) if given.startswith("@") else given
-
-
-def _lines(prompt: str) -> list[str]:
-    """Lines up to an empty one or the end of the input."""
+def _lines(prompt: str, ends: bool) -> Iterator[str]:
+    """Typed lines, up to an empty one where that ``ends``, else without those."""
     if sys.stdin.isatty():
         print(prompt, flush=True)
-    lines = []
-    for line in sys.stdin:
-        if not line.strip():
-            break
-        lines.append(line.rstrip("\n"))
-    return lines
-
-
-def _ask_passage() -> str:
-    return "\n".join(_lines("passage (end with an empty line):"))
-
-
-def _ask_questions() -> Iterator[str]:
-    if sys.stdin.isatty():
-        print("questions, one a line (end with Ctrl-D):", flush=True)
     for line in sys.stdin:
         if line.strip():
-            yield line.strip()
+            yield line.rstrip("\n") if ends else line.strip()
+        elif ends:
+            return
 
 
 def _note(reader: Reader, kind: str, text: str) -> None:
@@ -174,9 +137,8 @@ def _show(reader: Reader, passage: str, question: str, count: int, as_json: bool
     found = reader.answer(passage, question, count)
     said = found.text(reader.threshold)
     if as_json:
-        best = [
-            {name: getattr(one, name) for name in ("text", "start", "score", "probability")} for one in found.candidates
-        ]
+        kept = ("text", "start", "score", "probability")
+        best = [{name: getattr(one, name) for name in kept} for one in found.candidates]
         answer = {"question": question, "answer": said, "no_answer": found.nothing, "best": best}
         print(json.dumps(answer, ensure_ascii=False))
         return

@@ -1,8 +1,5 @@
 """``python -m examples.bert_crf``: BERT-CRF as a newcomer to MindSpore writes it, then with the fixes."""
 
-import sys
-
 from examples.common.command_line import main
 
-if __name__ == "__main__":
-    sys.exit(main("bert_crf"))
+raise SystemExit(main("bert_crf"))

@@ -1,13 +1,7 @@
-"""Corpora for BERT-CRF: CoNLL files, built-in generated sentences, and batches.
-
-A folder holds three files, one with ``train``, one with ``dev``, ``valid`` or ``testa`` and one with ``test`` in its
-name. A line is a word and, last, its tag, separated by tabs or else blanks; an empty line ends a sentence. Tags follow
-the BIO scheme (Ramshaw and Marcus 1995): ``O``, or ``B-type`` and ``I-type`` for the first word of a name and the
-others.
+"""Corpora for BERT-CRF: CoNLL files, whose tags follow the BIO scheme (Ramshaw and Marcus 1995), built-in ones, WordPieces, batches.
 
 A word is split into WordPieces (Wu et al. 2016, https://arxiv.org/abs/1609.08144, section 4.1) where BERT splits it, by the
-tokenizers package, on its own: words come from CoNLL files or are typed, and every one of them has to keep a first piece,
-which is what gets the label.
+tokenizers package, on its own: every word has to keep a first piece, which is what gets the label.
 """
 
 from __future__ import annotations
@@ -16,31 +10,17 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from examples.bert_crf.pretrained import SPECIAL
-from examples.common.files import DataError, read_text
-from examples.common.pretrained import optional
+from examples.bert_crf.model import SPECIAL
+from examples.common.checkpoint import optional
+from examples.common.files import DataError, existing, expect, read_text
 from examples.common.randomness import Stream, digest, drawn, generator, padded
-
-__all__ = [
-    "PARTS",
-    "Batch",
-    "Corpus",
-    "Encoded",
-    "Sentence",
-    "WordPieces",
-    "built_in",
-    "collate",
-    "encode",
-    "learn",
-    "read_folder",
-]
 
 PARTS = ("train", "validation", "test")
 _IN_NAME = {"train": r"train", "validation": r"dev|valid|testa", "test": r"test(?!a)"}
@@ -58,71 +38,41 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tagged sentences.
-
-    Attributes:
-        name: for tables and file names.
-        parts: the sentences of "train", "validation" and "test".
-        tags: all of them: O, then the B and I of every type of name of the training sentences; ids are positions.
-    """
+    """The sentences of `PARTS`; ``tags``: O, then the B and I of every type of name in training; ids are positions."""
 
     name: str
     parts: dict[str, tuple[Sentence, ...]]
-    tags: tuple[str, ...]
 
-    def limited(self, count: int | None) -> Corpus:
-        """The corpus with the first ``count`` training sentences only, or with all for None."""
-        return replace(self, parts={**self.parts, "train": self.parts["train"][:count]})
+    @cached_property
+    def tags(self) -> tuple[str, ...]:
+        types = sorted({tag[2:] for sentence in self.parts["train"] for tag in sentence.tags if tag != "O"})
+        return ("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI"))
 
     def digest(self) -> str:
-        """A hash of everything that training depends on."""
         return digest(self.tags, *((one.words, one.tags) for part in PARTS for one in self.parts[part]))
-
-
-def _corpus(name: str, parts: dict[str, tuple[Sentence, ...]]) -> Corpus:
-    types = sorted({tag[2:] for sentence in parts["train"] for tag in sentence.tags if tag != "O"})
-    return Corpus(name, parts, ("O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")))
 
 
 # --- CoNLL files -------------------------------------------------------------------------------
 
 
 def read_folder(folder: Path) -> Corpus:
-    """Read a corpus folder.
-
-    Raises:
-        DataError: the folder or a file is missing, empty or not UTF-8, a line is malformed, a tag is none of the BIO
-            scheme, or validation or test sentences have a type of name that the training sentences lack.
-    """
-    if not folder.is_dir():
-        raise DataError(f"--data {folder}: no such folder")
-    parts = {part: _read(_find(folder, part)) for part in PARTS}
-    corpus = _corpus(folder.resolve().name, parts)
-    if len(corpus.tags) == 1:
-        raise DataError(f"{_find(folder, 'train')}: every tag is O; nothing is to be learnt")
-    for part in PARTS[1:]:
-        for sentence in parts[part]:
-            for tag in sentence.tags:
-                if tag not in corpus.tags:
-                    raise DataError(
-                        f"{sentence.where}: tag {tag!r} does not occur in training{_nearest(tag, corpus.tags)}"
-                    )
+    """Read a corpus folder; `DataError` for a missing file, a malformed line, or a type of name that training lacks."""
+    paths = {part: _find(existing(folder), part) for part in PARTS}
+    corpus = Corpus(folder.resolve().name, {part: _read(path) for part, path in paths.items()})
+    expect(len(corpus.tags) > 1, f"{paths['train']}: every tag is O; nothing is to be learnt")
+    for sentence in (*corpus.parts["validation"], *corpus.parts["test"]):
+        for tag in sentence.tags:
+            if tag not in corpus.tags:
+                raise DataError(f"{sentence.where}: tag {tag!r} does not occur in training{_nearest(tag, corpus.tags)}")
     return corpus
 
 
 def _find(folder: Path, part: str) -> Path:
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-        and path.suffix not in _NO_CORPUS
-        and not path.name.startswith(".")
-        and re.search(_IN_NAME[part], path.name.lower())
-    ]
-    if len(found) != 1:
-        names = f" ({', '.join(path.name for path in found)})" if found else ""
-        wanted = _IN_NAME[part].split("(")[0].replace("|", " or ")
-        raise DataError(f"--data {folder}: expected one file with {wanted} in its name, found {len(found)}{names}")
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix not in _NO_CORPUS]
+    found = [path for path in files if path.name[0] != "." and re.search(_IN_NAME[part], path.name.lower())]
+    names = f" ({', '.join(path.name for path in found)})" if found else ""
+    wanted = _IN_NAME[part].split("(")[0].replace("|", " or ")
+    expect(len(found) == 1, f"--data {folder}: expected one file with {wanted} in its name, found {len(found)}{names}")
     return found[0]
 
 
@@ -140,16 +90,14 @@ def _read(path: Path) -> tuple[Sentence, ...]:
             word, tag = _columns(line.rstrip("\r"), f"{path}, line {number}")
             words.append(word)
             tags.append(tag)
-    if not sentences:
-        raise DataError(f"{path}: holds no sentence")
+    expect(sentences, f"{path}: holds no sentence")
     return tuple(sentences)
 
 
 def _columns(line: str, where: str) -> tuple[str, str]:
     columns = line.split("\t") if "\t" in line else line.split()
     word, tag = ("", "") if len(columns) < 2 else (columns[0].strip(), columns[-1].strip())
-    if not word:
-        raise DataError(f"{where}: expected a word and its tag, got {line.strip()[:40]!r}")
+    expect(word, f"{where}: expected a word and its tag, got {line.strip()[:40]!r}")
     if tag == "O" or re.fullmatch(r"[BI]-\S+", tag):
         return word, tag
     if re.fullmatch(r"[ESLU]-\S+", tag):
@@ -160,8 +108,7 @@ def _columns(line: str, where: str) -> tuple[str, str]:
 
 def _nearest(tag: str, known: Sequence[str]) -> str:
     lower = {candidate.lower(): candidate for candidate in known}
-    near = difflib.get_close_matches(tag.lower(), lower, 1, 0)
-    return f"; did you mean {lower[near[0]]!r}?"
+    return f"; did you mean {lower[difflib.get_close_matches(tag.lower(), lower, 1, 0)[0]]!r}?"
 
 
 # --- built-in data -----------------------------------------------------------------------------
@@ -193,25 +140,21 @@ _TYPES = ("person", "place", "company", "work")
 def built_in(train: int = 5000, validation: int = 300, test: int = 500, seed: int = 0, ragged: bool = False) -> Corpus:
     """Generated sentences with names of four types.
 
-    Names have one or two invented words, no word of a name or noun occurs in two parts of the corpus, and all are
-    spelt alike: which of them are names, of what type, and where they end is in the sentence around
-    them. Sentences have one to three clauses, so that padding to the longest is expensive; with ``ragged`` they are as
-    long as those of WNUT17 (`examples.common.randomness`), where the last clause is broken off.
+    Names have one or two invented words, no word of a name or noun occurs in two parts of the corpus, and all are spelt
+    alike: which of them are names, of what type, and where they end is in the sentence around them. Sentences have one to
+    three clauses, so that padding to the longest is expensive; with ``ragged`` they are as long as those of WNUT17
+    (`examples.common.randomness`), where the last clause is broken off.
     """
     random = generator(seed, Stream.DATA)
     syllables = [f"{consonant}{vowel}" for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     invented: dict[str, None] = {}
     while len(invented) < 4500:
         invented["".join(random.choice(syllables, 2))] = None
-    words = np.array(list(invented))
-    counts = {"train": train, "validation": validation, "test": test}
-    shares = {"train": words[:2500], "validation": words[2500:3500], "test": words[3500:]}
-    lengths = {
-        part: drawn("bert_crf", count, random)[:, 0].tolist() if ragged else [None] * count
-        for part, count in counts.items()
-    }
-    parts = {part: tuple(_sentence(random, shares[part], length) for length in lengths[part]) for part in counts}
-    return _corpus("built-in", parts)
+    shares = np.split(np.array(list(invented)), [2500, 3500])
+    counts = train, validation, test
+    lengths = [drawn("bert_crf", count, random)[:, 0].tolist() if ragged else [None] * count for count in counts]
+    parts = zip(PARTS, shares, lengths)
+    return Corpus("built-in", {part: tuple(_sentence(random, own, one) for one in many) for part, own, many in parts})
 
 
 def _sentence(random: np.random.Generator, invented: np.ndarray, length: int | None) -> Sentence:
@@ -240,19 +183,13 @@ _PAIRS_FROM, _WORDS_FROM = 50, 25  # a pair of letters, or a word, is a piece of
 
 @dataclass(frozen=True)
 class WordPieces:
-    """Splits words.
-
-    Attributes:
-        vocabulary: the pieces; ids are positions.
-        lowercase: put words into lower case and remove accents first.
-    """
+    """Splits words, put into lower case and without accents, into pieces of the vocabulary; ids are positions."""
 
     vocabulary: tuple[str, ...]
     lowercase: bool = True
 
     @cached_property
     def ids(self) -> dict[str, int]:
-        """The id of every piece."""
         return {piece: number for number, piece in enumerate(self.vocabulary)}
 
     @cached_property
@@ -264,30 +201,23 @@ class WordPieces:
         return splitter
 
     def split(self, words: Sequence[str]) -> dict[str, tuple[int, ...]]:
-        """The ids of every word's pieces; [UNK] for a word that has none, such as a lone variation selector.
-
-        Raises:
-            UsageError: the package tokenizers is not installed.
-        """
+        """The ids of every word's pieces; [UNK] for a word that has none, such as a lone variation selector."""
         distinct = sorted(set(words))
         split = self._tokenizer.encode_batch(distinct, add_special_tokens=False)
-        unknown = (self.ids["[UNK]"],)
-        return {word: tuple(pieces.ids) or unknown for word, pieces in zip(distinct, split)}
+        return {word: tuple(pieces.ids) or (self.ids["[UNK]"],) for word, pieces in zip(distinct, split)}
 
 
 def learn(words: Iterable[str], size: int = 8000) -> tuple[str, ...]:
-    """A vocabulary: letters, frequent pairs of letters, and the most frequent words.
+    """A vocabulary: letters, frequent pairs of letters, and the most frequent words, all in lower case.
 
-    Lower case, always the same for the same words, and able to spell what it does not hold; the trainer of the
-    tokenizers package gives another vocabulary every time.
+    It spells what it does not hold, and is the same for the same words; the trainer of tokenizers gives another every time.
     """
     counts = Counter(word.lower() for word in words)
     letters: Counter[str] = Counter()
     for word, count in counts.items():
         for place in range(len(word)):
-            prefix = "##" if place else ""
             for length in (1, 2):
-                letters[prefix + word[place : place + length]] += count
+                letters[("##" if place else "") + word[place : place + length]] += count
     single = sorted(piece for piece in letters if len(piece.removeprefix("##")) == 1)
     pairs = sorted(piece for piece in letters if letters[piece] >= _PAIRS_FROM and len(piece.removeprefix("##")) == 2)
     frequent = sorted((word for word in counts if counts[word] >= _WORDS_FROM), key=lambda word: (-counts[word], word))
@@ -299,13 +229,7 @@ def learn(words: Iterable[str], size: int = 8000) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Sentences as numbers.
-
-    Attributes:
-        pieces: of every sentence, the ids of its pieces between [CLS] and [SEP], int32.
-        firsts: of every sentence, the place of every word's first piece, int32.
-        tags: of every sentence, the id of every word's tag, int32.
-    """
+    """Sentences as int32 numbers: pieces between [CLS] and [SEP], the place of every word's first piece, the words' tags."""
 
     pieces: tuple[np.ndarray, ...]
     firsts: tuple[np.ndarray, ...]
@@ -325,8 +249,7 @@ class Encoded:
         return np.array([len(firsts) for firsts in self.firsts], np.int64)
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Padded arrays as `BertCRF.construct` takes them."""
 
     ids: np.ndarray
@@ -339,16 +262,9 @@ class Batch:
 def encode(
     sentences: Sequence[Sentence], wordpieces: WordPieces, tags: Sequence[str], places: int | None = None
 ) -> Encoded:
-    """Split words into pieces and number the tags.
+    """Split words into pieces and number the tags; a sentence without any (typed text) gets zeros.
 
-    Args:
-        sentences: to encode.
-        wordpieces: how to split.
-        tags: all tags; a sentence without any (typed text) gets zeros.
-        places: how many pieces the model can take, [CLS] and [SEP] included; None for no limit.
-
-    Raises:
-        DataError: a sentence has more pieces than ``places``.
+    Raises `DataError` where a sentence has more than ``places`` pieces, [CLS] and [SEP] included; None for no limit.
     """
     split = wordpieces.split([word for sentence in sentences for word in sentence.words])
     begin, end = wordpieces.ids["[CLS]"], wordpieces.ids["[SEP]"]
@@ -357,11 +273,8 @@ def encode(
     for sentence in sentences:
         words = [split[word] for word in sentence.words]
         pieces = [begin, *(piece for word in words for piece in word), end]
-        if places is not None and len(pieces) > places:
-            raise DataError(
-                f"{sentence.where or 'the sentence'}: {len(pieces)} pieces with [CLS] and [SEP], "
-                f"the model has {places} places; split the sentence"
-            )
+        many = f"{len(pieces)} pieces with [CLS] and [SEP], the model has {places} places; split the sentence"
+        expect(places is None or len(pieces) <= places, f"{sentence.where or 'the sentence'}: {many}")
         firsts = 1 + np.cumsum([0, *map(len, words[:-1])])
         named = [numbers[tag] for tag in sentence.tags] if sentence.tags else [0] * len(words)
         for group, values in zip(encoded, (pieces, firsts, named)):

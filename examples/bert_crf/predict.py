@@ -6,7 +6,6 @@ import functools
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,9 @@ from mindspore import Tensor
 
 from ascend_fixes import shapes
 from examples.bert_crf import data
-from examples.bert_crf.data import WordPieces
-from examples.bert_crf.decoding import Transitions, best_tags, names
-from examples.bert_crf.model import BertCRF, Sizes
-from examples.common import checkpoint, typed
-from examples.common.files import DataError
-
-__all__ = ["Predictor", "main", "split"]
+from examples.bert_crf.model import BertCRF, Sizes, Transitions, best_tags, names
+from examples.common import checkpoint, command_line
+from examples.common.files import expect
 
 
 def split(text: str) -> tuple[str, ...]:
@@ -30,14 +25,7 @@ def split(text: str) -> tuple[str, ...]:
 
 
 class Predictor:
-    """A trained network for single sentences; every power of two of pieces is one graph.
-
-    Args:
-        folder: of a run, or of one of its variants.
-
-    Raises:
-        CheckpointError: there is no trained model, or it is damaged.
-    """
+    """A trained network for single sentences, of a run or of one of its variants; every power of two of pieces is one graph."""
 
     def __init__(self, folder: Path) -> None:
         folder, (self._sizes, self._tags, self._wordpieces) = checkpoint.described(folder, "bert_crf", _model)
@@ -50,18 +38,13 @@ class Predictor:
         self._network = shapes.bucketed(network, axes=axes, buckets=buckets, outputs={0: 1})
 
     def tags(self, words: Sequence[str]) -> list[str]:
-        """The tag of every word.
-
-        Raises:
-            DataError: there is no word, or the sentence has more pieces than the model has places.
-        """
-        if not words:
-            raise DataError("the sentence is empty; type at least one word")
+        """The tag of every word; `DataError` where there is no word, or more pieces than the model has places."""
+        expect(words, "the sentence is empty; type at least one word")
         sentence = data.Sentence(tuple(words), ())
         encoded = data.encode([sentence], self._wordpieces, self._tags, self._sizes.places)
         pieces = int(encoded.sizes[0])
         batch = data.collate(encoded, np.arange(1), pieces, pieces)
-        emissions, _ = self._network(*map(Tensor, astuple(batch)))
+        emissions, _ = self._network(*map(Tensor, batch))
         return [self._tags[tag] for tag in best_tags(emissions.asnumpy(), self._transitions, batch.lengths)[0]]
 
     def show(self, text: str) -> str:
@@ -71,12 +54,12 @@ class Predictor:
         return "\n".join(f"{name.kind}: {' '.join(words[name.start : name.end])}" for name in found) or "no names"
 
 
-def _model(stored: Mapping[str, Any]) -> tuple[Sizes, tuple[str, ...], WordPieces]:
-    wordpieces = WordPieces(tuple(stored["vocabulary"]), bool(stored["lowercase"]))
+def _model(stored: Mapping[str, Any]) -> tuple[Sizes, tuple[str, ...], data.WordPieces]:
+    wordpieces = data.WordPieces(tuple(stored["vocabulary"]), bool(stored["lowercase"]))
     return Sizes(**stored["sizes"]), tuple(stored["tags"]), wordpieces
 
 
-main = functools.partial(typed.main, "bert_crf", "Find names in a sentence.", "sentence", Predictor)
+main = functools.partial(command_line.predict, "bert_crf", "Find names in a sentence.", "sentence", Predictor)
 
 if __name__ == "__main__":
     sys.exit(main())

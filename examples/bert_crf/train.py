@@ -1,23 +1,10 @@
-"""Train one variant of BERT-CRF: plainly, as a newcomer to MindSpore writes it, or with families of fixes.
-
-Each family changes one thing:
-
-* **shapes**: batches hold sentences of similar size and are padded to one of a few sizes (`shapes.bucketed`);
-  plainly, every sentence is padded to the longest of the corpus.
-* **host**: the best tags are found by `host.viterbi`; plainly, by Python loops.
-* **fusion**: the layers are those of `fusion`, `fusion.CRF` in place of a loop over the steps, and with the graph kernel
-  on, `fusion.safe` keeps out of it what it gets wrong.
-* **amp**: the step is an `amp.TrainStep` with an `amp.LossScaler`, in float16 under an `amp.Policy`; plainly, float16 is
-  the cell's ``to_float``, in which the added -1e9 is minus infinity.
-
-Run by `examples.common.variants`, in a process of its own.
-"""
+"""Train one variant of BERT-CRF: as a newcomer to MindSpore writes it, or with families of fixes (see README.md)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,44 +12,18 @@ import numpy as np
 from mindspore import nn
 
 from ascend_fixes import amp, fusion, shapes
-from examples.bert_crf import data
-from examples.bert_crf.data import WordPieces, learn
-from examples.bert_crf.decoding import Transitions, best_tags, best_tags_looping, entity_f1
-from examples.bert_crf.model import BertCRF, LoopCRF, Loss, Sizes
-from examples.bert_crf.pretrained import locate, read_bert
-from examples.common import checkpoint, ranks, trainer
-from examples.common.pretrained import assign
+from examples.bert_crf import data, model
+from examples.common import checkpoint, training
 from examples.common.randomness import Stream, digest, dropout, generator
 from examples.common.transformer import AddedMask
 
-__all__ = ["TRAINER", "Setting", "dropout_masks", "plan", "prepare"]
-
-BATCH, SMALL_BATCH = 32, 16  # sentences a step, fine-tuning and from random weights
-EVALUATION_BATCH = 32
+BATCH, SMALL_BATCH, EVALUATION_BATCH = 32, 16, 32  # sentences a step, fine-tuning and from random weights
 DROPOUT = 0.1
 SCALE = 1024  # of the loss in float16, to start with: it sums over words, and 65536 would cost the first steps
 # Learning rates at their height: of the encoder, from pre-trained or from random weights, and of what is on top.
 FINE_TUNING, FROM_SCRATCH, ON_TOP = 1e-4, 3e-3, 5e-3
 SMALL = {"width": 64, "layers": 2, "heads": 4, "inner": 128}  # the encoder that starts from random weights
-
-# What a batch costs, in seconds on two CPU cores; the number of padded sizes is weighed with it.
-STEP_SECONDS, VALUE_SECONDS, COMPILE_SECONDS, COMPILE_SECONDS_PER_LAYER = 0.02, 4e-7, 4.0, 1.5
 MOST_SIZES = 4  # a training graph of MiniLM's size keeps one to four gigabytes on CPU
-
-_RAGGED = {
-    **{name: {0: "rows", 1: "size"} for name in ("ids", "mask")},
-    "firsts": {0: "rows", 1: "size"},  # words are padded to as many as there are pieces: one axis, few graphs
-    "lengths": {0: "rows"},
-    "tags": {0: "rows", 1: "size"},
-}
-_RAGGED_TRAINING = {
-    **_RAGGED,
-    "weights": {0: "rows"},
-    "keep_hidden": {1: "rows", 2: "size"},
-    "keep_weights": {1: "rows", 3: "size", 4: "size"},
-}
-_ROWS = {number: 1 for number, name in enumerate(_RAGGED_TRAINING) if name.startswith("keep")}  # elsewhere axis 0
-_OUTPUTS = {0: {0: "rows", 1: "size"}, 1: {0: "rows"}}
 
 
 @dataclass(frozen=True)
@@ -70,14 +31,13 @@ class Setting:
     """What is trained, on what: everything but the variant."""
 
     corpus: data.Corpus
-    sizes: Sizes
-    wordpieces: WordPieces
+    sizes: model.Sizes
+    wordpieces: data.WordPieces
     arrays: Mapping[str, np.ndarray]
     parts: Mapping[str, data.Encoded]
 
     @property
     def batch(self) -> int:
-        """Sentences per step."""
         return BATCH if self.arrays else SMALL_BATCH
 
     @property
@@ -94,46 +54,36 @@ class Setting:
 
 
 def prepare(options: Mapping[str, Any]) -> Setting:
-    """Read or generate the corpus, read or choose the model, and split all words.
+    """Read or generate the corpus, read or choose the model, and split all words; `ExampleError` for unusable input.
 
-    Args:
-        options: ``data``, ``pretrained`` (see `locate`; None starts from random weights), ``seed``, and ``limit``: train on
-            so many sentences only; the pieces are those of all.
-
-    Raises:
-        DataError, CheckpointError, UsageError: input that cannot be used.
+    ``options``: ``data``, ``pretrained`` (see `model.locate`; None starts from random weights), ``seed``, and ``limit``: train on so
+    many sentences only; the pieces are those of all.
     """
-    corpus = trainer.corpus(options, data.read_folder, data.built_in, parts=3)
-    bert = read_bert(locate(options["pretrained"])) if options["pretrained"] else None
+    corpus = training.corpus(options, data.read_folder, data.built_in, parts=3)
+    bert = model.read_bert(model.locate(options["pretrained"])) if options["pretrained"] else None
     words = (word for sentence in corpus.parts["train"] for word in sentence.words)
-    wordpieces = WordPieces(bert.vocabulary, bert.lowercase) if bert else WordPieces(learn(words))
-    corpus = corpus.limited(options["limit"])
+    wordpieces = data.WordPieces(bert.vocabulary, bert.lowercase) if bert else data.WordPieces(data.learn(words))
+    tags = corpus.tags
+    corpus.parts["train"] = corpus.parts["train"][: options["limit"]]
     places = bert.sizes.places if bert else None
-    parts = {part: data.encode(corpus.parts[part], wordpieces, corpus.tags, places) for part in data.PARTS}
+    parts = {part: data.encode(corpus.parts[part], wordpieces, tags, places) for part in data.PARTS}
     longest = max(int(part.sizes.max()) for part in parts.values())
-    sizes = bert.sizes if bert else Sizes(len(wordpieces.vocabulary), places=max(128, longest), **SMALL)
+    sizes = bert.sizes if bert else model.Sizes(len(wordpieces.vocabulary), places=max(128, longest), **SMALL)
     return Setting(corpus, sizes, wordpieces, bert.arrays if bert else {}, parts)
 
 
-def plan(setting: Setting, request: Mapping[str, Any], size: int | None = None) -> shapes.Buckets:
-    """The padded sizes with which this training is soonest over; without the family, only the longest sentence's."""
-    model, batch, train = setting.sizes, size or setting.batch, setting.parts["train"].sizes
-    return trainer.plan(
-        train,
-        int(train.max()) if "shapes" in request["fixes"] else setting.longest[0],
-        batch,
-        request,
-        lambda pieces: STEP_SECONDS + VALUE_SECONDS * model.layers * model.width * batch * pieces,
-        COMPILE_SECONDS + COMPILE_SECONDS_PER_LAYER * model.layers,
-        max_sizes=MOST_SIZES,
-        multiple_of=4,
-    )
+def plan(setting: Setting, epochs: int, batch: int | None = None) -> shapes.Buckets:
+    """The padded sizes with which this training is soonest over; costs in seconds on two CPU cores."""
+    sizes, batch, train = setting.sizes, batch or setting.batch, setting.parts["train"].sizes
+    costs = 0.02, 4e-7 * sizes.layers * sizes.width * batch, 4.0 + 1.5 * sizes.layers
+    return training.plan(train, int(train.max()), batch, epochs, costs, max_sizes=MOST_SIZES, multiple_of=4)
 
 
-class BertCRFTrainer(trainer.Trainer):
+class BertCRFTrainer(training.Trainer):
     """Sentences in batches of similar size."""
 
     title, about = "BERT-CRF", "BERT-CRF"
+    epochs: ClassVar = {"built-in": 3, "data": 20, "pretrained": 4}
     options: ClassVar = {
         "pretrained": {
             "metavar": "DIR",
@@ -141,11 +91,18 @@ class BertCRFTrainer(trainer.Trainer):
         }
     }
     check = staticmethod(prepare)
-    metric, row_axes = "test_f1", _ROWS
-
-    @staticmethod
-    def epochs(options: Mapping[str, Any]) -> int:
-        return 4 if options["pretrained"] else 20 if options["data"] else 3
+    metric = "test_f1"
+    # Words are padded to as many as there are pieces: one axis, few graphs.
+    ragged_axes: ClassVar = {
+        **{name: {0: "rows", 1: "size"} for name in ("ids", "mask", "firsts", "tags")},
+        "lengths": {0: "rows"},
+    }
+    training_axes: ClassVar = {
+        "weights": {0: "rows"},
+        "keep_hidden": {1: "rows", 2: "size"},
+        "keep_weights": {1: "rows", 3: "size", 4: "size"},
+    }
+    row_axes: ClassVar = {6: 1, 7: 1}
 
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
         super().__init__(request, 0)
@@ -153,23 +110,26 @@ class BertCRFTrainer(trainer.Trainer):
         checkpoint.describe(folder, "bert_crf", setting.description)
         self.batch = self.batch or setting.batch
         self.sample({part: encoded.sizes for part, encoded in setting.parts.items()})
-        self.buckets = plan(setting, request, self.batch)
-        network = BertCRF(setting.sizes, len(setting.corpus.tags), generator(self.seed, Stream.WEIGHTS), self.safe)
-        assign(network, setting.arrays, "encoder.")
+        longest = shapes.Buckets([setting.longest[0]])
+        self.buckets = plan(setting, request["epochs"], self.batch) if self.bucketing else longest
+        random = generator(self.seed, Stream.WEIGHTS)
+        network = model.BertCRF(setting.sizes, len(setting.corpus.tags), random, self.safe)
+        checkpoint.assign(network, setting.arrays, "encoder.")
         self.crf = network.crf
         if self.safe:
             fusion.safe(network)
         steps = request["epochs"] * math.ceil(len(self.train) / self.batch)
         optimizer = _optimizer(network, FINE_TUNING if setting.arrays else FROM_SCRATCH, steps)
+        # float16 but for the two cells of the plain model that leave its range: the added -1e9 and the loop of the CRF.
+        policy = amp.Policy(training.HALF, fp32=() if self.safe else (AddedMask, model.LoopCRF))
         scaler = amp.LossScaler(SCALE) if request["precision"] == "float16" else None
-        self.build(Loss(network), network, optimizer, _policy(self.safe), scaler)
-        self.cell = self.bucketed(self.cell, _RAGGED_TRAINING, ranks.rows(self.batch))
+        self.build(model.Loss(network), network, optimizer, policy, scaler)
         padded = shapes.Buckets(self.evaluation.sizes[-1:]) if request["unbucketed"] else self.evaluation
-        self.network = self.bucketed(self.network, _RAGGED, EVALUATION_BATCH, _OUTPUTS, padded=padded)
+        self.bucket(EVALUATION_BATCH, {0: {0: "rows", 1: "size"}, 1: {0: "rows"}}, padded=padded)
 
     def identity(self) -> dict[str, Any]:
-        model = digest(self.setting.description)
-        return {"epochs": self.request["epochs"], "corpus": self.setting.corpus.digest(), "model": model}
+        described = digest(self.setting.description)
+        return {"epochs": self.request["epochs"], "corpus": self.setting.corpus.digest(), "model": described}
 
     @property
     def evaluation(self) -> shapes.Buckets:
@@ -182,9 +142,9 @@ class BertCRFTrainer(trainer.Trainer):
         if self.own:
             pieces = int(encoded.sizes[samples].max())
             words = pieces if self.bucketing else int(encoded.words[samples].max())
-        return astuple(data.collate(encoded, samples, pieces, words))
+        return data.collate(encoded, samples, pieces, words)
 
-    def inputs(self, batch: trainer.Batch) -> tuple[np.ndarray, ...]:
+    def inputs(self, batch: training.Batch) -> tuple[np.ndarray, ...]:
         epoch, number, sentences = batch
         arrays = self.arrays("train", sentences)
         random = generator(self.seed, Stream.DROPOUT, epoch, number)
@@ -194,43 +154,40 @@ class BertCRFTrainer(trainer.Trainer):
     def evaluate(self, part: str) -> tuple[float, float]:
         """Entity F1 and mean negative log-likelihood of a part of the corpus."""
         sentences, names = self.setting.corpus.parts[part], self.setting.corpus.tags
-        transitions = Transitions(*(p.asnumpy() for p in (self.crf.transitions, self.crf.start, self.crf.end)))
-        decode = best_tags if "host" in self.request["fixes"] else best_tags_looping
+        transitions = model.Transitions(*(p.asnumpy() for p in (self.crf.transitions, self.crf.start, self.crf.end)))
+        decode = model.best_tags if "host" in self.request["fixes"] else model.best_tags_looping
         true: list[Sequence[str]] = []
         found: list[Sequence[str]] = []
         loss = 0.0
-        for numbers, (_, _, _, lengths, _), (emissions, losses) in self.evaluated(part, EVALUATION_BATCH):
+        for numbers, arrays, (emissions, losses) in self.evaluated(part, EVALUATION_BATCH):
             loss += float(losses.asnumpy().astype(np.float64).sum())
-            tags = decode(emissions.asnumpy().astype(np.float32), transitions, lengths)
+            tags = decode(emissions.asnumpy().astype(np.float32), transitions, arrays.lengths)
             found += [[names[tag] for tag in sentence] for sentence in tags]
             true += [sentences[number].tags for number in numbers]
-        return entity_f1(true, found), loss / len(sentences)
+        return model.entity_f1(true, found), loss / len(sentences)
 
     def results(self) -> dict[str, Any]:
         counts = {part: len(numbers) for part, numbers in self.numbers.items()}
         return {**super().results(), "sentences": counts, "model": asdict(self.setting.sizes)}
 
 
-def dropout_masks(random: np.random.Generator, sizes: Sizes, count: int, pieces: int) -> tuple[np.ndarray, np.ndarray]:
+def dropout_masks(
+    random: np.random.Generator, sizes: model.Sizes, count: int, pieces: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Of a batch of ``count`` sentences: ``keep_hidden`` and ``keep_weights`` as `BertCRF.construct` takes them."""
     hidden = dropout(random, (2 * sizes.layers + 2, count, pieces, sizes.width), DROPOUT)
     return hidden, dropout(random, (sizes.layers, count, sizes.heads, pieces, pieces), DROPOUT)
 
 
-def _policy(safe: bool) -> amp.Policy:
-    """float16 but for the two cells of the plain model that leave its range: the added -1e9 and the loop of the CRF."""
-    return amp.Policy(trainer.HALF, fp32=() if safe else (AddedMask, LoopCRF))
-
-
-def _optimizer(network: BertCRF, height: float, steps: int) -> nn.Optimizer:
+def _optimizer(network: model.BertCRF, height: float, steps: int) -> nn.Optimizer:
     """Adam (Kingma and Ba 2015), faster for what lies on top of the encoder."""
     encoder = network.encoder.trainable_params()
     top = [*network.classify.trainable_params(), *network.crf.trainable_params()]
-    rates = trainer.learning_rates(height, steps), trainer.learning_rates(ON_TOP, steps)
+    rates = training.learning_rates(height, steps), training.learning_rates(ON_TOP, steps)
     return nn.Adam([{"params": encoder, "lr": rates[0]}, {"params": top, "lr": rates[1]}])
 
 
 TRAINER = BertCRFTrainer
 
 if __name__ == "__main__":
-    trainer.main(TRAINER)
+    training.main(TRAINER)

@@ -1,36 +1,31 @@
-"""One file that holds a whole run: arrays (parameters, optimizer slots, best parameters) and a JSON description.
+"""Weights: those of a run's checkpoint, and those of a published one.
 
-The file is a NumPy .npz archive with a digest of its members (`ascend_fixes.files`): no pickle, replaced as a
-whole, so that a run killed at any moment leaves the previous checkpoint or the new one, and believed whole or not at all.
-Beside it a trained model's folder holds ``model.json``: what its network is built from and fed with.
+A checkpoint is a NumPy .npz archive of arrays and a JSON description, with a digest of its members (`ascend_fixes.files`):
+no pickle, replaced as a whole, and believed whole or not at all. Beside it ``model.json`` says what the network is built
+from and fed with. Of Hugging Face's folders ``config.json`` and ``model.safetensors`` are read, without torch.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, NamedTuple, TypeVar
 
 import numpy as np
-from mindspore import nn
+from mindspore import Tensor, nn
 
 from ascend_fixes import files
-from examples.common.files import CheckpointError, ExampleError, load_record, reading, save_record
-from examples.common.pretrained import assign
-
-__all__ = ["Checkpoint", "describe", "described", "load", "restore", "save"]
+from examples.common.files import CheckpointError, ExampleError, UsageError, fits, load_record, reading, save_record
 
 FILE = "checkpoint.npz"
 _KIND = "ascend_fixes.examples checkpoint 1"
-_DESCRIPTION = "description.json"
-_MODEL = "model.json"
+_DESCRIPTION, _MODEL = "description.json", "model.json"
 Made = TypeVar("Made")
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """What is saved: ``arrays`` by name, and a ``description`` that JSON can express."""
 
     arrays: Mapping[str, np.ndarray]
@@ -38,32 +33,19 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Replace the checkpoint at ``path``, all or nothing.
-
-    Raises:
-        FileError: it cannot be written; the one before is unchanged.
-    """
+    """Replace the checkpoint at ``path``, all or nothing; `FileError` where it cannot be written."""
     text = np.frombuffer(json.dumps(checkpoint.description).encode(), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_arrays(path, _KIND, {_DESCRIPTION: text, **checkpoint.arrays})
 
 
 def load(path: Path) -> Checkpoint:
-    """Read the checkpoint at ``path``.
-
-    Raises:
-        CheckpointError: it does not exist, is damaged, is not a checkpoint of this program, or is one of the version that
-            wrote none of the checksums.
-    """
+    """Read the checkpoint at ``path``; `CheckpointError` where there is none, or it is damaged or none of this program."""
     with reading(CheckpointError, ", or remove it to start afresh" if path.exists() else ""):
         arrays = files.read_arrays(path, _KIND, (_DESCRIPTION,))
         description = files.parse_json(arrays.pop(_DESCRIPTION).tobytes().decode("utf-8", "replace"), path)
-    if not isinstance(description, dict):
-        raise CheckpointError(f"{path}: damaged (its description is no object); remove it to start afresh")
+    fits(isinstance(description, dict), f"{path}: damaged (its description is no object); remove it to start afresh")
     return Checkpoint(arrays, description)
-
-
-# --- trained models ----------------------------------------------------------------------------
 
 
 def describe(folder: Path, example: str, content: Mapping[str, Any]) -> None:
@@ -74,17 +56,11 @@ def describe(folder: Path, example: str, content: Mapping[str, Any]) -> None:
 def described(folder: Path, example: str, make: Callable[[Mapping[str, Any]], Made]) -> tuple[Path, Made]:
     """A variant's folder, and what ``make`` makes of its ``model.json``.
 
-    Args:
-        folder: of a variant, or of a run; of its variants that with the fixes in float32 is preferred.
-        example: which wrote it.
-        make: is given the content.
-
-    Raises:
-        CheckpointError: there is none, or it is damaged.
+    ``folder`` is that of a variant, or of a run; of its variants that with the fixes in float32 is preferred. Raises
+    `CheckpointError` where there is none, or it is damaged.
     """
     found = [path.parent for path in (*folder.glob(_MODEL), *folder.glob(f"*/{_MODEL}"))]
-    if not found:
-        raise CheckpointError(f"{folder}: holds no run (no {_MODEL})")
+    fits(found, f"{folder}: holds no run (no {_MODEL})")
     folder = min(found, key=lambda path: (not path.name.startswith("fixed"), not path.name.endswith("float32"), path))
     stored = load_record(folder / _MODEL, f"{example} model")
     try:
@@ -98,16 +74,136 @@ def described(folder: Path, example: str, make: Callable[[Mapping[str, Any]], Ma
 def restore(network: nn.Cell, folder: Path) -> dict[str, np.ndarray]:
     """Give a network the best parameters of the variant in ``folder``, and return them by name.
 
-    Raises:
-        CheckpointError: none of its epochs was finished, the checkpoint is damaged, or it is that of another network.
+    Raises `CheckpointError` where no epoch was finished, and for a checkpoint that is damaged or of another network.
     """
     arrays = load(folder / FILE).arrays
     best = {name[len("best/") :]: value for name, value in arrays.items() if name.startswith("best/")}
-    if not best:
-        raise CheckpointError(f"{folder}: no epoch was finished; go on with --resume")
-    missing = {parameter.name for parameter in network.get_parameters()} - set(best)
-    if missing:
-        raise CheckpointError(f"{folder}: the checkpoint has no best/{min(missing)}")
+    fits(best, f"{folder}: no epoch was finished; go on with --resume")
+    for name in sorted(parameter.name for parameter in network.get_parameters()):
+        fits(name in best, f"{folder}: the checkpoint has no best/{name}")
     assign(network, best)
     network.set_train(False)
     return best
+
+
+Named = list[tuple[str, str, tuple[int, ...]]]  # name here, name there, shape
+_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
+# What every checkpoint calls otherwise than the layers of `transformer`; what is called otherwise by one model comes first.
+_NAMES = {
+    "embeddings.words.embedding_table": "embeddings.word_embeddings.weight",
+    "embeddings.places.embedding_table": "embeddings.position_embeddings.weight",
+    "embeddings.segments.embedding_table": "embeddings.token_type_embeddings.weight",
+    "embeddings.norm": "embeddings.LayerNorm",
+    ".gamma": ".weight",
+    ".beta": ".bias",
+}
+# What both models call alike in ``config.json``.
+SIZES = {
+    "words": "vocab_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "inner": "intermediate_size",
+    "places": "max_position_embeddings",
+    "segments": "type_vocab_size",
+}
+
+
+def optional(package: str, purpose: str) -> Any:
+    """Import a package of the extra ``examples``; `UsageError` where it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        name = package.split(".")[0]
+        raise UsageError(f"{purpose} needs the package {name}: pip install {name} (extra: examples)") from None
+
+
+def assign(cell: nn.Cell, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
+    """Give the parameters ``prefix`` + name of ``cell`` new values, all or none of them; others are left as they are.
+
+    Raises `CheckpointError` where the cell lacks a parameter, or it has another shape.
+    """
+    parameters = {parameter.name: parameter for parameter in cell.get_parameters()}
+    for name, value in arrays.items():
+        parameter = parameters.get(prefix + name)
+        if parameter is None or tuple(parameter.shape) != value.shape:
+            found = "is none of the model's parameters" if parameter is None else f"has {tuple(parameter.shape)}"
+            raise CheckpointError(f"the weights do not fit the model: {name} of shape {value.shape} {found}")
+    for name, value in arrays.items():
+        parameters[prefix + name].set_data(Tensor(value))
+
+
+def named(network: nn.Cell, names: Mapping[str, str]) -> Named:
+    """The parameters of a network, and what checkpoints call them; ``names`` are what else they call otherwise."""
+    found = []
+    for parameter in network.get_parameters():
+        there = parameter.name
+        for part, other in {**names, **_NAMES}.items():
+            there = there.replace(part, other)
+        found.append((parameter.name, there, tuple(parameter.shape)))
+    return found
+
+
+def read_sizes(
+    folder: Path, kind: str, model: str, counts: Mapping[str, str], fixed: Mapping[str, Any]
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """The sizes of a model by the keys in ``counts``, and all of its ``config.json``.
+
+    Raises `CheckpointError` where the file is missing or damaged, its ``model_type`` is not ``kind``, a size is no positive
+    integer, the heads do not divide the width, or it says anything else than ``fixed``, which is what ``model`` computes.
+    """
+    fits(folder.is_dir(), f"{folder}: no such checkpoint folder")
+    path = folder / _CONFIG
+    config = read_object(path)
+    there = config.get("model_type")
+    fits(there == kind, f"{path}: model_type is {there!r}, expected {kind!r}")
+    found = {name: config.get(key) for name, key in counts.items()}
+    for name, value in found.items():
+        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        fits(whole, f"{path}: {counts[name]} is {value!r}, expected a positive integer")
+    for key, expected in fixed.items():
+        value = config.get(key, expected)
+        fits(value == expected, f"{path}: {key} is {value!r}, this {model} has {expected!r}")
+    width, heads = found["width"], found["heads"]
+    fits(width % heads == 0, f"{path}: {heads} attention heads do not divide hidden_size {width}")
+    return found, config
+
+
+def read_arrays(folder: Path, prefix: str, parameters: Named, head: str | None = None) -> dict[str, np.ndarray]:
+    """The wanted ``parameters`` of ``model.safetensors``, as float32, by their names here; what begins with ``head`` may be absent.
+
+    ``prefix`` is what stands before the encoder's names in checkpoints with a head, ``bert.``. Raises `CheckpointError` where the
+    file is missing or damaged, or an array is missing, of another shape, or neither float32 nor float16.
+    """
+    safetensors = optional("safetensors", "reading a checkpoint")
+    path = folder / _WEIGHTS
+    other = any((*folder.glob("*.bin"), *folder.glob(f"{_WEIGHTS}.index.json")))
+    fits(path.exists(), f"{path}: no such file{'; save it again as one safetensors file' if other else ''}")
+    with reading(CheckpointError):
+        files.open_regular(path).close()
+    arrays = {}
+    try:
+        with safetensors.safe_open(str(path), framework="numpy") as file:
+            stored = set(file.keys())
+            for name, wanted, shape in parameters:
+                if head and wanted.startswith(head) and not any(key.startswith(head) for key in stored):
+                    continue
+                # Those converted from TensorFlow say gamma and beta.
+                old = wanted.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+                key = next((one for one in (prefix + wanted, wanted, prefix + old, old) if one in stored), None)
+                fits(key, f"{path}: has no {wanted}; is it a checkpoint of another model?")
+                found, kind = tuple(file.get_slice(key).get_shape()), file.get_slice(key).get_dtype()
+                fits(found == shape, f"{path}: {key} is of shape {found}, {_CONFIG} asks for {shape}")
+                fits(kind in ("F32", "F16"), f"{path}: {key} is of type {kind}; save the checkpoint in float32")
+                arrays[name] = file.get_tensor(key).astype(np.float32)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: damaged ({str(error).splitlines()[0]})") from None
+    return arrays
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; `CheckpointError` where it cannot be read, or holds none."""
+    with reading(CheckpointError):
+        value = files.read_json(path)
+    fits(isinstance(value, dict), f"{path}: damaged (not an object)")
+    return value

@@ -1,35 +1,55 @@
-"""An example's whole run: its options, one process per variant, table and figure.
+"""An example's whole run: its options, one process per variant, table and figure; and typed text for a trained model.
 
-Without ``--fixes`` and ``--precision`` three variants run: plain in float32, then with
-all fixes in float32 and in float16. float16 has the speed on a device; on a CPU it is emulated and
-shows correctness only, so the two precisions are separate rows. A run writes its options
-to ``options.json`` in its output folder, from where ``--resume`` takes them.
+Without ``--fixes`` and ``--precision`` three variants run: plain in float32, then with all fixes in float32 and in float16.
+float16 has the speed on a device; on a CPU it is emulated and shows correctness only, so the two precisions are separate
+rows. A run writes its options to ``options.json`` in its output folder, from where ``--resume`` takes them.
+
+Every variant runs in a process of its own, so that MindSpore's state is fresh and the peak memory is that variant's. It finds
+``request.json`` in the variant's folder, where it runs because MindSpore leaves files in its working directory, and answers
+with ``result.json`` (`training.main`).
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, NamedTuple
 
+import mindspore as ms
+
+from ascend_fixes import files, shapes
+from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.processes import Children
-from examples.common import report, trainer, variants
-from examples.common.files import CheckpointError, ExampleError, UsageError, load_record, save_record
-
-__all__ = ["FIXES", "Options", "Variant", "main", "natural", "parse_fixes", "positive", "run_variant", "settled"]
+from examples.common import report, training
+from examples.common.files import (
+    DataError,
+    ExampleError,
+    UsageError,
+    fits,
+    load_record,
+    save_record,
+    write_json,
+    write_text,
+)
 
 Options = dict[str, Any]
 FIXES = ("shapes", "host", "fusion", "amp")
-_FILE = "options.json"
-_INTERRUPTED = 130
+INTERRUPTED = 130
+_ROOT = Path(__file__).resolve().parents[2]
+_FILE, _OUTPUT = "options.json", "output.log"
+_PATHS = ("DIR", "FILE")  # metavars of an example's own options that name what is read
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """One way to train a model: with which families of fixes, computing in which precision."""
 
     fixes: tuple[str, ...]
@@ -44,18 +64,20 @@ class Variant:
 
 def main(name: str, arguments: Sequence[str] | None = None) -> int:
     """``python -m examples.NAME``; returns the exit status: 0 if all variants finished, 1 if not, 2 for wrong use."""
-    command = f"python -m examples.{name}"
+    command, example = f"python -m examples.{name}", training.load(name)
     try:
         options = settled(name, arguments)
-        trainer.load(name).check(options)
+        example.check(options)
         if not options["resume"]:
             remember(options)
         try:
             rows = [run_variant(name, options, variant) for variant in asked(options)]
         except KeyboardInterrupt:
             print(f"\ninterrupted; go on with: {command} --resume {options['output']}", file=sys.stderr)
-            return _INTERRUPTED
-        _finish(name, options, rows)
+            return INTERRUPTED
+        data = Path(options["data"]).name if options["data"] else "built-in data"
+        title = f"{example.title} on {data}, {options['epochs']} epochs"
+        report.write(rows, Path(options["output"]), title, options["json"])
     except (ExampleError, OSError) as error:
         if str(error):
             print(f"{command}: {error}", file=sys.stderr)
@@ -63,55 +85,13 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     return 0 if all(row["status"] == "finished" for row in rows) else 1
 
 
-def run_variant(name: str, options: Options, variant: Variant, children: Children | None = None) -> dict[str, Any]:
-    """Run one variant in a process of its own (``children``: see `variants.run`); its options and its results."""
-    own = trainer.load(name).options
-    paths = {option: options[option] for option in ("data", *(one for one in own if own[one].get("metavar") in _PATHS))}
-    output = Path(options["output"])
-    request = {
-        **{option: options[option] for option in (*own, "epochs", "limit", "seed", "distributed", "unbucketed")},
-        **{option: _absolute(path) for option, path in paths.items()},
-        **{"variant": variant.name, "fixes": list(variant.fixes), "precision": variant.precision},
-        "fused": options["fused"] == "on",
-    }
-    folder = output / variant.name.replace(" ", "-").replace(",", "+")
-    result = variants.run(f"examples.{name}.train", request, folder, bool(options["resume"]), children)
-    return {**request, **paths, **result}  # what is published names files as the user did, and not where they lie here
-
-
-def _absolute(path: str | None) -> str | None:
-    """The training runs in another folder; what names no file there is left as it is."""
-    return str(Path(path).resolve()) if path and Path(path).exists() else path
-
-
-def _finish(name: str, options: Options, rows: Sequence[dict[str, Any]]) -> None:
-    output = Path(options["output"])
-    data = Path(options["data"]).name if options["data"] else "built-in data"
-    title = f"{trainer.load(name).title} on {data}, {options['epochs']} epochs"
-    report.write(rows, output, title, options["json"])
-
-
 # --- options -----------------------------------------------------------------------------------
-
-_PATHS = ("DIR", "FILE")  # metavars of an example's own options that name what is read
-
-
-def parser(name: str) -> argparse.ArgumentParser:
-    """The options that every example has, and its own. None stands for "not given": `settle` fills it in."""
-    about = trainer.load(name)
-    made = argparse.ArgumentParser(
-        prog=f"python -m examples.{name}",
-        description=f"Train {about.about} as a newcomer to MindSpore writes it, then with the fixes.",
-    )
-    add_arguments(made)
-    for option, settings in about.options.items():
-        made.add_argument(f"--{option}", **settings)
-    return made
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every example has."""
+    """Add the options that every example has. None stands for "not given": `settle` fills it in."""
     add = parser.add_argument
+    longest = "with the shapes fixes: their batches, all padded to the longest; what padding alone changes"
     add("--data", metavar="DIR", help="corpus folder (default: built-in, generated data)")
     add("--fixes", metavar="LIST", help=f"run only this variant: none, all, or some of {','.join(FIXES)}")
     add("--precision", choices=("float32", "float16"), help="compute only in it (default: the fixes in both)")
@@ -120,56 +100,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=positive, metavar="N", help="train on the first N training examples only (default: on all)")
     add("--seed", type=natural, metavar="N", help="seed of everything random (default: 0)")
     add("--distributed", type=positive, metavar="N", help="train data parallel in N processes (msrun; default: 1)")
-    add(
-        "--unbucketed",
-        action="store_true",
-        default=None,
-        help="with the shapes fixes: their batches, all padded to the longest; what padding alone changes",
-    )
+    add("--unbucketed", action="store_true", default=None, help=longest)
     add("--output", metavar="DIR", help="where checkpoints, table and figure go (default: under runs/)")
     add("--json", metavar="FILE", help="write the results to FILE as well")
     add("--resume", metavar="DIR", help="go on with the interrupted run whose output is in DIR, with its options")
 
 
-def positive(text: str) -> int:
-    """An argparse type: an integer of at least 1."""
-    return _at_least(1, text)
-
-
-def natural(text: str) -> int:
-    """An argparse type: an integer of at least 0."""
-    return _at_least(0, text)
-
-
-def _at_least(least: int, text: str) -> int:
+def natural(text: str, least: int = 0) -> int:
+    """An argparse type: an integer of at least ``least``."""
     if int(text) < least:
         raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}")
     return int(text)
 
 
-def parse_fixes(text: str) -> tuple[str, ...]:
-    """``none``, ``all``, or comma-separated families, in the order of `FIXES`.
+def positive(text: str) -> int:
+    """An argparse type: an integer of at least 1."""
+    return natural(text, 1)
 
-    Raises:
-        UsageError: a family does not exist.
-    """
+
+def chosen(option: str, text: str, known: Sequence[str], comma: str = ",", alone: Sequence[str] = ()) -> list[str]:
+    """The names in a list that an option was given; `UsageError`, which names the ``alone`` too, for one that is not ``known``."""
+    found = [name.strip() for name in text.split(comma.strip())]
+    for name in found:
+        if name not in known:
+            near = difflib.get_close_matches(name, (*alone, *known), 1) if alone else []
+            remedy = f"use {', '.join(alone)}, or some of" if alone else "choose from"
+            remedy = f"did you mean {near[0]}?" if near else f"{remedy} {comma.join(known)}"
+            raise UsageError(f"{option} {text}: there is no {name!r}; {remedy}")
+    return found
+
+
+def parse_fixes(text: str) -> tuple[str, ...]:
+    """``none``, ``all``, or comma-separated families, in the order of `FIXES`; `UsageError` for others."""
     if text in ("none", "all"):
         return FIXES if text == "all" else ()
-    named = [name.strip() for name in text.split(",")]
-    for name in named:
-        if name not in FIXES:
-            near = difflib.get_close_matches(name, ("none", "all", *FIXES), 1)
-            remedy = f"did you mean {near[0]}?" if near else f"use none, all, or some of {','.join(FIXES)}"
-            raise UsageError(f"--fixes {text}: there is no {name!r}; {remedy}")
+    named = chosen("--fixes", text, FIXES, alone=("none", "all"))
     return tuple(name for name in FIXES if name in named)
 
 
 def asked(options: Mapping[str, Any]) -> tuple[Variant, ...]:
-    """The variants that the options ask for.
-
-    Raises:
-        UsageError: ``fixes`` names a family that does not exist.
-    """
+    """The variants that the options ask for; `UsageError` for a family that does not exist."""
     if options["fixes"] is not None:
         return (Variant(parse_fixes(options["fixes"]), options["precision"] or "float32"),)
     if options["precision"] is not None:
@@ -178,15 +148,18 @@ def asked(options: Mapping[str, Any]) -> tuple[Variant, ...]:
 
 
 def settled(name: str, arguments: Sequence[str] | None) -> Options:
-    """The options of a run: what the arguments say, and defaults.
-
-    Raises:
-        CheckpointError, UsageError: as `settle`, and for a family that does not exist.
-    """
-    given = vars(parser(name).parse_args(arguments))
+    """The options of a run: what the arguments say, and defaults; raises as `settle` and `asked`."""
+    example = training.load(name)
+    about = f"Train {example.about} as a newcomer to MindSpore writes it, then with the fixes."
+    parser = argparse.ArgumentParser(prog=f"python -m examples.{name}", description=about)
+    add_arguments(parser)
+    for option, settings in example.options.items():
+        parser.add_argument(f"--{option}", **settings)
+    given = vars(parser.parse_args(arguments))
     options = settle(given, dict.fromkeys(given) | {"seed": 0, "fused": "off", "distributed": 1, "unbucketed": False})
     data = Path(options["data"]).name if options["data"] else "built-in"
-    options["epochs"] = options["epochs"] or trainer.load(name).epochs(options)
+    start = next((name for name in ("pretrained", "data") if options.get(name)), "built-in")
+    options["epochs"] = options["epochs"] or example.epochs[start]
     options["output"] = options["output"] or str(Path("runs") / f"{name}-{data}-seed{options['seed']}")
     asked(options)
     return options
@@ -195,9 +168,7 @@ def settled(name: str, arguments: Sequence[str] | None) -> Options:
 def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Options:
     """What was given, else what a resumed run was started with, else the default.
 
-    Raises:
-        CheckpointError: ``--resume`` names a folder that holds no run, or a damaged one.
-        UsageError: an option differs from the resumed run's.
+    Raises `CheckpointError` where ``--resume`` names no run or a damaged one, `UsageError` where an option differs from it.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if "resume" not in given:
@@ -218,9 +189,140 @@ def remember(options: Mapping[str, Any]) -> None:
 
 def recalled(folder: Path) -> Options:
     """The options of the run in a folder; `CheckpointError` where it holds none, or they are damaged."""
-    if not (folder / _FILE).exists():
-        raise CheckpointError(f"--resume {folder}: holds no run (no {_FILE})")
+    fits((folder / _FILE).exists(), f"--resume {folder}: holds no run (no {_FILE})")
     stored = load_record(folder / _FILE, "options").get("options")
-    if not isinstance(stored, dict):
-        raise CheckpointError(f"--resume {folder}: {_FILE} is damaged (no options in it)")
+    fits(isinstance(stored, dict), f"--resume {folder}: {_FILE} is damaged (no options in it)")
     return stored
+
+
+# --- a variant ---------------------------------------------------------------------------------
+
+
+def run_variant(name: str, options: Options, variant: Variant, children: Children | None = None) -> dict[str, Any]:
+    """Run one variant in a process of its own; its options and its results.
+
+    A resumed variant that had finished the same request is not run again. With ``children``, for a run from a thread beside
+    others, it ends with them, computes in one thread, and prints to ``output.log``. A child that fails gives the status
+    "crashed: ..." or "killed by SIGKILL". Raises `UsageError` where the child refused its input.
+    """
+    own = training.load(name).options
+    paths = {option: options[option] for option in ("data", *(one for one in own if own[one].get("metavar") in _PATHS))}
+    request = {
+        **{option: options[option] for option in (*own, "epochs", "limit", "seed", "distributed", "unbucketed")},
+        **{option: _absolute(path) for option, path in paths.items()},
+        **{"variant": variant.name, "fixes": list(variant.fixes), "precision": variant.precision},
+        "fused": options["fused"] == "on",
+    }
+    folder = Path(options["output"]) / variant.name.replace(" ", "-").replace(",", "+")
+    result = _run(f"examples.{name}.train", request, folder, bool(options["resume"]), children)
+    return {**request, **paths, **result}  # what is published names files as the user did, and not where they lie here
+
+
+def _absolute(path: str | None) -> str | None:
+    """The training runs in another folder; what names no file there is left as it is."""
+    return str(Path(path).resolve()) if path and Path(path).exists() else path
+
+
+def _run(
+    module: str, request: Mapping[str, Any], folder: Path, resume: bool, children: Children | None
+) -> dict[str, Any]:
+    answer = folder / training.RESULT
+    if resume and answer.exists() and _read(folder / training.REQUEST) == request:
+        return _read(answer)
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in (training.RESULT, training.LOG, _OUTPUT):
+        (folder / stale).unlink(missing_ok=True)
+    write_json(folder / training.REQUEST, request)
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {"GLOG_v": "3", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}  # GLOG_v 3: errors only
+    command = [sys.executable, "-m", module]
+    if request["distributed"] > 1:
+        command = _ranks(module, request["distributed"], folder)
+        environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    command += [str(folder.resolve()), *(["--resume"] if resume else [])]
+    if children is None:
+        status, said = _in_front(command, folder, environment), ""
+    else:
+        outcome = children.run(command, folder=folder, environment={**environment, "OMP_NUM_THREADS": "1"})
+        write_text(folder / _OUTPUT, outcome.output)
+        status, said = outcome.status or 0, outcome.failure.partition(": ")[2]  # None: there is no time limit
+    if status == training.WRONG_USE:
+        raise UsageError(said)  # it has printed why, unless it printed to the log
+    if status < 0:
+        return {"status": f"killed by {signal.Signals(-status).name}"}
+    return _read(answer) or {"status": f"ended with exit status {status}"}
+
+
+def _ranks(module: str, count: int, folder: Path) -> list[str]:
+    """What starts ``count`` ranks of a module: the first one's output is shown, the others' is in ``folder``/ranks."""
+    specification = importlib.util.find_spec(module)
+    assert specification is not None and specification.origin is not None
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={port}", "--join=True"]
+    options += [f"--log_dir={folder.resolve() / 'ranks'}", "--tail_worker_log=0"]
+    return [sys.executable, "-m", "mindspore.parallel.cluster.run", *options, specification.origin]
+
+
+def _in_front(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+    """Run a program that prints to this terminal; on Ctrl-C it ends by itself, and loses at most the epoch it is in."""
+    child = subprocess.Popen(command, cwd=folder, env=environment)
+    try:
+        return child.wait()
+    except BaseException:
+        child.send_signal(signal.SIGINT)
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        raise
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = files.read_json(path)
+    except files.FileError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+# --- typed text --------------------------------------------------------------------------------
+
+
+def predict(
+    example: str, about: str, what: str, predictor: Callable[[Path], Any], arguments: Sequence[str] | None = None
+) -> int:
+    """``python -m examples.EXAMPLE.predict RUN [TEXT]``: ``predictor(RUN).show(TEXT)``, or of typed lines; the exit status."""
+    parser = argparse.ArgumentParser(prog=f"python -m examples.{example}.predict", description=about)
+    parser.add_argument("run", type=Path, help=f"output folder of python -m examples.{example}")
+    parser.add_argument("text", nargs="*", help=f"the {what} (default: one a line, from standard input)")
+    given = parser.parse_args(arguments)
+    at_terminal, status = sys.stdin.isatty() and not given.text, 0
+    try:
+        with kept_graphs(given.run):
+            loaded = predictor(given.run)
+            if at_terminal:
+                print(f"Type a {what}; an empty line ends.", file=sys.stderr)
+            for line in [" ".join(given.text)] if given.text else sys.stdin:
+                if at_terminal and not line.strip():
+                    break
+                try:
+                    print(loaded.show(line), flush=True)
+                except DataError as error:  # a typed line that cannot be answered does not end it
+                    if given.text:
+                        raise
+                    print(error, file=sys.stderr)
+                    status = 2
+    except AscendFixesError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def kept_graphs(run: Path) -> AbstractContextManager[Any]:
+    """Compile in graph mode; on the CPU, where `CompileCache` is verified, the next start on the same run finds the graphs."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    kept = ms.get_context("device_target") == "CPU" and (run / _FILE).exists()
+    return shapes.CompileCache(run / "graphs") if kept else nullcontext()

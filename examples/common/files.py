@@ -1,7 +1,4 @@
-"""What `ascend_fixes.files` reads and writes, and the errors about what an example was given.
-
-The command line prints such an error's one line and exits with status 2.
-"""
+"""Files through `ascend_fixes.files`, and the errors about what an example was given: one line, and exit status 2."""
 
 from __future__ import annotations
 
@@ -14,20 +11,6 @@ from typing import Any
 
 from ascend_fixes import files
 from ascend_fixes.errors import AscendFixesError
-
-__all__ = [
-    "CheckpointError",
-    "DataError",
-    "ExampleError",
-    "UsageError",
-    "load_record",
-    "read_lines",
-    "read_text",
-    "reading",
-    "save_record",
-    "write_json",
-    "write_text",
-]
 
 _EARLIER = "; what an earlier version wrote without a checksum has to be trained again"
 
@@ -48,6 +31,17 @@ class UsageError(ExampleError):
     """Options that do not exist or do not go together."""
 
 
+def expect(condition: Any, message: str, error: type[ExampleError] = DataError) -> None:
+    """Raise ``error`` with the message unless the condition holds."""
+    if not condition:
+        raise error(message)
+
+
+def fits(condition: Any, message: str) -> None:
+    """Raise `CheckpointError` with the message unless the condition holds."""
+    expect(condition, message, CheckpointError)
+
+
 @contextlib.contextmanager
 def reading(error: type[ExampleError], hint: str = "") -> Iterator[None]:
     """Raise ``error`` for a file that cannot be read, or that is damaged; ``hint`` ends its message."""
@@ -58,29 +52,25 @@ def reading(error: type[ExampleError], hint: str = "") -> Iterator[None]:
 
 
 def read_text(path: Path, error: type[ExampleError] = DataError, hint: str = "convert it first") -> str:
-    """A file's text, UTF-8; gzipped where the name ends in .gz.
-
-    Args:
-        path: the file.
-        error: what is raised where it cannot be read, is damaged or is not UTF-8.
-        hint: what to do about text that is not UTF-8.
-    """
+    """A file's text, UTF-8; gzipped where the name ends in .gz. ``hint`` says what to do about other text."""
     with reading(error):
         return files.read_text(path, hint)
 
 
 def read_lines(path: Path, error: type[ExampleError] = DataError) -> list[str]:
-    """The lines of a file, without their ends. Raises as `read_text`."""
+    """The lines of a file, without their ends."""
     lines = read_text(path, error).replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def write_text(path: Path, text: str) -> None:
-    """Create or replace a file, all or nothing.
+def existing(folder: Path) -> Path:
+    """A corpus folder; `DataError` where there is none."""
+    expect(folder.is_dir(), f"--data {folder}: no such folder")
+    return folder
 
-    Raises:
-        FileError: it cannot be written; what it held is unchanged.
-    """
+
+def write_text(path: Path, text: str) -> None:
+    """Create or replace a file, all or nothing; `FileError` where it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.replacing(path) as file:
         file.write(text.encode("utf-8", "replace"))
@@ -100,16 +90,12 @@ def _finite(value: Any) -> Any:
 
 
 def save_record(path: Path, kind: str, content: Mapping[str, Any]) -> None:
-    """Create or replace a JSON file that carries its checksum. Raises as `write_text`."""
+    """Create or replace a JSON file that carries its checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     files.write_record(path, f"ascend_fixes.examples {kind} 1", content)
 
 
 def load_record(path: Path, kind: str) -> dict[str, Any]:
-    """What `save_record` wrote under the same ``kind``.
-
-    Raises:
-        CheckpointError: there is none, it is damaged, or it is of another kind.
-    """
+    """What `save_record` wrote under the same ``kind``; `CheckpointError` where there is none, or it is damaged."""
     with reading(CheckpointError, _EARLIER if path.exists() else ""):
         return files.read_record(path, f"ascend_fixes.examples {kind} 1")

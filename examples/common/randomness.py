@@ -1,11 +1,8 @@
 """Random numbers that need no saved state, what is drawn with them (masks, batches, lengths), and arrays of batches.
 
-Every draw of a run is keyed by the run's seed and by where in the run it happens
-(`generator(seed, DROPOUT, epoch, step)`), so a run resumed from a checkpoint
-draws exactly what the uninterrupted one would have drawn. MindSpore's own dropout
-keeps its generator inside the kernel, where it can be neither saved nor restored.
-The bits come from NumPy's Philox, a counter-based generator (Salmon et al. 2011,
-"Parallel random numbers: as easy as 1, 2, 3").
+Every draw is keyed by the run's seed and by where in the run it happens (``generator(seed, DROPOUT, epoch, step)``), so a
+resumed run draws what the uninterrupted one would have drawn; MindSpore's dropout keeps its generator inside the kernel.
+The bits come from NumPy's Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3").
 """
 
 from __future__ import annotations
@@ -18,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-__all__ = ["TESTED", "TRAINED", "Stream", "chunks", "counted", "digest", "drawn", "dropout", "generator", "padded"]
 
 TRAINED, TESTED = 720, 80  # samples of a ragged corpus: enough for a comparison of seconds
 
@@ -42,8 +37,7 @@ def generator(seed: int, stream: Stream, *position: int) -> np.random.Generator:
 def dropout(random: np.random.Generator, shape: tuple[int, ...], rate: float) -> np.ndarray:
     """A float32 dropout mask: 0 with probability ``rate``, otherwise 1 / (1 - rate).
 
-    The rate is met to one part in 256 (one random byte decides an entry, which makes drawing
-    four times cheaper than with 32-bit numbers), and the scale fits the rate that was met.
+    One random byte decides an entry: four times cheaper to draw than 32 bits. The scale fits the rate that is met.
     """
     dropped = round(rate * 256)
     if dropped == 0:
@@ -55,14 +49,10 @@ def dropout(random: np.random.Generator, shape: tuple[int, ...], rate: float) ->
 def chunks(
     samples: np.ndarray, widths: np.ndarray, size: int, random: np.random.Generator | None = None
 ) -> list[np.ndarray]:
-    """Batches of ``size`` sample numbers that are padded to similar widths; the last one of all may be smaller.
+    """Batches of ``size`` of the sample numbers that are padded to similar widths; the last one of all may be smaller.
 
-    Args:
-        samples: the numbers of the samples to batch.
-        widths: the padded width of every sample of the corpus. Samples of one width are
-            batched together; what does not fill a batch moves up to the next width.
-        size: samples per batch.
-        random: shuffles the samples of one width, and then the batches; None keeps the order.
+    ``widths`` are those of every sample of the corpus; what does not fill a batch moves up to the next. ``random`` shuffles the
+    samples of one width, and then the batches; None keeps the order.
     """
     if random is not None:
         samples = random.permutation(samples)

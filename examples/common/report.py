@@ -8,8 +8,6 @@ from typing import Any
 
 from examples.common.files import write_json, write_text
 
-__all__ = ["aligned", "figure", "grid", "markdown", "table", "write"]
-
 Row = Mapping[str, Any]
 Lines = Sequence[Sequence[str]]
 
@@ -48,9 +46,8 @@ def aligned(lines: Lines, right: bool = False) -> str:
 def markdown(lines: Lines, right: bool = False) -> str:
     """A Markdown table whose first line is the head; ``right`` aligns all columns but the first to the right."""
     rule = ["---", *["---:" if right else "---"] * (len(lines[0]) - 1)]
-    return "".join(
-        f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in (lines[0], rule, *lines[1:])
-    )
+    rows = [[cell.replace("|", "/") for cell in line] for line in (lines[0], rule, *lines[1:])]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _metric(rows: Sequence[Row]) -> str:
@@ -77,12 +74,10 @@ def write(rows: Sequence[Row], output: Path, title: str, json: str | None) -> No
 
 def figure(rows: Sequence[Row], path: Path, title: str) -> None:
     """Draw training loss and the validation metric over wall time, and the padded share, as a PNG at ``path``."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     finished = [row for row in rows if row.get("history")]
     drawing = Figure(figsize=(11, 3.6), layout="constrained")
-    FigureCanvasAgg(drawing)
     drawing.suptitle(title)
     loss, quality, padding = drawing.subplots(1, 3)
     for number, row in enumerate(finished):

@@ -1,39 +1,317 @@
-"""The training loop of every example: steps, validation, best epoch, and a checkpoint after every epoch.
+"""How every example trains a variant: its cells, batches and step; the loop with validation, best epoch and checkpoints.
 
-A run can be interrupted at any moment, by Ctrl-C or by force, and goes on from
-the end of its last whole epoch: parameters, optimizer slots, the loss scaler,
-the best parameters so far and the history are in the checkpoint; random numbers
-are keyed by epoch and step (`examples.common.randomness`) and need no state.
+A run can be interrupted at any moment, by Ctrl-C or by force, and goes on from the end of its last whole epoch: parameters,
+optimizer slots, the loss scaler, the best parameters so far and the history are in the checkpoint; random numbers are keyed
+by epoch and step (`examples.common.randomness`) and need no state. Under `msrun` every rank runs the same program on the
+same batches and takes its own rows of each; MindSpore averages the gradients.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import resource
+import shutil
+import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, ClassVar, NamedTuple
 
+import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore.communication import GlobalComm, get_group_size, get_rank, init
 from tqdm import tqdm
 
+import ascend_fixes
+from ascend_fixes import amp, files, shapes
 from examples.common import checkpoint
-from examples.common.files import CheckpointError, UsageError
+from examples.common.files import CheckpointError, ExampleError, UsageError, write_json, write_text
+from examples.common.randomness import TESTED, TRAINED, Stream, chunks, generator
 
-__all__ = ["Epoch", "Progress", "Step", "peak_memory", "summary", "train"]
+HALF = "params=float32,compute=float16,output=float32"
+SETTINGS = ("fixes", "precision", "fused", "seed", "distributed", "unbucketed", "limit")  # what a checkpoint has to fit
+REQUEST, RESULT, LOG = "request.json", "result.json", "traceback.log"
+WRONG_USE = 2
 
 
-@dataclass(frozen=True)
-class Step:
-    """What one training step returned: its loss, and whether gradients left the range so that it was not applied."""
+class Batch(NamedTuple):
+    """A batch: its epoch, its number in it, and the numbers of its samples."""
+
+    epoch: int
+    number: int
+    samples: np.ndarray
+
+
+class Step(NamedTuple):
+    """What a step returned: its loss, and whether gradients left the range, so that it was not applied."""
 
     loss: float
     overflowed: bool
+
+
+class Trainer(ABC):
+    """One variant, made ready to train from a request (`command_line.run_variant`).
+
+    A subclass makes the network in its ``__init__``, which takes the request and the variant's folder, and calls `build` and
+    `bucket` there. Two keys of a request are not the command line's: ``ragged`` takes built-in data with the lengths of a real
+    corpus (`randomness.drawn`), padded plainly batch by batch; ``batch`` is the samples a step.
+    """
+
+    title: ClassVar[str]  # the model's name; ``about``: with its source
+    about: ClassVar[str]
+    options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what its command line has besides, as argparse takes it
+    epochs: ClassVar[
+        Mapping[str, int]
+    ]  # without ``--epochs``: from "pretrained" weights, else on "data", else "built-in"
+    check: ClassVar[Callable[[Mapping[str, Any]], Any]]  # raises an `ExampleError` for options that cannot be used
+    metric: ClassVar[str]
+    average: ClassVar[float] = 0.0  # how much an epoch weighs beside the next in the weights that are evaluated
+    by_loss: ClassVar[bool] = False  # whether the loss chooses the best epoch
+    ragged_axes: ClassVar[Mapping[str, Mapping[int, str]]]  # of the arguments of `network`
+    training_axes: ClassVar[Mapping[str, Mapping[int, str]]]  # of those that only `cell` has
+    row_axes: ClassVar[Mapping[int, int] | None] = None  # see `share`
+    lengths: Mapping[str, np.ndarray]  # by part, of every sample, (n,), or (n, 2) where two sides are padded
+    numbers: Mapping[str, np.ndarray]  # by part, of its samples; ``train``: those to train on
+    train: np.ndarray
+    buckets: shapes.Buckets | shapes.Grid  # the sizes by which batches are put together
+
+    def __init__(self, request: Mapping[str, Any], batch: int) -> None:
+        ms.set_context(mode=ms.GRAPH_MODE)
+        if request["fused"]:
+            ms.set_context(enable_graph_kernel=True)
+        if request["fixes"]:
+            ascend_fixes.patch(*request["fixes"])
+        self.request, self.seed = request, request["seed"]
+        self.ragged, self.batch = bool(request.get("ragged")), request.get("batch") or batch
+        self.bucketing, self.safe = "shapes" in request["fixes"], "fusion" in request["fixes"]
+        self.finite = "amp" in request["fixes"]
+        self.own = self.bucketing or self.ragged  # arrays are as wide as the longest of their batch, not of the corpus
+
+    def build(
+        self, loss: nn.Cell, network: nn.Cell, optimizer: nn.Optimizer, policy: Any = None, scaler: Any = None
+    ) -> None:
+        """Make ``cell``, which trains on a batch, ``network``, which takes one without labels, and ``scaler`` of the loss.
+
+        MindSpore's own step, or with the amp family `amp.TrainStep`, in float16 with ``policy`` (`HALF`) and ``scaler``.
+        """
+        self.parameters: Sequence[Parameter] = network.trainable_params()
+        trained = {id(parameter) for parameter in optimizer.parameters}
+        self.slots = [parameter for parameter in optimizer.get_parameters() if id(parameter) not in trained]
+        self.loss_cell, self.network, self.optimizer = loss, network, optimizer
+        self.scaler: amp.LossScaler | None = None
+        half = self.request["precision"] == "float16"
+        if not self.finite:
+            if half:
+                network.to_float(ms.float16)
+            self.cell: nn.Cell = nn.TrainOneStepCell(loss, optimizer)
+        elif half:
+            policy, self.scaler = policy or amp.Policy(HALF), scaler or amp.LossScaler()
+            self.cell, self.network = amp.TrainStep(loss, optimizer, self.scaler, policy), amp.autocast(network, policy)
+        else:
+            self.scaler = amp.LossScaler.off()
+            self.cell = amp.TrainStep(loss, optimizer, self.scaler)
+
+    def bucket(self, rows: int, outputs: Any, pad: Any = 0, padded: Any = None) -> None:
+        """Let `cell` and `network` pad their batches, of so many rows where they evaluate; unless the family is off."""
+        if self.bucketing:
+            sizes = {"rows": shapes.Buckets([share_rows(self.batch)]), "size": self.padded}
+            axes = {**self.ragged_axes, **self.training_axes}
+            self.cell = shapes.bucketed(self.cell, axes=axes, buckets=sizes, pad=pad)
+            sizes = {"rows": shapes.Buckets([rows]), "size": padded or self.padded}
+            self.network = shapes.bucketed(self.network, axes=self.ragged_axes, buckets=sizes, pad=pad, outputs=outputs)
+
+    def sample(self, lengths: Mapping[str, np.ndarray]) -> None:
+        """Say of how many samples, and how long ones, each part consists."""
+        self.lengths = lengths
+        self.numbers = {part: np.arange(len(own)) for part, own in lengths.items()}
+        self.train = self.numbers["train"]
+
+    # --- what an example says ------------------------------------------------------------------
+
+    @abstractmethod
+    def arrays(self, part: str, samples: np.ndarray) -> Sequence[np.ndarray]:
+        """What `network` takes, of some samples of a part."""
+
+    @abstractmethod
+    def inputs(self, batch: Batch) -> Sequence[np.ndarray]:
+        """What `cell` takes."""
+
+    @abstractmethod
+    def evaluate(self, part: str) -> tuple[float, float]:
+        """The metric (higher is better) and the loss of a part."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What else a checkpoint has to fit."""
+
+    def results(self) -> dict[str, Any]:
+        """The metric of the test part, and what else the results hold."""
+        return {self.metric: self.evaluate("test")[0], "sizes": list(self.buckets)}
+
+    # --- what follows from it ------------------------------------------------------------------
+
+    @property
+    def padded(self) -> shapes.Buckets | shapes.Grid:
+        """The sizes that batches are padded to: those by which they were grouped, or the largest alone (``--unbucketed``)."""
+        return type(self.buckets)([self.longest]) if self.request["unbucketed"] else self.buckets
+
+    @property
+    def evaluation(self) -> shapes.Buckets | shapes.Grid:
+        """The sizes by which batches of the other parts are put together."""
+        return self.buckets
+
+    @property
+    def longest(self) -> Any:
+        """What every batch is padded to where nothing is bucketed."""
+        return self.buckets.sizes[-1]
+
+    @property
+    def first(self) -> Batch:
+        """The first training samples as they lie: the same for every variant."""
+        return Batch(0, 0, self.train[: self.batch])
+
+    def plan(self, lengths: np.ndarray, longest: int, costs: tuple[float, float, float]) -> shapes.Buckets:
+        """The sizes with which training is soonest over; without the shapes family, only ``longest``."""
+        sizes = plan(lengths, longest, self.batch, self.request["epochs"], costs) if self.bucketing else [longest]
+        return shapes.Buckets(sizes)
+
+    def cut(self, part: str, size: int, random: np.random.Generator | None = None) -> list[np.ndarray]:
+        """The numbers of a part's samples, in batches of similar lengths; see `chunks`."""
+        numbers, buckets = (self.train, self.buckets) if part == "train" else (self.numbers[part], self.evaluation)
+        return chunks(numbers, buckets.assign(self.lengths[part]), size, random)
+
+    def batches(self, epoch: int) -> list[Batch]:
+        """The batches of an epoch, in an order that the epoch decides."""
+        cut = self.cut("train", self.batch, generator(self.seed, Stream.ORDER, epoch))
+        return [Batch(epoch, number, samples) for number, samples in enumerate(cut)]
+
+    def evaluated(self, part: str, size: int) -> Iterator[tuple[np.ndarray, Sequence[np.ndarray], Any]]:
+        """The numbers, the arrays and what `network` makes of them, of every batch of a part."""
+        for samples in self.cut(part, size):
+            arrays = self.arrays(part, samples)
+            yield samples, arrays, self.network(*map(Tensor, arrays))
+
+    def validate(self) -> tuple[float, float]:
+        return self.evaluate("validation")
+
+    def step(self, batch: Batch) -> Step:
+        """Train on this rank's share of a batch. Without a loss scaler a loss that is not finite counts as an overflow."""
+        result = self.cell(*map(Tensor, share(self.inputs(batch), self.row_axes)))
+        if isinstance(result, amp.StepResult):
+            return Step(mean(float(result.loss)), overflowed=not bool(result.finite))
+        loss = mean(float(result))
+        return Step(loss, overflowed=not math.isfinite(loss))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that must be equal for a checkpoint to fit, as JSON."""
+        return {**{name: self.request[name] for name in SETTINGS}, **self.identity()}
+
+    @property
+    def graphs(self) -> int:
+        """How many graphs were compiled so far."""
+        return len(shapes.graphs(self.cell)) + len(shapes.graphs(self.network))
+
+    def padded_share(self) -> float:
+        """The share of what an epoch of training computes, over all padded sides, that is padding."""
+        real = computed = 0
+        for batch in self.batches(0):
+            lengths = self.lengths["train"][batch.samples].reshape(len(batch.samples), -1)
+            longest = lengths.max(0).tolist()
+            sizes = longest if self.ragged and not self.bucketing else self.padded(*longest)
+            real += int(lengths.sum())
+            computed += (self.batch if self.bucketing else len(lengths)) * int(np.sum(sizes))
+        return 1 - real / computed
+
+
+def corpus(options: Mapping[str, Any], read: Callable[[Path], Any], built_in: Callable[..., Any], parts: int) -> Any:
+    """The corpus that the options name: read from a folder, or generated, of so many ``parts``."""
+    if options["data"]:
+        return read(Path(options["data"]))
+    if options.get("ragged"):
+        return built_in(TRAINED, *[TESTED] * (parts - 1), seed=options["seed"], ragged=True)
+    return built_in(seed=options["seed"])
+
+
+def plan(
+    lengths: np.ndarray, longest: int, batch: int, epochs: int, costs: tuple[float, float, float], **options: Any
+) -> shapes.Buckets:
+    """The sizes with which so many epochs over batches of samples of these lengths are soonest over.
+
+    ``costs`` are a step's seconds, fixed and for every position of a row, and a compilation's: see `shapes.Buckets.plan`.
+    """
+    fixed, each, compiling = costs
+    widest = [*np.sort(lengths)[batch - 1 :: batch], longest]  # of batches
+    return shapes.Buckets.plan(widest, lambda size: fixed + each * size, compiling, epochs, **options)
+
+
+def learning_rates(height: float, steps: int, warm_up: float = 0.1) -> list[float]:
+    """Of every step: up from zero in a share of the steps, down to zero in the others (Devlin et al. 2019, A.2)."""
+    rising = max(1, int(warm_up * steps))
+    return [height * min((step + 1) / rising, (steps - step) / max(1, steps - rising)) for step in range(steps)]
+
+
+# --- ranks -------------------------------------------------------------------------------------
+
+
+def start(count: int) -> None:
+    """Make this process one of ``count`` data-parallel ranks; elsewhere there is one, and what follows changes nothing."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    init()
+    ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True, device_num=count)
+
+
+def _here() -> tuple[int, int]:
+    """The number of this rank, and how many there are."""
+    return (get_rank(), get_group_size()) if GlobalComm.INITED else (0, 1)
+
+
+def own_folder(folder: Path, resume: bool) -> Path:
+    """Where this rank writes: the first one to ``folder``, the others below it, beginning with the first one's checkpoint."""
+    rank, _ = _here()
+    if rank == 0:
+        return folder
+    own = folder / f"rank{rank}"
+    own.mkdir(exist_ok=True)
+    (own / checkpoint.FILE).unlink(missing_ok=True)
+    if resume and (folder / checkpoint.FILE).exists():  # the first rank cannot replace it before all have taken a step
+        shutil.copyfile(folder / checkpoint.FILE, own / checkpoint.FILE)
+    return own
+
+
+def share_rows(batch: int) -> int:
+    """How many rows of a batch a rank has at most."""
+    return -(-batch // _here()[1])
+
+
+def share(arrays: Iterable[np.ndarray], axes: Mapping[int, int] | None = None) -> list[np.ndarray]:
+    """This rank's rows of a batch: every n-th; of a batch with fewer rows than ranks, one that another rank has too.
+
+    ``axes`` names the axis of the rows for those arrays, by position, in which it is not the first.
+    """
+    arrays = list(arrays)
+    rank, count = _here()
+    if count == 1:
+        return arrays
+    size = len(arrays[0])
+    own = np.arange(rank, size, count) if rank < size else np.array([rank % size])
+    return [np.take(array, own, (axes or {}).get(number, 0)) for number, array in enumerate(arrays)]
+
+
+def mean(value: float) -> float:
+    """The mean of a number over all ranks; each of them has to ask."""
+    _, count = _here()
+    return value if count == 1 else float(ops.AllReduce()(Tensor([value], ms.float32)).asnumpy()[0]) / count
+
+
+# --- the loop ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -54,28 +332,16 @@ class Progress:
     epochs: list[Epoch] = field(default_factory=list)
     average: dict[str, np.ndarray] = field(default_factory=dict)
     best: dict[str, np.ndarray] = field(default_factory=dict)
-    best_epoch: int = -1
+    best_epoch: int = 0
     peak_memory: float = 0.0
 
 
 def train(run: Any, epochs: int, path: Path, resume: bool, title: str) -> Progress:
-    """Train for ``epochs`` epochs, and leave the parameters of the best one in the network.
+    """Train a `Trainer` up to ``epochs`` epochs, with a checkpoint at ``path`` after each; its best parameters stay in it.
 
-    What is validated, and in the end used, is the exponentially weighted mean of the parameters at the ends of the epochs
-    so far, in which each epoch has ``run.average`` times the weight of the one after it; 0 for the last parameters alone.
-    The best epoch has the highest validation metric, of equals the lowest loss; with ``run.by_loss``, the lowest loss, which
-    is less noisy on a small validation set.
-
-    Args:
-        run: what to train: the `trainer.Trainer`, or something with its attributes.
-        epochs: how many epochs the whole run has, those of an earlier process included.
-        path: the checkpoint. A fresh run replaces it before its first step.
-        resume: go on from the checkpoint at ``path``, if the run had come to writing one.
-        title: stands before the progress bar.
-
-    Raises:
-        CheckpointError: the checkpoint is damaged or was written with other settings.
-        UsageError: the checkpoint has more than ``epochs`` epochs.
+    What is validated, and is best, is the running mean of the parameters at the ends of epochs, in which an epoch weighs
+    ``run.average`` times as much as the next; 0 takes the last alone. Raises `CheckpointError` where the checkpoint is
+    damaged or was written with other settings, `UsageError` where it has more epochs.
     """
     resume = resume and path.exists()
     progress = _restore(run, path) if resume else Progress()
@@ -91,17 +357,19 @@ def train(run: Any, epochs: int, path: Path, resume: bool, title: str) -> Progre
             _end_with(parent)
             steps.append(run.step(batch))
         current = _values(run.parameters)
-        progress.average = _mix(progress.average, number, current, run.average)
+        weight = np.float32(1 / sum(run.average**age for age in range(number + 1)))  # no bias towards the first epoch
+        progress.average = {
+            name: (1 - weight) * progress.average.get(name, 0) + weight * now for name, now in current.items()
+        }
         _assign(run.parameters, progress.average)
         validated = run.validate()
         _assign(run.parameters, current)
-        overflowed = sum(step.overflowed for step in steps)
-        seconds = time.perf_counter() - started
+        overflowed, seconds = sum(step.overflowed for step in steps), time.perf_counter() - started
         progress.epochs.append(Epoch([step.loss for step in steps], overflowed, seconds, *validated))
         if number == _best(progress.epochs, run.by_loss):
-            progress.best_epoch = number
-            progress.best = progress.average
-        progress.peak_memory = max(progress.peak_memory, peak_memory())
+            progress.best_epoch, progress.best = number, progress.average
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # the largest so far, in GB
+        progress.peak_memory = max(progress.peak_memory, resident)
         _end_with(parent)
         _save(run, progress, path)
     _assign(run.parameters, progress.best)
@@ -125,19 +393,10 @@ def _best(epochs: Sequence[Epoch], by_loss: bool) -> int:
     return max(range(len(epochs)), key=rank)
 
 
-def _values(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:
-    return {parameter.name: parameter.asnumpy().copy() for parameter in parameters}
-
-
-def _mix(mean: dict[str, np.ndarray], epochs: int, now: dict[str, np.ndarray], average: float) -> dict[str, np.ndarray]:
-    """The mean of ``epochs`` epochs taken one epoch further, without a bias towards the first (as Adam's moments)."""
-    weight = np.float32(1 / sum(average**age for age in range(epochs + 1)))
-    return {name: (1 - weight) * mean.get(name, 0) + weight * value for name, value in now.items()}
-
-
 def summary(progress: Progress) -> dict[str, Any]:
     """The numbers of a finished run that every example reports; seconds include compilation and validation."""
-    seconds = [epoch.seconds for epoch in progress.epochs]
+    epochs = progress.epochs
+    seconds = [epoch.seconds for epoch in epochs]
     history = [
         {
             "loss": float(np.mean(epoch.losses)),
@@ -146,28 +405,19 @@ def summary(progress: Progress) -> dict[str, Any]:
             "elapsed": sum(seconds[: number + 1]),
             "overflowed": epoch.overflowed,
         }
-        for number, epoch in enumerate(progress.epochs)
+        for number, epoch in enumerate(epochs)
     ]
     return {
         "wall_seconds": sum(seconds),
         "epoch_seconds": float(np.median(seconds)),
-        "steps": sum(len(epoch.losses) for epoch in progress.epochs),
-        "overflowed": sum(epoch.overflowed for epoch in progress.epochs),
+        "steps": sum(len(epoch.losses) for epoch in epochs),
+        "overflowed": sum(epoch.overflowed for epoch in epochs),
         "best_epoch": progress.best_epoch + 1,
-        "validation": progress.epochs[progress.best_epoch].validation,
+        "validation": epochs[progress.best_epoch].validation,
         "peak_memory_gb": progress.peak_memory,
-        "losses": [loss for epoch in progress.epochs for loss in epoch.losses],
+        "losses": [loss for epoch in epochs for loss in epoch.losses],
         "history": history,
     }
-
-
-def peak_memory() -> float:
-    """The largest resident size of this process so far, in GB (10^9 bytes)."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-# --- the checkpoint ----------------------------------------------------------------------------
 
 
 def _save(run: Any, progress: Progress, path: Path) -> None:
@@ -185,8 +435,7 @@ def _save(run: Any, progress: Progress, path: Path) -> None:
 
 
 def _restore(run: Any, path: Path) -> Progress:
-    stored = checkpoint.load(path)
-    description = stored.description
+    stored, description = checkpoint.load(path)
     try:
         for name, value in run.settings.items():
             if description["settings"].get(name) != value:
@@ -195,33 +444,75 @@ def _restore(run: Any, path: Path) -> Progress:
                 )
         epochs = [Epoch(**epoch) for epoch in description["epochs"]]
         best_epoch, peak = int(description["best_epoch"]), float(description["peak_memory"])
-        parameters, slots = (
-            _group(stored, path, group) for group in ((run.parameters, "parameters"), (run.slots, "slots"))
-        )
-        average, best = (_group(stored, path, (run.parameters if epochs else (), name)) for name in ("average", "best"))
+        kept = run.parameters if epochs else ()
+        groups = {"parameters": run.parameters, "slots": run.slots, "average": kept, "best": kept}
+        values = {name: _group(stored, path, name, group) for name, group in groups.items()}
         if run.scaler is not None:
             run.scaler.load_state_dict(description["scaler"])
+    except CheckpointError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error}); remove it to start afresh") from None
-    _assign(run.parameters, parameters)
-    _assign(run.slots, slots)
-    return Progress(epochs, average, best, best_epoch, peak)
+    _assign(run.parameters, values["parameters"])
+    _assign(run.slots, values["slots"])
+    return Progress(epochs, values["average"], values["best"], best_epoch, peak)
 
 
-def _group(stored: checkpoint.Checkpoint, path: Path, group: tuple[Iterable[Parameter], str]) -> dict[str, np.ndarray]:
+def _group(
+    stored: Mapping[str, np.ndarray], path: Path, name: str, group: Iterable[Parameter]
+) -> dict[str, np.ndarray]:
     """The stored values of a group of parameters, by name."""
     found = {}
-    for parameter in group[0]:
-        value = stored.arrays.get(f"{group[1]}/{parameter.name}")
+    for parameter in group:
+        value = stored.get(f"{name}/{parameter.name}")
         if value is None or value.shape != tuple(parameter.shape):
             there = "missing" if value is None else f"of shape {value.shape}"
-            raise CheckpointError(f"{path}: {group[1]}/{parameter.name} is {there}, expected {tuple(parameter.shape)}")
+            raise CheckpointError(f"{path}: {name}/{parameter.name} is {there}, expected {tuple(parameter.shape)}")
         found[parameter.name] = value
     return found
 
 
-def _assign(parameters: Iterable[Parameter], values: dict[str, np.ndarray]) -> None:
+def _values(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:
+    return {parameter.name: parameter.asnumpy().copy() for parameter in parameters}
+
+
+def _assign(parameters: Iterable[Parameter], values: Mapping[str, np.ndarray]) -> None:
     for parameter in parameters:
         parameter.set_data(Tensor(values[parameter.name]))
+
+
+# --- a variant's process -----------------------------------------------------------------------
+
+
+def load(example: str) -> type[Trainer]:
+    """The trainer of an example, by its package's name."""
+    return importlib.import_module(f"examples.{example}.train").TRAINER
+
+
+def main(trainer: type[Trainer]) -> None:
+    """Train what ``request.json`` of the folder that is the first argument describes; ``result.json`` is the answer."""
+    folder, resume = Path(sys.argv[1]), "--resume" in sys.argv[2:]
+    request = files.read_json(folder / REQUEST)
+    if request["distributed"] > 1:
+        start(request["distributed"])
+        folder = own_folder(folder, resume)
+    try:
+        made = trainer(request, folder)
+        progress = train(made, request["epochs"], folder / checkpoint.FILE, resume, request["variant"])
+        found = {**made.results(), "metric": made.metric, "padded_share": made.padded_share()}
+        result = {"status": "finished", **summary(progress), **found, "graphs": made.graphs}
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except ExampleError as error:
+        print(error, file=sys.stderr)
+        sys.exit(WRONG_USE)
+    except Exception as error:  # whatever a platform defect throws becomes a row of the table
+        write_text(folder / LOG, traceback.format_exc())
+        result = {"status": f"crashed: {said(error, 120)}"}
+    write_json(folder / RESULT, result)
+
+
+def said(error: Exception, most: int) -> str:
+    """An error's type and the first line of its text that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return f"{type(error).__name__}: {lines[0][:most]}"

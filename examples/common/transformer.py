@@ -1,9 +1,8 @@
 """The layers that BERT and ALBERT share: word, place and segment vectors; self-attention; a feed-forward block.
 
-Devlin et al. 2019, https://arxiv.org/abs/1810.04805, and Lan et al. 2020, https://arxiv.org/abs/1909.11942:
-each block's output is added to its input and then normalised (epsilon 1e-12). With ``safe`` the layers are
-those of `ascend_fixes.fusion`; without, what a newcomer to MindSpore writes, -1e9 on masked scores included.
-Parameters have the same names either way.
+Devlin et al. 2019, https://arxiv.org/abs/1810.04805, and Lan et al. 2020, https://arxiv.org/abs/1909.11942: each block's
+output is added to its input and then normalised (epsilon 1e-12). With ``safe`` the layers are those of `ascend_fixes.fusion`;
+without, what a newcomer to MindSpore writes, -1e9 on masked scores included. Parameters have the same names either way.
 
 Dropout masks are inputs: the host draws them (see `examples.common.randomness`), so that a resumed run repeats them.
 """
@@ -15,20 +14,6 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes import fusion
-
-__all__ = [
-    "EPSILON",
-    "AddedMask",
-    "Block",
-    "Embeddings",
-    "FiniteMask",
-    "dropped",
-    "gelu",
-    "initialise",
-    "masked_softmax",
-    "norm",
-    "sinusoids",
-]
 
 EPSILON = 1e-12
 
@@ -43,11 +28,6 @@ def dropped(x: Tensor, keep: Tensor | None) -> Tensor:
     return x if keep is None else x * keep.astype(x.dtype)
 
 
-def gelu(approximate: bool, safe: bool) -> nn.Cell:
-    """GELU; ``approximate`` for its tanh form, which ALBERT uses, False for the exact function, BERT's."""
-    return (fusion.GELU if safe else nn.GELU)(approximate)
-
-
 class AddedMask(nn.Cell):
     """Softmax over the last axis as a newcomer writes it: -1e9 is added where the mask is zero."""
 
@@ -58,8 +38,7 @@ class AddedMask(nn.Cell):
 class FiniteMask(nn.Cell):
     """MindSpore's softmax over the last axis, with scores that are low, but finite in float16, where the mask is zero.
 
-    For cells that are kept out of the graph kernel. Unfused it is faster than `fusion.Softmax`, which is exact
-    wherever it stands.
+    For cells that are kept out of the graph kernel: unfused it is faster than `fusion.Softmax`, which is exact anywhere.
     """
 
     def construct(self, scores: Tensor, mask: Tensor) -> Tensor:
@@ -67,20 +46,11 @@ class FiniteMask(nn.Cell):
         return ops.softmax(ops.masked_fill(scores, masked, Tensor(-6e4, scores.dtype)), -1)
 
 
-def masked_softmax(safe: bool) -> nn.Cell:
-    """Softmax over the last axis; called with scores and a mask that broadcasts to them, 1 for what counts."""
-    return fusion.Softmax(-1) if safe else AddedMask()
-
-
 class Embeddings(nn.Cell):
     """The sum of a word's, its place's and its segment's vector, normalised.
 
-    Args:
-        words: size of the vocabulary.
-        width: of the vectors.
-        places: the longest input.
-        segments: kinds of segments.
-        safe: use the layers of `ascend_fixes.fusion`.
+    ``ids``, ``segments`` and, where several samples share a row, ``positions`` (batch, length) int32, and a dropout mask or
+    None -> (batch, length, width).
     """
 
     def __init__(self, words: int, width: int, places: int, segments: int, safe: bool) -> None:
@@ -92,19 +62,8 @@ class Embeddings(nn.Cell):
     def construct(
         self, ids: Tensor, segments: Tensor, keep: Tensor | None = None, positions: Tensor | None = None
     ) -> Tensor:
-        """Sum and normalise.
-
-        Args:
-            ids, segments: (batch, length) int32.
-            keep: a dropout mask, or None.
-            positions: (batch, length) int32, places in the sample, where several samples share a row; else None.
-
-        Returns:
-            (batch, length, width).
-        """
         places = self.places.embedding_table[: ids.shape[1]] if positions is None else self.places(positions)
-        x = self.norm(self.words(ids) + self.segments(segments) + places)
-        return dropped(x, keep)
+        return dropped(self.norm(self.words(ids) + self.segments(segments) + places), keep)
 
 
 class _Attention(nn.Cell):
@@ -131,18 +90,15 @@ class _Attention(nn.Cell):
 class Block(nn.Cell):
     """Self-attention and a feed-forward layer, each added to its input and normalised.
 
-    Args:
-        width: of the vectors.
-        heads: how many heads; they divide the width.
-        inner: width of the feed-forward layer.
-        approximate: which GELU, see `gelu`.
-        safe: use the layers of `ascend_fixes.fusion`, and keep attention out of the graph kernel (`fusion.safe`).
+    ``approximate`` takes GELU's tanh form, which ALBERT uses, instead of the exact function, BERT's. With ``safe`` attention
+    is kept out of the graph kernel (`fusion.safe`).
     """
 
     def __init__(self, width: int, heads: int, inner: int, approximate: bool, safe: bool) -> None:
         super().__init__()
         self.attention, self.norm = _Attention(width, heads, safe), norm(width, safe)
-        self.inner, self.gelu, self.outer = nn.Dense(width, inner), gelu(approximate, safe), nn.Dense(inner, width)
+        self.inner, self.outer = nn.Dense(width, inner), nn.Dense(inner, width)
+        self.gelu = (fusion.GELU if safe else nn.GELU)(approximate)
         self.last_norm = norm(width, safe)
         if safe:
             fusion.safe(self.attention)
@@ -164,22 +120,17 @@ class Block(nn.Cell):
             keep_weights, keep_attended, keep_output: dropout masks of the attention weights (batch, heads, length,
                 length) and of the two sub-layers' outputs (batch, length, width), or None.
         """
-        attended = self.attention(x, mask, keep_weights)
-        attended = dropped(attended, keep_attended)
-        x = self.norm(x + attended)
-        output = self.outer(self.gelu(self.inner(x)))
-        output = dropped(output, keep_output)
-        return self.last_norm(x + output)
+        x = self.norm(x + dropped(self.attention(x, mask, keep_weights), keep_attended))
+        return self.last_norm(x + dropped(self.outer(self.gelu(self.inner(x))), keep_output))
 
 
 def initialise(network: nn.Cell, random: np.random.Generator, deviation: float = 0.02) -> None:
     """Normal weights (BERT's deviation), zero biases; norms stay the identity."""
     for parameter in network.get_parameters():
         name, shape = parameter.name, tuple(parameter.shape)
-        if "gamma" in name or "beta" in name:
-            continue
-        value = np.zeros(shape) if len(shape) == 1 else random.normal(0.0, deviation, shape)
-        parameter.set_data(Tensor(value.astype(np.float32), ms.float32))
+        if "gamma" not in name and "beta" not in name:
+            value = np.zeros(shape) if len(shape) == 1 else random.normal(0.0, deviation, shape)
+            parameter.set_data(Tensor(value, ms.float32))
 
 
 def sinusoids(places: int, width: int) -> np.ndarray:

@@ -10,11 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from examples.common.command_line import natural, positive
-from examples.common.files import ExampleError, UsageError
+from examples.common.command_line import INTERRUPTED, chosen, natural, positive
+from examples.common.files import ExampleError
 from examples.compare import quick, thorough
-
-__all__ = ["main"]
 
 _THOROUGH = ("data", "families", "cells", "full", "epochs", "limit", "seed", "resume")
 
@@ -23,15 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status: 0 if all that is cured did what it should, 1 if not, 2 for wrong use."""
     parser = argparse.ArgumentParser(prog="python -m examples.compare", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
+    long = "trainings with each family of cures by itself; takes a quarter of an hour"
     add("--models", metavar="LIST", default=",".join(thorough.MODELS), help="some of them (default: %(default)s)")
     add("--jobs", type=positive, metavar="N", help="how many at a time (default: one a core, at most 2; thorough: 4)")
     add("--output", metavar="DIR", type=Path, default=Path("runs/compare"), help="default: %(default)s")
     add("--json", metavar="FILE", type=Path, help="write the results to FILE as well")
-    add(
-        "--thorough",
-        action="store_true",
-        help="trainings with each family of cures by itself; takes a quarter of an hour",
-    )
+    add("--thorough", action="store_true", help=long)
     more = parser.add_argument_group("options of --thorough, each of which implies it").add_argument
     more("--data", metavar="DIR", type=Path, help="real corpora, in the folders that the README names")
     more("--families", metavar="LIST", help="cells of these families only, and plain (default: all)")
@@ -43,26 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     more("--resume", action="store_true", help="keep the cells that have finished, and go on")
     options = parser.parse_args(arguments)
     try:
-        models = _models(options.models)
+        models = chosen("--models", options.models, list(thorough.MODELS))
         if options.thorough or any(getattr(options, name) not in (None, False) for name in _THOROUGH):
             options.seed = options.seed or 0
             return thorough.run(models, options)
         return quick.run(models, options.output, options.json, options.jobs)
     except KeyboardInterrupt:
         print("\ninterrupted; --thorough goes on with --resume", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except (ExampleError, OSError) as error:
         if str(error):
             print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
-
-
-def _models(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in thorough.MODELS:
-            raise UsageError(f"--models {text}: there is no {name!r}; choose from {','.join(thorough.MODELS)}")
-    return names
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """What one process of the quick comparison does: ``python -m examples.compare.jobs KIND MODEL SIDE FOLDER``.
 
-KIND is ``running`` (training on the CPU), ``ascend`` (compiled for Ascend) or ``hosted`` (the host family at work). FOLDER gets
-``result.json``.
+KIND is ``running`` (training on the CPU), ``ascend`` (compiled for Ascend) or ``hosted`` (the host family at work, one use for
+each model). FOLDER gets ``result.json``.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 import time
@@ -13,30 +14,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
+import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 
-from ascend_fixes import amp, dryrun, shapes
+from ascend_fixes import amp, dryrun, host, shapes
 from ascend_fixes.errors import AscendFixesError
+from examples.bert_crf.model import Transitions, best_tags, best_tags_looping
 from examples.common.command_line import FIXES
 from examples.common.files import write_json
-from examples.common.trainer import Trainer, load
-
-__all__ = ["MODELS", "REPEATS", "SETTING", "SIDES", "Model", "compiled", "crash", "running", "trainer"]
+from examples.common.randomness import digest, drawn, padded
+from examples.common.training import Trainer, load, said
+from examples.rnnsearch.data import END, START
+from examples.rnnsearch.predict import Translator
 
 SIDES = ("plain", "cured")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the study.
+    """A model of the study: its title, samples a step, how long it may train on an epoch's batches of all shapes, and options.
 
-    Attributes:
-        title: for people.
-        batch: samples a step.
-        seconds: how long it may train on the batches of an epoch, of all shapes; the first graph of some takes ten.
-        unrolls: its plain graph grows with the length; fused, that of a long batch compiles for minutes.
-        options: what its training is asked for besides.
+    The plain graph of one that ``unrolls`` grows with the length; fused, that of a long batch compiles for minutes.
     """
 
     title: str
@@ -79,7 +78,7 @@ REPEATS = 24
 PARTS: dict[str, dict[str, Any]] = {"ragged": {}, "float16": {"precision": "float16"}, "fused": {"fused": True}}
 
 
-def running(model: str, side: str, folder: Path) -> None:
+def running(model: str, side: str, folder: Path) -> dict[str, Any]:
     """Three parts, each a fresh model with the same initial weights and the same first batch, `REPEATS` times.
 
     ``ragged`` trains in float32 on an epoch's batches, of all shapes, as far as it comes in the seconds of `Model`; ``float16``
@@ -92,20 +91,16 @@ def running(model: str, side: str, folder: Path) -> None:
         try:
             made = trainer(model, side, folder, **settings)
             found[part] = _ragged(made, MODELS[model].seconds) if part == "ragged" else _repeated(made)
+            if part == "ragged" and side == "cured":
+                found[part]["leaks"] = _leaks(made)
         except Exception as error:  # whatever a platform defect throws is what this comparison shows
-            found[part] = {"crash": crash(error)}
+            found[part] = {"crash": said(error, 160)}
         found[part]["seconds"] = time.perf_counter() - start
         write_json(folder / "result.json", found)
     half = found["float16"]
     if side == "plain" and "crash" not in half and not math.isfinite(half["losses"][-1]):
         half["where"] = _culprit(trainer(model, side, folder, "float16"))
-        write_json(folder / "result.json", found)
-
-
-def crash(error: Exception) -> str:
-    """Its type and the first line that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    return f"{type(error).__name__}: {lines[0][:160]}"
+    return found
 
 
 def _ragged(made: Trainer, seconds: float) -> dict[str, Any]:
@@ -132,6 +127,16 @@ def _repeated(made: Trainer) -> dict[str, Any]:
     return {"losses": [one.loss for one in steps], "skipped": sum(one.overflowed for one in steps)}
 
 
+def _leaks(made: Trainer) -> str:
+    """What garbage in the padding changes of two samples' loss and gradients, by `shapes.check_padding`; "" for nothing."""
+    every = {**made.ragged_axes, **made.training_axes}.items()
+    sides = {name: {axis: side for axis, side in axes.items() if side != "rows"} for name, axes in every}
+    axes = {name: own for name, own in sides.items() if own}
+    two = made.first._replace(samples=made.train[:2])
+    report = shapes.check_padding(made.loss_cell, tuple(made.inputs(two)), axes)
+    return "" if report.ok else str(report)
+
+
 def _culprit(made: Trainer) -> str:
     """What left float16's range first, by `amp.trace_overflow` of the model with its initial weights.
 
@@ -151,20 +156,16 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTING = {"soc": "Ascend910B", "jit_level": "O1"}
 
 
-def _factory(model: str, side: str) -> Callable[[], tuple[Any, ...]]:
-    def first_step() -> tuple[Any, ...]:
-        folder = Path("example")
-        folder.mkdir(exist_ok=True)
-        made = trainer(model, side, folder, "float16")
-        return (made.cell, *map(Tensor, made.inputs(made.first)))
-
-    return first_step
+def _first_step(model: str, side: str) -> tuple[Any, ...]:
+    folder = Path("example")
+    folder.mkdir(exist_ok=True)
+    made = trainer(model, side, folder, "float16")
+    return (made.cell, *map(Tensor, made.inputs(made.first)))
 
 
-albert_plain, albert_cured = _factory("albert", "plain"), _factory("albert", "cured")
-bert_crf_plain, bert_crf_cured = _factory("bert_crf", "plain"), _factory("bert_crf", "cured")
-rnnsearch_plain, rnnsearch_cured = _factory("rnnsearch", "plain"), _factory("rnnsearch", "cured")
-texting_plain, texting_cured = _factory("texting", "plain"), _factory("texting", "cured")
+for _model in MODELS:
+    for _side in SIDES:
+        globals()[f"{_model}_{_side}"] = functools.partial(_first_step, _model, _side)
 
 
 def compiled(model: str, side: str) -> dict[str, Any]:
@@ -176,25 +177,139 @@ def compiled(model: str, side: str) -> dict[str, Any]:
         report = dryrun.cell(f"examples.compare.jobs:{model}_{side}", **SETTING)
     except AscendFixesError as error:  # this machine makes no dry runs, and the error says why
         return {"verdict": "not run", "reason": str(error)}
-    kernels = {
-        kind: sum(graph.kernels[kind] for graph in report.graphs) for kind in ("aclnn", "aclop", "host", "fused")
-    }
+    kinds = ("aclnn", "aclop", "host", "fused")
+    kernels = {kind: sum(graph.kernels[kind] for graph in report.graphs) for kind in kinds}
     reasons = [graph.reason for graph in report.graphs if graph.reason] + [report.failure]
     reason = reasons[0].replace(f"{ROOT}/", "")  # a result is the same wherever the repository lies
     seconds = sum(graph.seconds or 0 for graph in report.graphs)
     return {"verdict": report.verdict, "reason": reason, "kernels": kernels, "compile_seconds": seconds}
 
 
+# --- the host family at work: how many a second, and what both sides have to agree on -----------
+
+SECONDS = 3.0  # of every measurement
+KEYS, ROWS, WIDTH, SENTENCES, TRANSLATED, LONGEST = 300_000, 300_000, 64, 256, 16, 24
+
+
+def _rate(call: Callable[[], int]) -> float:
+    """What ``call`` does a second, after one call that is not counted."""
+    call()
+    start, done = time.process_time(), 0
+    while (taken := time.process_time() - start) < SECONDS or not done:
+        done += call()
+    return done / taken
+
+
+def keys(cured: bool, folder: Path) -> dict[str, Any]:
+    """Batches of 1,024 words of a vocabulary of `KEYS` to ids, by a Python dict or by `host.Table`."""
+    random = np.random.default_rng(0)
+    words = np.array([f"word{number}" for number in random.permutation(KEYS)])
+    batches = [random.choice(words, 1024) for _ in range(50)]
+    ids = {} if cured else {word: number for number, word in enumerate(words.tolist())}
+
+    def by_dict(batch: np.ndarray) -> np.ndarray:
+        return np.array([ids[word] for word in batch.tolist()], np.int32)
+
+    look_up: Callable[[np.ndarray], np.ndarray] = host.Table(words) if cured else by_dict
+    rate = _rate(lambda: sum(len(look_up(batch)) for batch in batches))
+    return {"rate": rate, "unit": "words", "answer": digest(np.concatenate([look_up(batch) for batch in batches]))}
+
+
+class _Net(nn.Cell):
+    """The mean square of rows, something to train on."""
+
+    def __init__(self, look_up: nn.Cell) -> None:
+        super().__init__()
+        self.look_up = look_up
+
+    def construct(self, ids: Tensor) -> Tensor:
+        rows = self.look_up(ids)
+        return (rows * rows).mean()
+
+
+def vectors(cured: bool, folder: Path) -> dict[str, Any]:
+    """Training steps over 2,048 of `ROWS` word vectors, by `nn.EmbeddingLookup` and LazyAdam or by `host.Embedding`.
+
+    The answer is whether the loss falls.
+    """
+    ms.set_context(mode=ms.GRAPH_MODE)
+    look_up: Any = host.Embedding(ROWS, WIDTH) if cured else nn.EmbeddingLookup(ROWS, WIDTH, target="CPU")
+    net = _Net(look_up)
+    optimizer = nn.SGD(net.trainable_params(), 0.0) if cured else nn.LazyAdam(net.trainable_params())
+    if not cured:
+        optimizer.target = "CPU"
+    cell = nn.TrainOneStepCell(net, optimizer).set_train()
+    random = np.random.default_rng(0)
+    batches = [Tensor(random.integers(0, ROWS, 2048), ms.int32) for _ in range(10)]
+    losses = []
+
+    def train() -> int:
+        for batch in batches:
+            losses.append(float(cell(batch)))
+            if cured:
+                look_up.update()
+        return len(batches)
+
+    return {"rate": _rate(train), "unit": "steps", "answer": losses[-len(batches)] < losses[0]}
+
+
+def tags(cured: bool, folder: Path) -> dict[str, Any]:
+    """The best of 13 tags of `SENTENCES` sentences as long as WNUT17's, by a Python loop or by `host.viterbi`."""
+    random = np.random.default_rng(0)
+    lengths = drawn("bert_crf", SENTENCES, random)[:, 0]
+    scores = random.standard_normal((SENTENCES, lengths.max(), 13)).astype(np.float32)
+    transitions = Transitions(*(random.standard_normal(shape).astype(np.float32) for shape in ((13, 13), 13, 13)))
+    decode = functools.partial(best_tags if cured else best_tags_looping, scores, transitions, lengths)
+    answer = digest(np.concatenate(decode()))
+    return {"rate": _rate(lambda: len(decode())), "unit": "sentences", "answer": answer}
+
+
+def translations(cured: bool, folder: Path) -> dict[str, Any]:
+    """Translations of `TRANSLATED` sentences, of at most `LONGEST` tokens, with the initial weights.
+
+    By feeding back a growing prefix, as the published ports did, or by `host.beam_search`.
+    """
+    made: Any = trainer("rnnsearch", "cured" if cured else "plain", folder)
+    network = made.model.set_train(False)
+    sources = [made.parts["test"].source[number] for number in range(TRANSLATED)]
+    width = max(map(len, sources))
+    if not cured:
+        return _growing(network, *padded(sources, width))
+    translator = Translator(network, shapes.Buckets([width]), LONGEST, batch=TRANSLATED)
+    best, _ = translator.tokens(sources, beam=1)
+    rate, beam = _rate(lambda: len(translator(sources, beam=1))), _rate(lambda: len(translator(sources)))
+    graphs = len(shapes.graphs(translator.start)) + len(shapes.graphs(translator.step))
+    return {"rate": rate, "unit": "translations", "beam_rate": beam, "graphs": graphs, "tokens": best.tolist()}
+
+
+def _growing(network: nn.Cell, source: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+    """The best token at every step, by running the model on all tokens so far: every length is a graph."""
+    start, done = time.process_time(), False
+    tokens = np.full((len(source), 1), START, np.int32)
+    while not done and time.process_time() - start < 3 * SECONDS:
+        scores = network(Tensor(source), Tensor(mask), Tensor(tokens)).asnumpy()
+        tokens = np.concatenate([tokens, scores[:, -1:].argmax(-1).astype(np.int32)], 1)
+        done = tokens.shape[1] > LONGEST or bool((tokens == END).any(1).all())
+    rate = len(source) / (time.process_time() - start) if done else 0.0
+    graphs = len(shapes.graphs(network))
+    return {"rate": rate, "unit": "translations", "graphs": graphs, "tokens": tokens[:, 1:].tolist()}
+
+
+USES = {"albert": keys, "texting": vectors, "bert_crf": tags, "rnnsearch": translations}
+
+
 def main(kind: str, model: str, side: str, folder: Path) -> None:
     """Do a job, and write what came of it."""
     if kind == "running":
-        running(model, side, folder)
+        found = running(model, side, folder)
     elif kind == "ascend":
-        write_json(folder / "result.json", {"ascend": compiled(model, side)})
+        found = {"ascend": compiled(model, side)}
     else:
-        from examples.compare import hosted
-
-        write_json(folder / "result.json", {"host": hosted.used(model, side, folder)})
+        try:
+            found = {"host": USES[model](side == "cured", folder)}
+        except Exception as error:  # as above
+            found = {"host": {"crash": said(error, 160)}}
+    write_json(folder / "result.json", found)
 
 
 if __name__ == "__main__":

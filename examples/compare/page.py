@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import html as escape
+import html
 import io
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from examples.common import report
-from examples.common.files import write_json, write_text
+from examples.common.report import Lines
 from examples.compare.jobs import MODELS, REPEATS
-from examples.compare.judging import Row, sooner, verdicts
 
-__all__ = ["document", "html", "panels", "table", "write"]
-
+Row = Mapping[str, Any]
 _INK = "#010203"  # stands for the page's text colour in the figures
 _SIDES = {"plain": ("as it is", "#d1495b"), "cured": ("with ascend_fixes", "#2a9d8f")}
 _STYLE = """
@@ -37,94 +32,70 @@ _HEADS = {
 }
 
 
-def document(title: str, body: str) -> str:
-    """A page of its own."""
+def _document(title: str, body: str) -> str:
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>ascend_fixes: {escape.escape(title)}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>ascend_fixes: {html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-        f"<h1>{escape.escape(title)}</h1>{body}</body></html>"
+        f"<h1>{html.escape(title)}</h1>{body}</body></html>"
     )
 
 
-def table(lines: Sequence[Sequence[str]], kinds: Sequence[Sequence[str]] | None = None) -> str:
+def _table(lines: Lines, kinds: Sequence[Sequence[str]] | None = None) -> str:
     """A table whose first line is its head; ``kinds`` are the classes of the cells of the others: "good", "bad" or ""."""
-    head = "".join(f"<th>{escape.escape(cell)}</th>" for cell in lines[0])
-    body = []
-    for number, line in enumerate(lines[1:]):
-        of = kinds[number] if kinds else [""] * len(line)
-        body.append("".join(f'<td class="{kind}">{escape.escape(cell)}</td>' for kind, cell in zip(of, line)))
-    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(f"<tr>{line}</tr>" for line in body)}</table></div>'
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in lines[0])
+    body = ""
+    for line, of in zip(lines[1:], kinds or [[""] * len(lines[0])] * len(lines)):
+        cells = (f'<td class="{kind}">{html.escape(cell)}</td>' for kind, cell in zip(of, line))
+        body += f"<tr>{''.join(cells)}</tr>"
+    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def html(found: Mapping[str, Any], lines: Sequence[Sequence[str]]) -> str:
-    """The page of the quick comparison.
-
-    Args:
-        found: as `summary.results` makes it.
-        lines: of the table, the first its head.
-    """
+def quick(found: Mapping[str, Any], lines: Lines) -> str:
+    """The page of the quick comparison, of its results and the lines of its table, the first of which is the head."""
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    about = (
-        f"{found['cores']} cores, {found['seconds']:.0f} s in all; {versions}. Lengths as in the corpora of the study."
-    )
-    parts = [f'<p class="note">{escape.escape(about)}</p>']
+    about = f"{found['cores']} cores, {found['seconds']:.0f} s in all; {versions}"
+    body = f'<p class="note">{html.escape(about)}. Lengths as in the corpora of the study.</p>'
+    figures = {
+        "shapes": (_trained, "batches after the first shape"),
+        "fusion": (_losses, "relative error of the loss"),
+    }
     for family, head in _HEADS.items():
         rows = [row for row in found["rows"] if row["family"] == family]
         shown = [line[1:] for row, line in zip(found["rows"], lines[1:]) if row["family"] == family]
         kinds = [("", "bad" if row["hit"] else "", "good" if row["ok"] else "bad") for row in rows]
-        figure = {"shapes": _trained, "fusion": _losses}.get(family)
-        parts += [
-            f"<h2>{head}</h2><p>{escape.escape(found['sentences'][family])}</p>",
-            table([lines[0][1:], *shown], kinds),
-        ]
-        parts.append(figure(rows) if figure else "")
-    return document("Four models, as they are and with ascend_fixes", "".join(parts))
+        body += f"<h2>{head}</h2><p>{html.escape(found['sentences'][family])}</p>"
+        body += _table([lines[0][1:], *shown], kinds)
+        if family in figures:
+            body += _panels({MODELS[row["model"]].title: row for row in rows}, *figures[family])
+    return _document("Four models, as they are and with ascend_fixes", body)
 
 
-def _trained(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Batches trained over seconds, a panel for each model."""
-
-    def draw(axes: Any, row: Mapping[str, Any]) -> None:
-        for side, (label, colour) in _SIDES.items():
-            at = row["figures"][side].get("at", [])
-            end = row["figures"][side].get("training_seconds", 0)
-            axes.plot(
-                [0, *at, end], [0, *range(1, len(at) + 1), len(at)], color=colour, label=label, drawstyle="steps-post"
-            )
-        axes.set(xlabel="seconds of CPU time", xlim=(0, None), ylim=(0, None))
-
-    return panels(_named(rows), draw, "batches after the first shape")
+def _trained(axes: Any, row: Row) -> None:
+    """Batches trained over seconds."""
+    for side, (label, colour) in _SIDES.items():
+        at, end = (row["figures"][side].get(name, none) for name, none in (("at", []), ("training_seconds", 0)))
+        done = [0, *range(1, len(at) + 1), len(at)]
+        axes.plot([0, *at, end], done, color=colour, label=label, drawstyle="steps-post")
+    axes.set(xlabel="seconds of CPU time", xlim=(0, None), ylim=(0, None))
 
 
-def _losses(rows: Sequence[Mapping[str, Any]]) -> str:
-    """How far each step's loss is from the unfused one, a panel for each model."""
-
-    def draw(axes: Any, row: Mapping[str, Any]) -> None:
-        reference = row["unfused"]
-        for side, (label, colour) in _SIDES.items():
-            losses = row["figures"][side].get("losses", [])
-            apart = [abs(a - b) / abs(b) if a is not None and b else None for a, b in zip(losses, reference)]
-            steps = [(step, value) for step, value in enumerate(apart, 1) if value is not None]
-            axes.plot([step for step, _ in steps], [max(value, 1e-9) for _, value in steps], color=colour, label=label)
-        axes.set(xlabel="step", yscale="log", xlim=(1, REPEATS), ylim=(1e-9, 10))
-
-    return panels(_named(rows), draw, "relative error of the loss")
+def _losses(axes: Any, row: Row) -> None:
+    """How far each step's loss is from the unfused one."""
+    for side, (label, colour) in _SIDES.items():
+        pairs = enumerate(zip(row["figures"][side].get("losses", []), row["unfused"]), 1)
+        apart = {step: max(abs(a - b) / abs(b), 1e-9) for step, (a, b) in pairs if a is not None and b}
+        axes.plot(list(apart), list(apart.values()), color=colour, label=label)
+    axes.set(xlabel="step", yscale="log", xlim=(1, REPEATS), ylim=(1e-9, 10))
 
 
-def _named(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    return {MODELS[row["model"]].title: row for row in rows}
-
-
-def panels(shown: Mapping[str, Any], draw: Callable[[Any, Any], None], label: str, width: float = 2.6) -> str:
+def _panels(shown: Mapping[str, Any], draw: Callable[[Any, Any], None], label: str, width: float = 2.6) -> str:
     """A figure with a panel for each of ``shown``, by title, and the legend beside them, as SVG in the page's colours."""
     import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     with matplotlib.rc_context({**dict.fromkeys(inks, _INK), "svg.fonttype": "none", "font.size": 10}):
         drawing = Figure(figsize=(width * len(shown) + 1.8, 2.6), layout="constrained")
-        drawing.patch.set_alpha(0)
         every = drawing.subplots(1, len(shown), squeeze=False)[0]
         for axes, (title, values) in zip(every, shown.items()):
             axes.patch.set_alpha(0)
@@ -134,76 +105,24 @@ def panels(shown: Mapping[str, Any], draw: Callable[[Any, Any], None], label: st
         every[0].set_ylabel(label)
         drawing.legend(*every[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
         file = io.StringIO()
-        FigureCanvasSVG(drawing).print_svg(file, metadata={"Date": None})
+        drawing.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     drawn = file.getvalue()
     return drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
 
 
-# --- the thorough comparison -------------------------------------------------------------------
+def thorough(rows: Sequence[Row], cells: Lines, matrix: Lines, words: str) -> str:
+    """The page of the thorough comparison: which defect hits which model, loss over wall time, all cells."""
+    body = f"<h2>Which defect hits which model</h2>{_table(matrix)}<p>{words}</p>"
+    for model in dict.fromkeys(row["model"] for row in rows):
+        trained = [row for row in rows if row["model"] == model and row.get("history")]
 
-_COLUMNS = (
-    ("model", "model", ""),
-    ("cell", "cell", ""),
-    ("outcome", "outcome", ""),
-    ("graphs", "graphs", ""),
-    ("s to plain's loss", "to_plain_loss", ".1f"),
-    ("s in all", "wall_seconds", ".1f"),
-    ("padded", "padded_share", ".0%"),
-    ("overflowed", "overflowed", ""),
-    ("metric", None, ".2%"),
-    ("peak GB", "peak_memory_gb", ".2f"),
-)
+        def draw(axes: Any, key: str, trained: Sequence[Row] = trained) -> None:
+            for number, row in enumerate(trained):
+                seconds = [epoch["elapsed"] for epoch in row["history"]]
+                values = [math.nan if epoch[key] is None else epoch[key] for epoch in row["history"]]
+                axes.plot(seconds, values, color=f"C{number}", marker="o", markersize=3, label=row["cell"])
+            axes.set(xlabel="wall time with compilation, s", xlim=(0, None))
 
-
-def _matrix(rows: Sequence[Row]) -> list[list[str]]:
-    found = verdicts(rows)
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    return [["family", *models], *([family, *(of.get(model, "-") for model in models)] for family, of in found.items())]
-
-
-def _sooner(rows: Sequence[Row]) -> str:
-    """`sooner` in words; empty without runs to compare."""
-    found = sooner(rows)
-    if not found:
-        return ""
-    each = ", ".join(f"{model} {times:.2f}" if times else f"{model} not reached" for model, times in found.items())
-    median = f"; median {statistics.median(found.values()):.2f}" if len(found) > 1 else ""
-    return (
-        f"With all fixes, float32, plain's final validation loss, to 1 %, comes so many times as soon: {each}{median}."
-    )
-
-
-def write(rows: Sequence[Row], options: argparse.Namespace) -> None:
-    """Print and write the results of the thorough comparison: tables, a page with figures, and JSON."""
-    cells, matrix = report.grid(rows, _COLUMNS), _matrix(rows)
-    results = {"rows": rows, "matrix": verdicts(rows), "sooner": sooner(rows)}
-    for path in filter(None, (options.output / "results.json", options.json)):
-        write_json(path, results)
-    text = f"{report.markdown(cells)}\nWhich defect hits which model:\n\n{report.markdown(matrix)}\n{_sooner(rows)}\n"
-    write_text(options.output / "table.md", text)
-    write_text(options.output / "index.html", _page(rows, cells, matrix))
-    print(f"\n{report.aligned(cells)}\n\nWhich defect hits which model:\n{report.aligned(matrix)}\n\n{_sooner(rows)}")
-    print(f"page: {options.output}/index.html")
-
-
-def _page(rows: Sequence[Row], cells: report.Lines, matrix: report.Lines) -> str:
-    """One HTML file with tables and figures, which needs nothing else."""
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    figures = "".join(f"<h2>{model}</h2>{_figure([r for r in rows if r['model'] == model])}" for model in models)
-    summary = f"<h2>Which defect hits which model</h2>{table(matrix)}<p>{_sooner(rows)}</p>"
-    return document(
-        "Four models, plainly and with each family of cures", f"{summary}{figures}<h2>All cells</h2>{table(cells)}"
-    )
-
-
-def _figure(rows: Sequence[Row]) -> str:
-    """Training and validation loss over wall time."""
-
-    def draw(axes: Any, key: str) -> None:
-        for number, row in enumerate(row for row in rows if row.get("history")):
-            seconds = [epoch["elapsed"] for epoch in row["history"]]
-            values = [math.nan if epoch[key] is None else epoch[key] for epoch in row["history"]]
-            axes.plot(seconds, values, color=f"C{number}", marker="o", markersize=3, label=row["cell"])
-        axes.set(xlabel="wall time with compilation, s", xlim=(0, None))
-
-    return panels({"training loss": "loss", "validation loss": "validation_loss"}, draw, "loss", width=4.2)
+        losses = {"training loss": "loss", "validation loss": "validation_loss"}
+        body += f"<h2>{model}</h2>{_panels(losses, draw, 'loss', width=4.2)}"
+    return _document("Four models, plainly and with each family of cures", f"{body}<h2>All cells</h2>{_table(cells)}")

@@ -1,35 +1,39 @@
-"""The quick comparison: what it runs, side by side on the cores, and what it writes.
+"""The quick comparison: jobs side by side on the cores, a row for every family and model, a sentence for every family.
 
 Every job (`jobs`) is a process on one core: a model's training runs, its use of the host family, or its dry run for Ascend, for
-one of the two sides. The jobs of both sides follow each other in the queue, so that on two
-cores they run side by side.
+one of the two sides. The jobs of both sides follow each other in the queue, so that on two cores they run side by side.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import platform
+import queue
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, NamedTuple, TypeVar
 
 from ascend_fixes import files
 from ascend_fixes.processes import Children
-from examples.common.files import write_json
-from examples.compare import summary
-from examples.compare.cores import side_by_side
-from examples.compare.jobs import MODELS, SIDES
-
-__all__ = ["Job", "jobs", "run"]
+from examples.common import report
+from examples.common.files import write_json, write_text
+from examples.compare import page
+from examples.compare.jobs import MODELS, REPEATS, SIDES
 
 PATIENCE = 1200.0  # seconds after which a job is ended: it hangs, or the machine is busy beyond measure
+Found = dict[str, Any]
+Work = TypeVar("Work")
+Done = TypeVar("Done")
 _KINDS = {"running": "trained on the CPU", "ascend": "compiled for Ascend", "hosted": "host at work"}
+_SAME = 1e-3  # relative difference of two losses that counts as none; rounding stays well below
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A model, a side of it, and what is done."""
 
     model: str
@@ -52,29 +56,254 @@ def run(models: Sequence[str], folder: Path, json: Path | None, most: int | None
     cores = sorted(os.sched_getaffinity(0))[: most or 2]
     print(f"{len(work)} jobs on {len(cores)} cores, a few minutes in all", flush=True)
 
-    def told(count: int, job: Job, done: tuple[Any, float]) -> None:
+    def told(count: int, job: Job, done: tuple[Found, float]) -> None:
         print(f"[{count:2}/{len(work)}] {job} ({done[1]:.0f} s)", flush=True)
 
     done = side_by_side(work, lambda job, children: _done(job, folder, children), cores, told)
-    results = summary.results(models, {(job.model, job.side, job.kind): found for job, (found, _) in zip(work, done)})
-    results.update(seconds=round(time.perf_counter() - start, 1), cores=len(cores))
+    found = results(models, {job: one for job, (one, _) in zip(work, done)})
+    found.update(seconds=round(time.perf_counter() - start, 1), cores=len(cores))
     for path in filter(None, (folder / "results.json", json)):
-        write_json(path, results)
-    summary.write(results, folder)
-    return 0 if all(row["ok"] for row in results["rows"]) else 1
+        write_json(path, found)
+    _write(found, folder)
+    return 0 if all(row["ok"] for row in found["rows"]) else 1
 
 
-def _done(job: Job, folder: Path, children: Children) -> tuple[dict[str, Any], float]:
+def side_by_side(
+    work: Sequence[Work],
+    do: Callable[[Work, Children], Done],
+    cores: Sequence[int],
+    told: Callable[[int, Work, Done], None],
+) -> list[Done]:
+    """What came of every piece of work, in order; as many at a time as ``cores``, so that their times compare.
+
+    ``do`` does a piece in a thread that is bound to a core, and so is a process that it starts with the `Children`, which end
+    with this call, whatever ends it. ``told`` is called for every piece that is done, with how many are.
+    """
+    free: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for core in cores:
+        free.put(core)
+    with Children() as children:
+        pool = ThreadPoolExecutor(len(cores), initializer=lambda: os.sched_setaffinity(0, {free.get()}))
+        try:
+            futures = {pool.submit(do, piece, children): piece for piece in work}
+            for count, future in enumerate(as_completed(futures), 1):
+                told(count, futures[future], future.result())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return [future.result() for future in futures]
+
+
+def _done(job: Job, folder: Path, children: Children) -> tuple[Found, float]:
     """What a job's process wrote, and the seconds it took; "ended" where it came to a bad end."""
-    own = (folder / f"{job.model}-{job.side}-{job.kind}").resolve()
+    own = (folder / "-".join(job)).resolve()
     own.mkdir(parents=True, exist_ok=True)
     (own / "result.json").unlink(missing_ok=True)
     command = [sys.executable, "-m", "examples.compare.jobs", job.kind, job.model, job.side, str(own)]
     environment = {"GLOG_v": "3", "OMP_NUM_THREADS": "1"}  # errors only
     outcome = children.run(command, folder=own, environment=environment, timeout=PATIENCE)
-    (own / "output.log").write_text(outcome.output, encoding="utf-8", errors="replace")
+    write_text(own / "output.log", outcome.output)
     try:
         found = files.read_json(own / "result.json")
     except files.FileError:
         found = {}
     return {**found, **({"ended": outcome.failure} if outcome.failure else {})}, outcome.seconds
+
+
+def results(models: Sequence[str], found: Mapping[Any, Found]) -> Found:
+    """The rows, the sentences and everything that was measured, by `Job`, as JSON can hold it."""
+    rows = {family: [_row(family, model, found) for model in MODELS if model in models] for family in _FAMILIES}
+    versions = {name: metadata.version(name) for name in ("mindspore", "numpy")}
+    return {
+        "versions": {"python": platform.python_version(), **versions},
+        "rows": [row for own in rows.values() for row in own],
+        "sentences": {family: judged.sentence(rows[family]) for family, judged in _FAMILIES.items()},
+        "measured": {" ".join(job): one for job, one in found.items()},
+    }
+
+
+def _row(family: str, model: str, found: Mapping[Any, Found]) -> Found:
+    """``plain`` and ``cured`` in words, whether the cured side did what it should, and whether the plain one did."""
+    judged = _FAMILIES[family]
+    done = [found[model, side, judged.kind] for side in SIDES]
+    sides = [job.get(judged.part) or {"crash": job.get("ended") or "no result"} for job in done]
+    reference = found[model, "plain", "running"].get("ragged") or {}
+    plain, cured = ((one["crash"], False) if "crash" in one else judged.judge(one, reference) for one in sides)
+    if family == "host" and not _agree(*sides):
+        cured = f"{cured[0]}; ANOTHER ANSWER", False
+    return {
+        **{"family": family, "model": model, "plain": plain[0], "cured": cured[0]},
+        **{"hit": not plain[1], "ok": cured[1], "figures": dict(zip(SIDES, sides))},
+        "unfused": (reference.get("losses") or [])[:REPEATS],
+    }
+
+
+# --- one side of one model: what it did, and whether that is what it should do ------------------
+
+
+def _shapes(one: Found, reference: Found) -> tuple[str, bool]:
+    done = f"{len(one['at']) + 1} batches in {one['training_seconds']:.0f} s"
+    leaks = "; PADDING LEAKS" if one.get("leaks") else ""
+    same = not any(map(_lost, one["losses"])) and off(one, reference) < _SAME
+    return f"{done}, {one['graphs']} graphs, {one['padded_share']:.0%} padding{leaks}", same and not leaks
+
+
+def _amp(one: Found, reference: Found) -> tuple[str, bool]:
+    lost = [_lost(loss) for loss in one["losses"]]
+    if lost[-1]:
+        where = f": {one['where']}" if one.get("where") else ""
+        return f"NaN from step {lost.index(True) + 1}{where}", False
+    skipped = f"{one['skipped']} of {REPEATS} steps skipped"
+    apart = f"losses within {off(one, reference):.1%} of float32's"
+    return f"trains; {skipped}; {apart}", one["skipped"] < REPEATS
+
+
+def _fusion(one: Found, reference: Found) -> tuple[str, bool]:
+    apart = off(one, reference)
+    one["error"] = apart if math.isfinite(apart) else None
+    return f"losses off by {apart:.0e}", apart < _SAME
+
+
+def _host(one: Found, reference: Found) -> tuple[str, bool]:
+    if one["unit"] != "translations":
+        return f"{one['rate']:,.0f} {one['unit']}/s", bool(one["answer"])
+    none = f"none translated after {len(one['tokens'][0])} words"
+    done = f"{one['rate']:,.1f} translations/s" if one["rate"] else none
+    beam = f" ({one['beam_rate']:,.1f} with 5 hypotheses)" if "beam_rate" in one else ""
+    return f"{done}{beam}, {one['graphs']} graphs", bool(one["rate"])
+
+
+def _agree(plain: Found, cured: Found) -> bool:
+    """Whether both sides gave the same answer, as far as both gave one."""
+    if "tokens" in plain and "tokens" in cured:
+        count = min(len(plain["tokens"][0]), len(cured["tokens"][0]))
+        return [row[:count] for row in plain["tokens"]] == [row[:count] for row in cured["tokens"]]
+    return "answer" not in plain or "answer" not in cured or plain["answer"] == cured["answer"]
+
+
+def _ascend(one: Found, reference: Found) -> tuple[str, bool]:
+    if one["verdict"] != "compiled":
+        return f"{one['verdict']}: {one['reason'].splitlines()[0][:160]}", False
+    return f"compiled: {', '.join(f'{count} {kind}' for kind, count in one['kernels'].items())}", True
+
+
+def off(one: Found, reference: Found) -> float:
+    """The largest relative difference of the losses over the batches that every run begins with; inf where one is not finite.
+
+    Of losses near zero, which are learnt by heart, it is that against a hundredth of the first.
+    """
+    pairs = list(zip(one.get("losses") or [], reference.get("losses") or []))[:REPEATS]
+    if not pairs or any(_lost(a) or _lost(b) for a, b in pairs):
+        return math.inf
+    return max(abs(a - b) / max(abs(b), abs(pairs[0][1]) / 100) for a, b in pairs)
+
+
+def _lost(loss: float | None) -> bool:
+    return loss is None or not math.isfinite(loss)
+
+
+# --- one sentence a family ----------------------------------------------------------------------
+
+
+def _names(rows: Sequence[Found]) -> str:
+    names = [MODELS[row["model"]].title for row in rows]
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _troubled(rows: Sequence[Found]) -> str:
+    """What is not as it should be with ascend_fixes; it is never left out."""
+    bad = [row for row in rows if not row["ok"]]
+    return f" NOT as it should be with ascend_fixes: {_names(bad)}." if bad else ""
+
+
+def _hit_and_cured(hit: str, cured: str) -> Callable[[Sequence[Found]], str]:
+    """Which models a defect hits, which of them are cured, and which it spares."""
+
+    def sentence(rows: Sequence[Found]) -> str:
+        struck, spared = [row for row in rows if row["hit"]], [row for row in rows if not row["hit"]]
+        well = [row for row in struck if row["ok"]]
+        said = []
+        if struck:
+            said.append(
+                f"{hit} {_names(struck)}; {cured} {'all of them' if well == struck else _names(well) or 'none'}."
+            )
+        if spared:
+            said.append(f"{_names(spared)} {'was' if len(spared) == 1 else 'were'} not hit in these few steps.")
+        return " ".join(said) + _troubled(rows)
+
+    return sentence
+
+
+def _shapes_sentence(rows: Sequence[Found]) -> str:
+    def total(side: str) -> str:
+        done = [row["figures"][side] for row in rows if "crash" not in row["figures"][side]]
+        batches, graphs = sum(len(one["at"]) + 1 for one in done), sum(one["graphs"] for one in done)
+        return f"{sum(one['training_seconds'] for one in done):.0f} s for {batches} batches and compile {graphs} graphs"
+
+    def rate(row: Found, side: str) -> float:  # batches a second, compilation included; the common first one apart
+        one = row["figures"][side]
+        return 0.0 if "crash" in one else len(one["at"]) / one["training_seconds"]
+
+    said = f"As they are, the models take {total('plain')}; with ascend_fixes they take {total('cured')}."
+    slower = [row for row in rows if rate(row, "cured") <= rate(row, "plain")]
+    return said + (f" It did not help {_names(slower)}." if slower else "") + _troubled(rows)
+
+
+_USES = {
+    "albert": "words to ids",
+    "texting": "training word vectors",
+    "bert_crf": "tagging",
+    "rnnsearch": "translating",
+}
+
+
+def _host_sentence(rows: Sequence[Found]) -> str:
+    said = []
+    for row in rows:
+        plain, cured = (row["figures"][side].get("rate") for side in SIDES)
+        if plain and cured:
+            said.append(f"{_USES[row['model']]} at {cured / plain:.1f} times the rate")
+        elif cured:
+            said.append(f"{_USES[row['model']]} at {cured:,.1f} a second, where a growing prefix had none in the time")
+    return f"On the host: {', '.join(said)}." + _troubled(rows) if said else _troubled(rows).strip()
+
+
+def _ascend_sentence(rows: Sequence[Found]) -> str:
+    if all(row["figures"]["cured"].get("verdict") == "not run" for row in rows):
+        return f"No dry run for Ascend on this machine: {rows[0]['figures']['cured']['reason']}"
+    refused, compiled = [row for row in rows if row["hit"]], [row for row in rows if row["ok"]]
+    said = f"MindSpore's Ascend back end refuses {_names(refused)} in float16 as written; it" if refused else ""
+    cured = f"compiles {_names(compiled)} with ascend_fixes. Nothing was executed."
+    return f"{said or 'The Ascend back end'} {cured}{_troubled(rows)}"
+
+
+class Family(NamedTuple):
+    """How a family is judged: of which job what part; what one side did, given float32's result; what its rows say together."""
+
+    kind: str
+    part: str
+    judge: Callable[[Found, Found], tuple[str, bool]]
+    sentence: Callable[[Sequence[Found]], str]
+
+
+_LOST = "In float16 a newcomer's code crashes or turns to NaN for", "with ascend_fixes float16 trains"
+_FUSED = "Graph-kernel fusion crashes or changes the losses of", "ascend_fixes cures"
+_FAMILIES = {
+    "shapes": Family("running", "ragged", _shapes, _shapes_sentence),
+    "amp": Family("running", "float16", _amp, _hit_and_cured(*_LOST)),
+    "fusion": Family("running", "fused", _fusion, _hit_and_cured(*_FUSED)),
+    "host": Family("hosted", "host", _host, _host_sentence),
+    "ascend": Family("ascend", "ascend", _ascend, _ascend_sentence),
+}
+
+
+def _write(found: Found, folder: Path) -> None:
+    """Print table and sentences; write them as ``table.md`` and, with figures, as ``index.html``."""
+    lines = [["family", "model", "as it is", "with ascend_fixes"]]
+    lines += [[row["family"], MODELS[row["model"]].title, row["plain"], row["cured"]] for row in found["rows"]]
+    sentences = [f"{family}: {found['sentences'][family]}" for family in _FAMILIES]
+    text = "\n".join([report.markdown(lines), *(f"- {one}" for one in sentences), ""])
+    write_text(folder / "table.md", text)
+    write_text(folder / "index.html", page.quick(found, lines))
+    short = [[cell if len(cell) <= 64 else f"{cell[:61]}..." for cell in line] for line in lines]
+    print(f"\n{report.aligned(short)}")
+    print("", *sentences, "", f"{found['seconds']:.0f} s; page: {folder / 'index.html'}", sep="\n")

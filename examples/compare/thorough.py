@@ -1,50 +1,46 @@
 """The thorough comparison: four models, plainly and with each family of cures; which defect hits which model.
 
-A family is judged where its defect can show: **shapes** and **host** in float32, **fusion** with the graph kernel on,
-**amp** in float16, each against the plain run of the same setting; then all of them together. Every cell runs in a
-process of its own, on the same seeds; what a cure does not improve is shown as such.
+A family is judged where its defect can show: **shapes** and **host** in float32, **fusion** with the graph kernel on, **amp** in
+float16, each against the plain run of the same setting; then all of them together. Every cell runs in a process of its own, on
+the same seeds; what a cure does not improve is shown as such.
 
-Cells run side by side, one on each core and on that core alone, so that their times compare; with ``--jobs 1`` one after
-the other, each on the whole machine.
+Cells run side by side, one on each core and on that core alone, so that their times compare; with ``--jobs 1`` one after the
+other, each on the whole machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ascend_fixes.processes import Children
-from examples.common import command_line, trainer
-from examples.common.files import UsageError
+from examples.common import command_line, report, training
+from examples.common.files import write_json, write_text
 from examples.compare import page
-from examples.compare.cores import side_by_side
-from examples.compare.judging import Row, judge, outcome
+from examples.compare.quick import side_by_side
 
-__all__ = ["CELLS", "MODELS", "Cell", "Length", "Model", "arguments", "cells", "run"]
-
-_Work = tuple[str, command_line.Options, "Cell"]
+Row = dict[str, Any]
 MOST_JOBS = 4  # a cell may take a gigabyte or two
+_SAME = 0.01  # relative difference of two final losses that counts as none
+_DRIFT = 1e-3  # relative difference of two runs' losses that counts as drift; rounding stays well below
 
 
-@dataclass(frozen=True)
-class Length:
+class Length(NamedTuple):
     """How long a training is: passes over the data, and at most how many training examples."""
 
     epochs: int
     limit: int
 
 
-@dataclass(frozen=True)
-class Model:
-    """How a model is compared.
+class Model(NamedTuple):
+    """How a model is compared: the folder of --data that holds its corpus, its options that name files of --data, and for how long.
 
-    Attributes:
-        corpus: the folder of --data that holds its real corpus.
-        built_in: the comparison on built-in data, which still shows every defect and takes minutes.
-        real: the comparison on the real corpus, in which padding has time to cost something; --full is without limits.
-        files: its options that name files of --data.
+    On built-in data every defect shows in minutes; on the ``real`` corpus padding has time to cost something.
     """
 
     corpus: str
@@ -61,8 +57,7 @@ MODELS = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One way to train each model, and the cell that it is compared with."""
 
     name: str
@@ -83,56 +78,45 @@ CELLS = (
     Cell("all", command_line.FIXES),
     Cell("all, float16, fused", command_line.FIXES, "float16", True, against="all"),
 )
+_Work = tuple[str, command_line.Options, Cell]
 
 
 def run(models: Sequence[str], options: argparse.Namespace) -> int:
     """Train every cell, print and write what came of it; 0 if every cell with cures finished, else 1.
 
-    Raises:
-        ExampleError: options or files that cannot be used, before the first training.
+    Raises `ExampleError` for options or files that cannot be used, before the first training.
     """
-    chosen = cells(options.families or "all", options.cells)
-    ready = [_checked(name, options) for name in models]  # all, before the first is trained
-    rows = _trained([(*model, cell) for model in ready for cell in chosen], options)
+    shown = cells(options.families or "all", options.cells)
+    ready = []
+    for model in models:  # all, before the first is trained
+        settled = command_line.settled(model, arguments(MODELS[model], options))
+        training.load(model).check(settled)
+        ready.append((model, settled))
+    work = [(*model, cell) for model in ready for cell in shown]
+    cores = sorted(os.sched_getaffinity(0))
+    jobs = min(options.jobs or min(len(cores), MOST_JOBS), len(work))
+
+    def told(count: int, each: _Work, row: Row) -> None:
+        print(f"{count} of {len(work)}, {row['model']}: {row['cell']}: {outcome(row)}", flush=True)
+
+    if jobs == 1:
+        rows = [_run(each, options) for each in work]
+    else:
+        taken = [cores[number % len(cores)] for number in range(jobs)]
+        rows = side_by_side(work, lambda each, children: _run(each, options, children), taken, told)
     judge(rows)
-    page.write(rows, options)
+    _write(rows, options)
     return 0 if all(row["status"] == "finished" for row in rows if row["fixes"]) else 1
 
 
 def cells(families: str, chosen: str | None) -> list[Cell]:
     """The cells that show these families, or those that were chosen, and those that they are compared with."""
     wanted = set(command_line.parse_fixes(families))
-    kept = [cell for cell in CELLS if cell.fixes and set(cell.fixes) <= wanted]
+    names = [cell.name for cell in CELLS if cell.fixes and set(cell.fixes) <= wanted]
     if chosen is not None:
-        by_name = {cell.name: cell for cell in CELLS}
-        names = [name.strip() for name in chosen.split(";")]
-        for name in names:
-            if name not in by_name:
-                raise UsageError(f"--cells {chosen}: there is no {name!r}; choose from {'; '.join(by_name)}")
-        kept = [by_name[name] for name in names]
-    needed = {"plain", *(cell.against for cell in kept)}
-    return [cell for cell in CELLS if cell in kept or cell.name in needed]
-
-
-def _checked(model: str, options: argparse.Namespace) -> tuple[str, command_line.Options]:
-    """The model and its options, whose files have been read."""
-    settled = command_line.settled(model, arguments(MODELS[model], options))
-    trainer.load(model).check(settled)
-    return model, settled
-
-
-def _trained(work: Sequence[_Work], options: argparse.Namespace) -> list[Row]:
-    """The row of every cell, in order; cells run one after the other, or side by side."""
-    cores = sorted(os.sched_getaffinity(0))
-    jobs = min(options.jobs or min(len(cores), MOST_JOBS), len(work))
-    if jobs == 1:
-        return [_run(each, options) for each in work]
-
-    def told(count: int, each: _Work, row: Row) -> None:
-        print(f"{count} of {len(work)}, {row['model']}: {row['cell']}: {outcome(row)}", flush=True)
-
-    taken = [cores[number % len(cores)] for number in range(jobs)]
-    return side_by_side(work, lambda each, children: _run(each, options, children), taken, told)
+        names = command_line.chosen("--cells", chosen, [cell.name for cell in CELLS], "; ")
+    needed = {"plain", *names, *(cell.against for cell in CELLS if cell.name in names)}
+    return [cell for cell in CELLS if cell.name in needed]
 
 
 def _run(work: _Work, options: argparse.Namespace, children: Children | None = None) -> Row:
@@ -155,7 +139,165 @@ def arguments(model: Model, options: argparse.Namespace) -> list[str]:
         given.update((option, options.data / path) for option, path in model.files)
     length = model.real if options.data else model.built_in
     for name in ("epochs", "limit"):
-        chosen = getattr(options, name) or (None if options.full else getattr(length, name))
-        if chosen:
-            given[f"--{name}"] = chosen
+        most = getattr(options, name) or (None if options.full else getattr(length, name))
+        if most:
+            given[f"--{name}"] = most
     return [str(part) for pair in given.items() for part in pair]
+
+
+# --- what the runs say beside each other ---------------------------------------------------------
+
+
+def judge(rows: Sequence[Row]) -> None:
+    """Add to each row what comparing it with others tells: ``outcome``, ``to_plain_loss`` and ``drift``.
+
+    A run is at plain's final validation loss when it is within `_SAME` of it.
+    """
+    found = _by_cell(rows)
+    for row in rows:
+        plain = found.get((row["model"], "plain"), {})
+        row["outcome"] = outcome(row)
+        target = plain["history"][-1]["validation_loss"] if plain.get("history") else None
+        row["to_plain_loss"] = None if target is None else seconds_to(row, target * (1 + _SAME))
+        row["drift"] = drift(row, plain) if row["cell"] != "plain" else None
+
+
+def _by_cell(rows: Sequence[Row]) -> dict[tuple[str, str], Row]:
+    return {(row["model"], row["cell"]): row for row in rows}
+
+
+def outcome(row: Mapping[str, Any]) -> str:
+    """finished, NaN at step n, or how it crashed."""
+    if row["status"] != "finished":
+        return textwrap.shorten(str(row["status"]), 60, placeholder=" ...")
+    lost = [loss is None or not math.isfinite(loss) for loss in row["losses"]]
+    if lost and lost[-1]:  # a single overflow that a loss scaler skipped is none: what counts is whether it stays so
+        last_good = max((step for step, bad in enumerate(lost, 1) if not bad), default=0)
+        return f"NaN from step {last_good + 1}"
+    return "finished"
+
+
+def seconds_to(row: Mapping[str, Any], target: float) -> float | None:
+    """Wall seconds, compilation included, until the validation loss was at ``target``, or None if it never was.
+
+    Between the ends of two epochs the loss is taken to fall along a straight line.
+    """
+    before, since = math.inf, 0.0
+    for epoch in row.get("history") or ():
+        loss, elapsed = epoch["validation_loss"], epoch["elapsed"]
+        if loss is not None and loss <= target:
+            share = (before - target) / (before - loss) if math.isfinite(before) and before > loss else 1.0
+            return since + share * (elapsed - since)
+        before, since = math.inf if loss is None else loss, elapsed
+    return None
+
+
+def drift(row: Mapping[str, Any], reference: Mapping[str, Any]) -> float | None:
+    """The largest relative difference of the losses of two runs over the same batches, or None where they differ."""
+    mine, other = row.get("losses") or [], reference.get("losses") or []
+    if not mine or len(mine) != len(other) or row.get("sizes") != reference.get("sizes"):
+        return None
+    differences = [abs(a - b) / abs(b) for a, b in zip(mine, other) if a is not None and b]
+    return max(differences) if len(differences) == len(mine) else math.inf
+
+
+def verdicts(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
+    """family -> model -> whether its defect hits the model, and what the fix changes."""
+    found = _by_cell(rows)
+    judges = {
+        "shapes": ("shapes", "plain", _shapes),
+        "host": ("host", "plain", _host),
+        "fusion": ("fusion, fused", "plain, fused", _fusion),
+        "amp": ("amp, float16", "plain, float16", _amp),
+    }
+    told: dict[str, dict[str, str]] = {}
+    for family, (fixed, plain, judge_) in judges.items():
+        for model in dict.fromkeys(row["model"] for row in rows):
+            before, after = found.get((model, plain)), found.get((model, fixed))
+            if before and after:
+                said = f"not cured: {after['outcome']}"
+                if before["outcome"] == after["outcome"] == "finished":
+                    said = judge_(before, after)
+                elif after["outcome"] == "finished":
+                    said = f"hit ({before['outcome']}); cured"
+                told.setdefault(family, {})[model] = said
+    return told
+
+
+def sooner(rows: Sequence[Row]) -> dict[str, float]:
+    """model -> how many times as soon the run with all fixes is at plain's final validation loss, in float32.
+
+    0 where it never is; a model whose plain run did not finish has no entry.
+    """
+    found, told = _by_cell(rows), {}
+    for (model, name), plain in found.items():
+        fixed = found.get((model, "all"))
+        if name == "plain" and fixed and plain["to_plain_loss"]:
+            told[model] = plain["to_plain_loss"] / fixed["to_plain_loss"] if fixed["to_plain_loss"] else 0.0
+    return told
+
+
+def _shapes(plain: Row, fixed: Row) -> str:
+    padding = f"padding {plain['padded_share']:.0%} -> {fixed['padded_share']:.0%}"
+    if fixed["to_plain_loss"] is None:
+        return f"{padding}; plain's loss is not reached"
+    return f"{padding}; plain's loss {plain['to_plain_loss'] / fixed['to_plain_loss']:.2f} times as soon"
+
+
+def _metrics(plain: Row, fixed: Row) -> str:
+    key = plain["metric"]
+    return f"{key.removeprefix('test_')} {plain[key]:.2%} -> {fixed[key]:.2%}"
+
+
+def _host(plain: Row, fixed: Row) -> str:
+    return "no difference" if plain[plain["metric"]] == fixed[plain["metric"]] else _metrics(plain, fixed)
+
+
+def _fusion(plain: Row, fixed: Row) -> str:
+    before, after = plain["drift"], fixed["drift"]
+    if before is None or after is None:
+        return "other batches than unfused: not comparable"
+    told = f"losses off by {before:.0e} -> {after:.0e}"
+    if before < _DRIFT:
+        return f"not hit ({told})"
+    return f"hit ({told}); {'cured' if after < _DRIFT else 'not cured'}"
+
+
+def _amp(plain: Row, fixed: Row) -> str:
+    return f"not hit ({_metrics(plain, fixed)}, {fixed['overflowed']} steps skipped)"
+
+
+# --- for people ---------------------------------------------------------------------------------
+
+_COLUMNS = (
+    ("model", "model", ""),
+    ("cell", "cell", ""),
+    ("outcome", "outcome", ""),
+    ("graphs", "graphs", ""),
+    ("s to plain's loss", "to_plain_loss", ".1f"),
+    ("s in all", "wall_seconds", ".1f"),
+    ("padded", "padded_share", ".0%"),
+    ("overflowed", "overflowed", ""),
+    ("metric", None, ".2%"),
+    ("peak GB", "peak_memory_gb", ".2f"),
+)
+
+
+def _write(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Print and write the results: tables, a page with figures, and JSON."""
+    found, soon, shown = verdicts(rows), sooner(rows), report.grid(rows, _COLUMNS)
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    matrix = [["family", *models], *([family, *(of.get(one, "-") for one in models)] for family, of in found.items())]
+    words = ""
+    if soon:
+        each = ", ".join(f"{model} {times:.2f}" if times else f"{model} not reached" for model, times in soon.items())
+        median = f"; median {statistics.median(soon.values()):.2f}" if len(soon) > 1 else ""
+        what = "With all fixes, float32, plain's final validation loss, to 1 %, comes so many times as soon"
+        words = f"{what}: {each}{median}."
+    for path in filter(None, (options.output / "results.json", options.json)):
+        write_json(path, {"rows": rows, "matrix": found, "sooner": soon})
+    text = f"{report.markdown(shown)}\nWhich defect hits which model:\n\n{report.markdown(matrix)}\n{words}\n"
+    write_text(options.output / "table.md", text)
+    write_text(options.output / "index.html", page.thorough(rows, shown, matrix, words))
+    print(f"\n{report.aligned(shown)}\n\nWhich defect hits which model:\n{report.aligned(matrix)}\n\n{words}")
+    print(f"page: {options.output}/index.html")

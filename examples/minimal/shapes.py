@@ -21,9 +21,10 @@ class Tagger(nn.Cell):
         return self.head(ops.relu(self.layer(self.embedding(ids))))
 
 
-plain, buckets = Tagger(), shapes.Buckets.fit(LENGTHS, k=3)
-for name, tagger in (("as it is", plain), ("bucketed", shapes.bucketed(Tagger(), {"ids": 1}, buckets, outputs=1))):
-    start = time.perf_counter()
-    for length in LENGTHS:
-        assert tagger(ms.Tensor(np.ones((2, length), np.int32))).shape == (2, length, 5)
+buckets, batches = shapes.Buckets.fit(LENGTHS, k=3), [np.ones((2, length), np.int32) for length in LENGTHS]
+bucketed = shapes.bucketed(Tagger(), {"ids": 1}, buckets, outputs=1)
+dataset = shapes.bucket_dataset([{"ids": row} for two in batches for row in two], np.repeat(LENGTHS, 2), buckets, 2)
+drawn = [batch["ids"] for batch in dataset.create_dict_iterator(output_numpy=True, num_epochs=1)]
+for name, tagger, fed in (("as it is", Tagger(), batches), ("bucketed", bucketed, batches), ("drawn", Tagger(), drawn)):
+    start, found = time.perf_counter(), [tagger(ms.Tensor(ids)) for ids in fed]
     print(f"{name}: {len(shapes.graphs(tagger))} graphs, {time.perf_counter() - start:.1f} s")

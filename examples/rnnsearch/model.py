@@ -1,13 +1,10 @@
 """RNNSearch in MindSpore: a bidirectional GRU encoder, additive attention, and a GRU decoder with a maxout output.
 
-Bahdanau, Cho and Bengio 2015, "Neural machine translation by jointly learning to align and translate",
-https://arxiv.org/abs/1409.0473, appendix A. The decoder starts from the backward state at the first word;
-an output looks at the new state, the word before it and the context.
-
-Everything here honours lengths: annotations past a sentence's end are zero and get no attention, so
-padding changes nothing. A published port for Ascend took the decoder's first state from the last padded step.
-
-Dropout masks are inputs: the host draws them (see `examples.common.randomness`), so that a resumed run repeats them.
+Bahdanau, Cho and Bengio 2015, https://arxiv.org/abs/1409.0473, appendix A. The decoder starts from the backward state at the
+first word; an output looks at the new state, the word before it and the context. Everything here honours lengths: annotations
+past a sentence's end are zero and get no attention, so padding changes nothing. A published port for Ascend took the decoder's
+first state from the last padded step. With ``safe`` the layers are `fusion.GRU`, `fusion.GRUCell` and `fusion.Softmax`;
+without, MindSpore's, and -1e9 added to masked scores. Dropout masks are inputs: the host draws them.
 """
 
 from __future__ import annotations
@@ -19,9 +16,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes import fusion
-from examples.common.transformer import dropped, masked_softmax
-
-__all__ = ["Loss", "RNNSearch", "Sizes", "Start", "Step"]
+from examples.common.transformer import AddedMask, dropped
 
 
 @dataclass(frozen=True)
@@ -35,13 +30,7 @@ class Sizes:
 
 
 class Encoder(nn.Cell):
-    """Annotations of the source words.
-
-    Args:
-        words: size of the source vocabulary.
-        sizes: of the model.
-        safe: `fusion.GRU` instead of `mindspore.nn.GRU`.
-    """
+    """Annotations of the source words."""
 
     def __init__(self, words: int, sizes: Sizes, safe: bool) -> None:
         super().__init__()
@@ -65,21 +54,14 @@ class Encoder(nn.Cell):
             Annotations (batch, words, 2 hidden), their attention keys (batch, words, attention), and the decoder's
             first state (batch, hidden).
         """
-        x = self.embedding(source)
-        x = dropped(x, keep)
+        x = dropped(self.embedding(source), keep)
         lengths = source_mask.astype(ms.float32).sum(1).astype(ms.int32)
         annotations, states = self.gru(x, None, lengths)
         return annotations, self.keys(annotations), ops.tanh(self.start(states[1]))
 
 
 class Decoder(nn.Cell):
-    """One step: attend, and move the state on.
-
-    Args:
-        words: size of the target vocabulary.
-        sizes: of the model.
-        safe: `fusion.GRUCell` and `fusion.Softmax` instead of MindSpore's cell and an added -1e9.
-    """
+    """One step: attend, and move the state on."""
 
     def __init__(self, words: int, sizes: Sizes, safe: bool) -> None:
         super().__init__()
@@ -87,7 +69,7 @@ class Decoder(nn.Cell):
         self.cell = (fusion.GRUCell if safe else nn.GRUCell)(sizes.embedding + 2 * sizes.hidden, sizes.hidden)
         self.query = nn.Dense(sizes.hidden, sizes.attention)
         self.score = nn.Dense(sizes.attention, 1, has_bias=False)
-        self.softmax = masked_softmax(safe)
+        self.softmax = fusion.Softmax(-1) if safe else AddedMask()
         self.readout = nn.Dense(3 * sizes.hidden + sizes.embedding, 2 * sizes.maxout)
         self.output = nn.Dense(sizes.maxout, words)
 
@@ -104,20 +86,11 @@ class Decoder(nn.Cell):
         """Scores of the words (..., words) from what steps saw and gave, each (..., width)."""
         both = self.readout(ops.concat((states, x, contexts), -1))
         size = both.shape[-1] // 2
-        best = ops.maximum(both[..., :size], both[..., size:])
-        best = dropped(best, keep)
-        return self.output(best)
+        return self.output(dropped(ops.maximum(both[..., :size], both[..., size:]), keep))
 
 
 class RNNSearch(nn.Cell):
-    """Scores of the target words, given the source and the target words before them.
-
-    Args:
-        source_words, target_words: sizes of the vocabularies.
-        random: where the initial weights come from.
-        sizes: of the model.
-        safe: use the layers of `ascend_fixes.fusion`; parameters have the same names either way.
-    """
+    """Scores of the target words (batch, target words, vocabulary), given the source and the target words before them."""
 
     def __init__(
         self,
@@ -149,13 +122,9 @@ class RNNSearch(nn.Cell):
             before: (batch, target words) int32: the start token, then the target without its last.
             keep_source, keep_target, keep_output: dropout masks of the word vectors (batch, source words, embedding)
                 and (batch, target words, embedding) and of the maxout output (batch, target words, maxout), or None.
-
-        Returns:
-            (batch, target words, vocabulary).
         """
         annotations, keys, state = self.encoder(source, source_mask, keep_source)
-        x = self.decoder.embedding(before)
-        x = dropped(x, keep_target)
+        x = dropped(self.decoder.embedding(before), keep_target)
         states, contexts = [], []
         for step in range(before.shape[1]):
             state, context = self.decoder(x[:, step], state, annotations, keys, source_mask)
@@ -165,7 +134,10 @@ class RNNSearch(nn.Cell):
 
 
 class Loss(nn.Cell):
-    """Cross entropy per target word, with label smoothing (Szegedy et al. 2016); padding does not count."""
+    """Cross entropy per target word, float32, with label smoothing (Szegedy et al. 2016); padding does not count.
+
+    As `RNNSearch.construct`, with ``target`` (batch, words) int32 and ``weights``, 0 for padding.
+    """
 
     def __init__(self, network: RNNSearch, smoothing: float = 0.1) -> None:
         super().__init__(auto_prefix=False)
@@ -182,7 +154,6 @@ class Loss(nn.Cell):
         keep_target: Tensor | None = None,
         keep_output: Tensor | None = None,
     ) -> Tensor:
-        """As `RNNSearch.construct`, with ``target`` (batch, words) int32 and ``weights``, 0 for padding -> float32."""
         logits = self.network(source, source_mask, before, keep_source, keep_target, keep_output).astype(ms.float32)
         scores = ops.log_softmax(logits.reshape(-1, logits.shape[-1]), -1)
         # Not `ops.cross_entropy`: on CPU a graph keeps 16 bytes for every element that it broadcasts over the words.
@@ -194,14 +165,13 @@ class Loss(nn.Cell):
 
 
 class Start(nn.Cell):
-    """What `host.beam_search` starts from: the encoder's outputs, as a dictionary's values."""
+    """What `host.beam_search` starts from: annotations, keys, mask and first state."""
 
     def __init__(self, network: RNNSearch) -> None:
         super().__init__(auto_prefix=False)
         self.encoder = network.encoder
 
     def construct(self, source: Tensor, source_mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Annotations, keys, mask and first state."""
         annotations, keys, state = self.encoder(source, source_mask)
         return annotations, keys, source_mask, state
 

@@ -1,11 +1,8 @@
 """TextING in MindSpore: gated graph layers over a document's words, then a soft-attention readout.
 
-Zhang et al. 2020, ACL, equations 1 to 8, with the choices of the authors' code:
-tanh everywhere, one weight set shared by the steps, no self-loops.
-
-Two things differ from the paper's code, both on purpose. Word vectors are
-parameters. Dropout masks are inputs: the host draws them (see
-`examples.common.randomness`), so that a resumed run repeats them.
+Zhang et al. 2020, ACL, equations 1 to 8, with the choices of the authors' code: tanh everywhere, one weight set shared by the
+steps, no self-loops. Two things differ from it, both on purpose. Word vectors are parameters. Dropout masks are inputs: the
+host draws them (see `examples.common.randomness`), so that a resumed run repeats them.
 """
 
 from __future__ import annotations
@@ -14,54 +11,43 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-__all__ = ["Loss", "TextING"]
+from ascend_fixes import fusion
 
 HIDDEN = 96
 STEPS = 2
 
 
-def _glorot(random: np.random.Generator, fan_in: int, fan_out: int) -> np.ndarray:
-    limit = np.sqrt(6.0 / (fan_in + fan_out))
-    return random.uniform(-limit, limit, (fan_out, fan_in)).astype(np.float32)
-
-
-def _dense(random: np.random.Generator, fan_in: int, fan_out: int, gates: int = 1, bias: bool = True) -> nn.Dense:
-    """A Dense layer of ``gates`` Glorot-initialised blocks (Glorot and Bengio 2010), each fan_in x fan_out."""
-    weight = np.concatenate([_glorot(random, fan_in, fan_out) for _ in range(gates)])
-    return nn.Dense(fan_in, gates * fan_out, weight_init=Tensor(weight), bias_init="zeros", has_bias=bias)
-
-
 class GatedGraph(nn.Cell):
-    """Message passing with a gated recurrent unit (Li et al. 2016), ``STEPS`` times with the same weights."""
+    """Message passing with a gated recurrent unit (Li et al. 2016) as a newcomer writes it; parameters as `fusion.GatedGraph`."""
 
-    def __init__(self, random: np.random.Generator, hidden: int, steps: int) -> None:
+    def __init__(self, hidden: int, steps: int) -> None:
         super().__init__()
         self.steps = steps
-        self.from_neighbours = _dense(random, hidden, hidden, gates=3)
-        self.from_itself = _dense(random, hidden, hidden, gates=2, bias=False)
-        self.from_reset = _dense(random, hidden, hidden, bias=False)
+        self.gathered, self.own = nn.Dense(hidden, 3 * hidden), nn.Dense(hidden, 2 * hidden, has_bias=False)
+        self.kept = nn.Dense(hidden, hidden, has_bias=False)
 
     def construct(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:
-        """``x`` (batch, nodes, hidden), ``adjacency`` (batch, nodes, nodes), ``mask`` (batch, nodes, 1) -> as ``x``."""
         for _ in range(self.steps):
-            update, reset, candidate = ops.chunk(self.from_neighbours(ops.bmm(adjacency, x)), 3, -1)
-            own_update, own_reset = ops.chunk(self.from_itself(x), 2, -1)
-            update = ops.sigmoid(update + own_update)
-            reset = ops.sigmoid(reset + own_reset)
-            candidate = ops.tanh(mask * (candidate + self.from_reset(reset * x)))
+            update, reset, candidate = ops.chunk(self.gathered(ops.bmm(adjacency, x)), 3, -1)
+            own_update, own_reset = ops.chunk(self.own(x), 2, -1)
+            update, reset = ops.sigmoid(update + own_update), ops.sigmoid(reset + own_reset)
+            candidate = ops.tanh(mask.expand_dims(-1) * (candidate + self.kept(reset * x)))
             x = candidate * update + x * (1 - update)
         return x
 
 
-class TextING(nn.Cell):
-    """Logits (batch, labels) of a batch of word graphs.
+class AddedMax(nn.Cell):
+    """The maximum over the words as a newcomer writes it: -1e9, which float16 turns into NaN, is added to padding."""
 
-    Args:
-        vectors: (words, width) float32, the initial word vectors.
-        labels: number of labels.
-        random: where the other initial weights come from.
-        finite_masks: take the maximum over real nodes by selecting -1, the lower bound of what is
-            maximised, instead of adding -1e9, which float16 turns into -inf times 0, NaN.
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+        return (x + (mask.expand_dims(-1) - 1) * 1e9).max(1)
+
+
+class TextING(nn.Cell):
+    """Logits (batch, labels) of a batch of word graphs, from ``vectors`` (words, width) float32 and other weights at random.
+
+    With ``finite_masks`` the maximum is `fusion.MaskedMax`, and with ``safe`` the layers are `fusion.GatedGraph`; parameters have the
+    same names either way.
     """
 
     def __init__(
@@ -70,17 +56,22 @@ class TextING(nn.Cell):
         labels: int,
         random: np.random.Generator,
         hidden: int = HIDDEN,
-        steps: int = STEPS,
         finite_masks: bool = True,
+        safe: bool = True,
     ) -> None:
         super().__init__()
-        self.finite_masks = finite_masks
         self.vectors = Parameter(Tensor(vectors), name="vectors")
-        self.encode = _dense(random, vectors.shape[1], hidden)
-        self.layers = GatedGraph(random, hidden, steps)
-        self.attention = _dense(random, hidden, 1)
-        self.embed = _dense(random, hidden, hidden)
-        self.classify = _dense(random, hidden, labels)
+        self.encode = nn.Dense(vectors.shape[1], hidden)
+        self.layers = (fusion.GatedGraph if safe else GatedGraph)(hidden, STEPS)
+        self.attention, self.embed, self.classify = (
+            nn.Dense(hidden, 1),
+            nn.Dense(hidden, hidden),
+            nn.Dense(hidden, labels),
+        )
+        self.largest = fusion.MaskedMax() if finite_masks else AddedMax()
+        for parameter in self.trainable_params()[1:]:
+            gates = parameter.shape[0] // hidden if parameter.name.startswith("layers") else 1
+            parameter.set_data(Tensor(_glorot(random, tuple(parameter.shape), gates)))
 
     def construct(
         self,
@@ -101,21 +92,26 @@ class TextING(nn.Cell):
         x = ops.gather(self.vectors, nodes, 0)
         if keep_features is not None:
             x = x * keep_features
-        x = mask * ops.tanh(self.encode(x))
-        x = self.layers(x, adjacency, mask)
+        real = mask.squeeze(-1)
+        x = self.layers(mask * ops.tanh(self.encode(x)), adjacency, real)
         x = mask * ops.sigmoid(self.attention(x)) * ops.tanh(self.embed(x))
-        if self.finite_masks:
-            largest = ops.select(ops.broadcast_to(mask > 0, x.shape), x, ops.full_like(x, -1)).max(1)
-        else:
-            largest = (x + (mask - 1) * 1e9).max(1)
-        x = x.sum(1) / ops.clamp(mask.sum(1), 1) + largest
+        x = x.sum(1) / ops.clamp(mask.sum(1), 1) + self.largest(x, real)
         if keep_readout is not None:
             x = x * keep_readout
         return self.classify(x)
 
 
+def _glorot(random: np.random.Generator, shape: tuple[int, ...], blocks: int) -> np.ndarray:
+    """Uniform (Glorot and Bengio 2010), of so many blocks beside each other; biases are zero."""
+    limit = np.sqrt(6.0 / (shape[0] / blocks + shape[-1]))
+    return (np.zeros(shape) if len(shape) == 1 else random.uniform(-limit, limit, shape)).astype(np.float32)
+
+
 class Loss(nn.Cell):
-    """Mean cross entropy of a batch, in which a row of weight 0 (a filled-up last batch) does not count."""
+    """Mean cross entropy of a batch, in which a row of weight 0 (a filled-up last batch) does not count.
+
+    As `TextING.construct`, with ``labels`` (batch,) int32 and ``weights`` (batch,) float32 -> float32 scalar.
+    """
 
     def __init__(self, network: TextING) -> None:
         super().__init__(auto_prefix=False)
@@ -131,7 +127,6 @@ class Loss(nn.Cell):
         labels: Tensor,
         weights: Tensor,
     ) -> Tensor:
-        """As `TextING.construct`, with ``labels`` (batch,) int32 and ``weights`` (batch,) float32 -> float32 scalar."""
         logits = self.network(nodes, adjacency, mask, keep_features, keep_readout).astype(ms.float32)
         losses = ops.cross_entropy(logits, labels, reduction="none")
         return (losses * weights).sum() / weights.sum()

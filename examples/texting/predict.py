@@ -13,12 +13,12 @@ import numpy as np
 from mindspore import Tensor
 
 from ascend_fixes import host, shapes
-from examples.common import checkpoint, typed
-from examples.common.files import DataError
+from examples.common import checkpoint, command_line
+from examples.common.files import expect
 from examples.texting.data import build, collate
 from examples.texting.model import TextING
 
-__all__ = ["Predictor", "main", "split"]
+MOST = 1024  # different words of a text
 
 
 def split(text: str) -> list[str]:
@@ -27,42 +27,27 @@ def split(text: str) -> list[str]:
 
 
 class Predictor:
-    """A trained network for single texts.
-
-    Args:
-        folder: of a run, or of one of its variants.
-
-    Raises:
-        CheckpointError: there is no trained model, or it is damaged.
-    """
+    """A trained network for single texts, of a run or of one of its variants; `CheckpointError` where there is none."""
 
     def __init__(self, folder: Path) -> None:
         folder, (words, self.labels, width) = checkpoint.described(folder, "texting", _model)
         self._rows = host.Table(words, np.arange(1, len(words) + 1), default=0)
-        network = TextING(np.zeros((len(words) + 1, width), np.float32), len(self.labels), np.random.default_rng(0))
+        vectors = np.zeros((len(words) + 1, width), np.float32)
+        network = TextING(vectors, len(self.labels), np.random.default_rng(0))
         checkpoint.restore(network, folder)
         axes = {"nodes": 1, "adjacency": (1, 2), "mask": 1}
-        self._network = shapes.bucketed(network, axes=axes, buckets=shapes.Buckets.geometric(16, 1024, 7))
+        self._network = shapes.bucketed(network, axes=axes, buckets=shapes.Buckets.geometric(16, MOST, 7))
 
     def probabilities(self, text: str) -> dict[str, float]:
-        """Of every label.
-
-        Raises:
-            DataError: the text has no word, or none that the model knows, or more than 1,024 different ones.
-        """
+        """Of every label; `DataError` where the text has no word that the model knows, or too many."""
         words = split(text)
-        if not words:
-            raise DataError("the text is empty; type at least one word")
+        expect(words, "the text is empty; type at least one word")
         rows = self._rows(words)
-        if not rows.any():
-            raise DataError(f"no word of {' '.join(words)[:60]!r} was in the training documents")
+        expect(rows.any(), f"no word of {' '.join(words)[:60]!r} was in the training documents")
         _, first, ids = np.unique(words, return_index=True, return_inverse=True)
-        graphs = build(ids, np.array([len(ids)]))
-        if int(graphs.sizes[0]) > 1024:
-            raise DataError(
-                f"the text has {int(graphs.sizes[0]):,} different words, at most 1,024 can be read; shorten it"
-            )
-        arrays = collate(graphs, rows[first], np.arange(1))
+        many = f"the text has {len(first):,} different words, at most {MOST:,} can be read; shorten it"
+        expect(len(first) <= MOST, many)
+        arrays = collate(build(ids, np.array([len(ids)])), rows[first], np.arange(1))
         logits = self._network(*map(Tensor, arrays)).asnumpy()[0].astype(np.float64)
         shares = np.exp(logits - logits.max())
         return dict(zip(self.labels, (shares / shares.sum()).tolist()))
@@ -79,7 +64,7 @@ def _model(stored: Mapping[str, Any]) -> tuple[list[str], list[str], int]:
     return list(stored["words"]), list(stored["labels"]), int(stored["width"])
 
 
-main = functools.partial(typed.main, "texting", "Label a text.", "text", Predictor)
+main = functools.partial(command_line.predict, "texting", "Label a text.", "text", Predictor)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,16 +1,4 @@
-"""Train one variant of TextING: plainly, as a newcomer to MindSpore writes it, or with families of fixes.
-
-Each family changes one thing:
-
-* **shapes**: batches hold documents of similar size and are padded to one of a few sizes (`shapes.bucketed`);
-  plainly, every document is padded to the longest of the corpus.
-* **amp**: maxima are masked finitely, and the step is an `amp.TrainStep` with an `amp.LossScaler`, in float16
-  under an `amp.Policy`; plainly, -1e9 is added, and float16 is the cell's ``to_float``.
-* **fusion**: with the graph kernel on, `fusion.safe` keeps out of it what it gets wrong.
-* **host**: dropout masks come from the host in every variant, because resuming needs it; nothing is left to change.
-
-Run by `examples.common.variants`, in a process of its own.
-"""
+"""Train one variant of TextING: as a newcomer to MindSpore writes it, or with families of fixes (see README.md)."""
 
 from __future__ import annotations
 
@@ -23,61 +11,46 @@ import numpy as np
 from mindspore import nn
 
 from ascend_fixes import fusion
-from examples.common import checkpoint, ranks, trainer
+from examples.common import checkpoint, training
 from examples.common.command_line import positive
 from examples.common.randomness import Stream, digest, dropout, generator
 from examples.texting import data
-from examples.texting.data import build
 from examples.texting.model import HIDDEN, Loss, TextING
 from examples.texting.vectors import read_glove
 
-__all__ = ["TRAINER"]
-
-BATCH = 64
-EVALUATION_BATCH = 128
-WIDTH = 300
-LEARNING_RATE = 0.005
-DROPOUT = 0.5
-
+BATCH, EVALUATION_BATCH = 64, 128
+WIDTH, DROPOUT, LEARNING_RATE = 300, 0.5, 0.005
 # Trained word vectors learn reviews by heart within two epochs; the paper's fixed ones cannot. Therefore
 VECTOR_LEARNING_RATE = 0.001  # they move more slowly than the weights,
 VECTOR_DROPOUT = 0.7  # more of them is dropped than of the readout,
 WORD_DROPOUT = 0.3  # a word of a training document is unknown with this probability,
 AVERAGE = 0.8  # and what is evaluated is a running average of the weights (Polyak and Juditsky 1992).
-
-# What a batch costs, in seconds on two CPU cores; the number of padded sizes is weighed with it.
-STEP_SECONDS, NODE_SECONDS, COMPILE_SECONDS = 0.01, 0.0006, 2.0
-
-_RAGGED = {
-    "nodes": {0: "rows", 1: "size"},
-    "adjacency": {0: "rows", 1: "size", 2: "size"},
-    "mask": {0: "rows", 1: "size"},
-}
-_RAGGED_TRAINING = {
-    **_RAGGED,
-    "keep_features": {0: "rows", 1: "size"},
-    **{name: {0: "rows"} for name in ("keep_readout", "labels", "weights")},
-}
+COSTS = 0.01, 0.0006, 2.0  # in seconds on two CPU cores: of a batch, of every padded node, of a compilation
 
 
 def corpus_of(options: Mapping[str, Any]) -> data.Corpus:
     """The corpus that the options name."""
-    return trainer.corpus(options, data.read_folder, data.built_in, parts=2)
+    return training.corpus(options, data.read_folder, data.built_in, parts=2)
 
 
-class TextINGTrainer(trainer.Trainer):
+class TextINGTrainer(training.Trainer):
     """Documents in batches of similar size."""
 
     title, about = "TextING", "TextING (Zhang et al. 2020)"
+    epochs: ClassVar = {"built-in": 5, "data": 10}
     options: ClassVar = {
         "embeddings": {"metavar": "FILE", "help": "start from these word vectors (GloVe's text format)"},
         "width": {"type": positive, "metavar": "N", "help": "how wide they are (default: as in FILE, or 300)"},
     }
     metric, average, by_loss = "test_accuracy", AVERAGE, True
-
-    @staticmethod
-    def epochs(options: Mapping[str, Any]) -> int:
-        return 10 if options["data"] else 5
+    ragged_axes: ClassVar = {
+        **{name: {0: "rows", 1: "size"} for name in ("nodes", "mask")},
+        "adjacency": {0: "rows", 1: "size", 2: "size"},
+    }
+    training_axes: ClassVar = {
+        **{name: {0: "rows"} for name in ("keep_readout", "labels", "weights")},
+        "keep_features": {0: "rows", 1: "size"},
+    }
 
     @staticmethod
     def check(options: Mapping[str, Any]) -> None:
@@ -89,30 +62,25 @@ class TextINGTrainer(trainer.Trainer):
         super().__init__(request, BATCH)
         self.corpus = corpus = corpus_of(request)
         started = time.perf_counter()
-        self.word_graphs = build(corpus.words, corpus.lengths)
-        print(
-            f"{request['variant']}: built {len(corpus):,} graphs in {time.perf_counter() - started:.2f} s", flush=True
-        )
-        self.lengths = dict.fromkeys(("train", "validation", "test"), self.word_graphs.sizes)
+        self.word_graphs = data.build(corpus.words, corpus.lengths)
+        seconds = time.perf_counter() - started
+        print(f"{request['variant']}: built {len(corpus):,} graphs in {seconds:.2f} s", flush=True)
+        sizes = data.sizes(self.word_graphs)
+        self.lengths = dict.fromkeys(("train", "validation", "test"), sizes)
         self.numbers = data.split(corpus, self.seed)
         self.train = self.numbers["train"] = self.numbers["train"][: request["limit"]]
         random = generator(self.seed, Stream.WEIGHTS)
         self.rows, vectors = _vectors(corpus, self.train, request, random)
-        sizes, longest = self.word_graphs.sizes[self.train], int(self.word_graphs.sizes.max())
-        self.buckets = trainer.plan(
-            sizes, longest, self.batch, request, lambda nodes: STEP_SECONDS + NODE_SECONDS * nodes, COMPILE_SECONDS
-        )
-        network = TextING(vectors, len(corpus.label_names), random, finite_masks="amp" in request["fixes"])
+        self.width, self._digest = vectors.shape[1], digest(vectors)
+        self.buckets = self.plan(sizes[self.train], int(sizes.max()), COSTS)
         words = np.array(corpus.vocabulary, object)[self.rows > 0].tolist()  # rows are numbered in this order
-        self.vector_width = vectors.shape[1]
-        model = {"words": words, "labels": corpus.label_names, "width": self.vector_width}
+        model = {"words": words, "labels": corpus.label_names, "width": self.width}
         checkpoint.describe(folder, "texting", model)
-        self._digest = digest(vectors)
+        network = TextING(vectors, len(corpus.label_names), random, finite_masks=self.finite, safe=self.safe)
         if self.safe:
             fusion.safe(network)
         self.build(Loss(network), network, _optimizer(network))
-        self.cell = self.bucketed(self.cell, _RAGGED_TRAINING, ranks.rows(self.batch))
-        self.network = self.bucketed(self.network, _RAGGED, EVALUATION_BATCH, outputs={0: "rows"})
+        self.bucket(EVALUATION_BATCH, outputs={0: "rows"})
 
     def identity(self) -> dict[str, Any]:
         return {"corpus": self.corpus.digest(), "vectors": self._digest}
@@ -120,12 +88,12 @@ class TextINGTrainer(trainer.Trainer):
     def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return data.collate(self.word_graphs, self.rows, samples, None if self.own else self.longest)
 
-    def inputs(self, batch: trainer.Batch) -> tuple[np.ndarray, ...]:
+    def inputs(self, batch: training.Batch) -> tuple[np.ndarray, ...]:
         epoch, number, documents = batch
         random = generator(self.seed, Stream.DROPOUT, epoch, number)
         nodes, adjacency, mask = self.arrays("train", documents)
         keep_words = random.random((*nodes.shape, 1), np.float32) >= WORD_DROPOUT
-        keep_features = dropout(random, (*nodes.shape, self.vector_width), VECTOR_DROPOUT)
+        keep_features = dropout(random, (*nodes.shape, self.width), VECTOR_DROPOUT)
         keep_features *= keep_words / np.float32(1 - WORD_DROPOUT)
         keep_readout = dropout(random, (len(documents), HIDDEN), DROPOUT)
         labels, weights = self.corpus.labels[documents], np.ones(len(documents), np.float32)
@@ -162,8 +130,7 @@ def _vectors(
         known[found] = True
     rows = np.where(known, np.cumsum(known), 0).astype(np.int32)
     vectors = random.uniform(-0.01, 0.01, (int(known.sum()) + 1, given.shape[1])).astype(np.float32)
-    vectors[rows[found]] = given
-    vectors[0] = 0
+    vectors[rows[found]], vectors[0] = given, 0
     return rows, vectors
 
 
@@ -177,4 +144,4 @@ def _optimizer(network: TextING) -> nn.Optimizer:
 TRAINER = TextINGTrainer
 
 if __name__ == "__main__":
-    trainer.main(TRAINER)
+    training.main(TRAINER)

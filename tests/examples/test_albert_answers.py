@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from examples.albert import data
 from examples.albert.answers import best_answers
-from examples.albert.pieces import words_of
-from examples.albert.windows import Part, Shape
+from examples.albert.data import Part, Shape, words_of
 
 QUESTION = "who are you"
 

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.albert import data
-from examples.albert.pieces import read_vocabulary, words_of
+from examples.albert.data import Part, Shape, collate, read_vocabulary, words_of
 from examples.albert.train import start
-from examples.albert.windows import Part, Shape, collate
 from examples.common.files import DataError, ExampleError, UsageError
 
 DATA = ROOT.parent / "shared" / "data"

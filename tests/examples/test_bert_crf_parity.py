@@ -9,9 +9,8 @@ from mindspore import Tensor, nn
 
 from ascend_fixes import fusion
 from examples.bert_crf.data import WordPieces
-from examples.bert_crf.model import BERT, LoopCRF
-from examples.bert_crf.pretrained import locate, read_bert
-from examples.common.pretrained import assign
+from examples.bert_crf.model import BERT, LoopCRF, locate, read_bert
+from examples.common.checkpoint import assign
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'ascend_fixes[parity]'")
 transformers = pytest.importorskip("transformers", reason="needs the extra: pip install 'ascend_fixes[parity]'")

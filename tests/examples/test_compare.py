@@ -8,10 +8,10 @@ import pytest
 from example_support import run
 
 from examples.albert import data as questions_of
-from examples.albert.pieces import words_of
+from examples.albert.data import words_of
 from examples.bert_crf import data as sentences
 from examples.common import randomness
-from examples.compare import jobs, page, quick, summary
+from examples.compare import jobs, page, quick
 from examples.compare.jobs import MODELS, REPEATS, SIDES
 from examples.rnnsearch import data as pairs
 from examples.texting import data as documents
@@ -42,7 +42,7 @@ def measured(**changes):
 
 
 def rows(**changes):
-    results = summary.results(list(MODELS), measured(**changes))
+    results = quick.results(list(MODELS), measured(**changes))
     return {(row["family"], row["model"]): row for row in results["rows"]}, results["sentences"]
 
 
@@ -98,15 +98,15 @@ def test_a_process_that_dies_is_a_row():
         "ragged": found["texting", "plain", "running"]["ragged"],
         "ended": "was killed",
     }
-    results = summary.results(list(MODELS), found)
+    results = quick.results(list(MODELS), found)
     said = {row["family"]: row["plain"] for row in results["rows"] if row["model"] == "texting"}
     assert said["amp"] == said["fusion"] == "was killed" and said["shapes"].startswith("3 batches")
 
 
 def test_the_page_needs_nothing_else():
-    results = {**summary.results(list(MODELS), measured()), "seconds": 1.0, "cores": 2}
+    results = {**quick.results(list(MODELS), measured()), "seconds": 1.0, "cores": 2}
     lines = [["family", "model", "as it is", "with"], *([row["family"], "m", "<b>", "c"] for row in results["rows"])]
-    html = page.html(results, lines)
+    html = page.quick(results, lines)
     assert html.count("<svg") == 2 and "currentColor" in html and "prefers-color-scheme: dark" in html
     assert "<script" not in html and 'src="' not in html and "<b>" not in html and "#010203" not in html
 
@@ -139,7 +139,7 @@ def test_built_in_data_can_be_as_ragged_as_the_corpora():
     )
     questions = questions_of.built_in(60, 5, ragged=True).train
     encoded = words_of(question.passage for question in questions).encode(question.passage for question in questions)
-    counts = np.array([len(one) for one in encoded])
+    counts = np.array([len(one.ids) for one in encoded])
     assert counts.max() > 2 * counts.min() and 80 < np.median(counts) < 200
     for question in questions:
         for answer in question.answers:

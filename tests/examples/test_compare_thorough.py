@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from example_support import run, start
 
-from examples.compare import judging, thorough
+from examples.compare import thorough
 
 MODULE = "examples.compare"
 
@@ -39,8 +39,8 @@ def row(cell, losses=(2.0, 1.0), **changes):
 
 
 def judged(*rows):
-    judging.judge(rows)
-    return judging.verdicts(rows)
+    thorough.judge(rows)
+    return thorough.verdicts(rows)
 
 
 NAN = float("nan")
@@ -51,21 +51,21 @@ NAN = float("nan")
     [((1.0, NAN), "NaN from step 2"), ((NAN, NAN), "NaN from step 1"), ((NAN, 1.0), "finished"), ((), "finished")],
 )
 def test_a_run_is_lost_where_its_losses_stay_lost(losses, expected):
-    assert judging.outcome(row("plain", losses)) == expected
+    assert thorough.outcome(row("plain", losses)) == expected
 
 
 def test_a_crash_is_told_as_it_was():
-    assert judging.outcome({"status": "crashed: TypeError: no kernel"}) == "crashed: TypeError: no kernel"
+    assert thorough.outcome({"status": "crashed: TypeError: no kernel"}) == "crashed: TypeError: no kernel"
 
 
 @pytest.mark.parametrize("target, seconds", [(2.0, 10.0), (1.5, 15.0), (1.0, 20.0), (0.5, None), (3.0, 10.0)])
 def test_time_to_a_loss_is_read_between_epochs(target, seconds):
-    assert judging.seconds_to(row("plain"), target) == seconds
+    assert thorough.seconds_to(row("plain"), target) == seconds
 
 
 def test_a_run_without_losses_reaches_none():
-    assert judging.seconds_to({"status": "crashed"}, 1.0) is None
-    assert judging.seconds_to(row("plain", (NAN, NAN)), 1.0) is None
+    assert thorough.seconds_to({"status": "crashed"}, 1.0) is None
+    assert thorough.seconds_to(row("plain", (NAN, NAN)), 1.0) is None
 
 
 def test_verdicts_tell_hits_cures_and_fixes_that_do_not_help():
@@ -111,13 +111,13 @@ def test_how_much_sooner_all_fixes_are_there():
         row("plain", model="d"),
         row("all", (2.0, 1.005), model="d"),
     ]
-    judging.judge(rows)
-    assert judging.sooner(rows) == pytest.approx({"a": 1.99, "b": 0.0, "d": 19.9 / (10 + 10 * 0.99 / 0.995)})
+    thorough.judge(rows)
+    assert thorough.sooner(rows) == pytest.approx({"a": 1.99, "b": 0.0, "d": 19.9 / (10 + 10 * 0.99 / 0.995)})
 
 
 def test_losses_over_other_batches_are_not_compared():
-    assert judging.drift(row("all", sizes=[4]), row("plain")) is None
-    assert judging.drift(row("all", (2.0, 1.0, 1.0)), row("plain")) is None
+    assert thorough.drift(row("all", sizes=[4]), row("plain")) is None
+    assert thorough.drift(row("all", (2.0, 1.0, 1.0)), row("plain")) is None
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from example_support import write_bert
 
-from examples.bert_crf import pretrained
+from examples.bert_crf import model as pretrained
 from examples.bert_crf.model import BERT
+from examples.common.checkpoint import assign, optional
 from examples.common.files import CheckpointError, UsageError
-from examples.common.pretrained import assign, optional
 
 pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_fixes[examples]'")
 from safetensors.numpy import load_file, save_file

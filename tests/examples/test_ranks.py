@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples.common import ranks
+from examples.common import training
 
 
 def shares(monkeypatch, size, count):
     arrays = (np.arange(size), np.arange(3 * size).reshape(3, size))
     for rank in range(count):
-        monkeypatch.setattr(ranks, "_here", lambda rank=rank: (rank, count))
-        yield ranks.share(arrays, {1: 1}), ranks.rows(size)
+        monkeypatch.setattr(training, "_here", lambda rank=rank: (rank, count))
+        yield training.share(arrays, {1: 1}), training.share_rows(size)
 
 
 @given(size=st.integers(1, 40), count=st.integers(1, 6))
@@ -30,4 +30,4 @@ def test_every_row_is_somebodys_and_nobody_is_left_without(size, count):
 
 def test_alone_nothing_changes():
     array = np.arange(5)
-    assert ranks.share([array])[0] is array and ranks.rows(5) == 5 and ranks.mean(0.1) == 0.1
+    assert training.share([array])[0] is array and training.share_rows(5) == 5 and training.mean(0.1) == 0.1

@@ -1,4 +1,4 @@
-"""The vectorised graph builder against a plain reading of the paper, and its cache."""
+"""The graph builder against a plain reading of the paper."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from examples.texting.data import Graphs, build
+from examples.texting.data import Graph, build
 
 documents = st.lists(st.lists(st.integers(0, 12), max_size=20), min_size=1, max_size=6)
 
@@ -18,13 +18,11 @@ def flat(texts):
     return words, np.array([len(text) for text in texts], np.int64)
 
 
-def dense(graphs: Graphs, document: int) -> tuple[list[int], np.ndarray]:
+def dense(graph: Graph) -> tuple[list[int], np.ndarray]:
     """The words of a document's nodes and its adjacency matrix."""
-    nodes = graphs.nodes[graphs.node_starts[document] : graphs.node_starts[document + 1]]
-    edges = slice(graphs.edge_starts[document], graphs.edge_starts[document + 1])
-    matrix = np.zeros((len(nodes), len(nodes)))
-    matrix[graphs.rows[edges], graphs.columns[edges]] = graphs.weights[edges]
-    return nodes.tolist(), matrix
+    matrix = np.zeros((len(graph.nodes), len(graph.nodes)))
+    matrix[graph.rows, graph.columns] = graph.weights
+    return graph.nodes.tolist(), matrix
 
 
 def by_sliding_a_window(text: list[int], window: int) -> tuple[list[int], np.ndarray]:
@@ -46,7 +44,7 @@ def test_graphs_are_those_of_a_sliding_window(texts, window):
     graphs = build(*flat(texts), window=window)
     assert len(graphs) == len(texts)
     for number, text in enumerate(texts):
-        words, matrix = dense(graphs, number)
+        words, matrix = dense(graphs[number])
         expected_words, expected = by_sliding_a_window(text, window)
         assert words == expected_words
         np.testing.assert_allclose(matrix, expected, atol=1e-6)
@@ -59,7 +57,7 @@ def test_a_document_does_not_depend_on_its_neighbours(texts, random):
     random.shuffle(order)
     here, there = build(*flat(texts)), build(*flat([texts[i] for i in order]))
     for place, number in enumerate(order):
-        words, matrix = dense(here, number)
-        moved_words, moved = dense(there, place)
+        words, matrix = dense(here[number])
+        moved_words, moved = dense(there[place])
         assert words == moved_words
         np.testing.assert_array_equal(matrix, moved)

@@ -50,10 +50,10 @@ def reference(net: TextING, nodes, adjacency, mask, keep_features=1.0, keep_read
         x = weight["vectors"][nodes[document, :n]] * np.broadcast_to(keep_features, (*nodes.shape, 5))[document, :n]
         x = np.tanh(dense("encode", x))
         for _ in range(2):
-            neighbours = np.split(dense("layers.from_neighbours", adjacency[document, :n, :n] @ x), 3, -1)
-            itself = np.split(dense("layers.from_itself", x), 2, -1)
+            neighbours = np.split(dense("layers.gathered", adjacency[document, :n, :n] @ x), 3, -1)
+            itself = np.split(dense("layers.own", x), 2, -1)
             update, reset = sigmoid(neighbours[0] + itself[0]), sigmoid(neighbours[1] + itself[1])
-            candidate = np.tanh(neighbours[2] + dense("layers.from_reset", reset * x))
+            candidate = np.tanh(neighbours[2] + dense("layers.kept", reset * x))
             x = candidate * update + x * (1 - update)
         x = sigmoid(dense("attention", x)) * np.tanh(dense("embed", x))
         readout = (x.mean(0) + x.max(0)) * np.broadcast_to(keep_readout, (len(nodes), HIDDEN))[document]

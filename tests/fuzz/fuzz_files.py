@@ -23,10 +23,9 @@ from ascend_fixes.fusion import _flags, _learned
 from ascend_fixes.host import Embedding, Table
 from ascend_fixes.shapes._compile_cache import Store
 from examples.albert import data as squad
-from examples.albert import pieces
 from examples.bert_crf import data as conll
-from examples.bert_crf.pretrained import read_vocabulary
-from examples.common import checkpoint, command_line, pretrained
+from examples.bert_crf.model import read_vocabulary
+from examples.common import checkpoint, command_line
 from examples.texting import data as documents
 from examples.texting import vectors
 
@@ -158,7 +157,7 @@ _BERT = {"model_type": "bert", "vocab_size": 8, "hidden_size": 4, "num_hidden_la
 
 
 def _config(path: Path) -> Any:
-    return pretrained.read_sizes(
+    return checkpoint.read_sizes(
         path.parent, "bert", "BERT", {"width": "hidden_size", "heads": "num_attention_heads"}, {}
     )[1]
 
@@ -198,7 +197,7 @@ READERS = (
     Reader(
         "safetensors",
         _safetensors,
-        lambda f: pretrained.read_arrays(f, "", [("a", "a", (2, 3))])["a"].shape,
+        lambda f: checkpoint.read_arrays(f, "", [("a", "a", (2, 3))])["a"].shape,
         False,
     ),
     Reader("CoNLL", _conll, lambda f: conll.read_folder(f), False),
@@ -211,7 +210,7 @@ READERS = (
     _text(
         "pieces.vocab",
         "<unk>\t0\n[CLS]\t0\n[SEP]\t0\n<pad>\t0\n▁the\t-3.5\n",
-        lambda path: pieces.read_vocabulary(path),
+        lambda path: squad.read_vocabulary(path),
     ),
     _text("flags.json", '{"opt_level": "2", "enable_pass": "a"}', lambda path: _flags._read(str(path), "test")),
     _text(
