@@ -77,6 +77,7 @@ class Trainer(ABC):
     ragged_axes: ClassVar[Mapping[str, Mapping[int, str]]]  # of the arguments of `network`
     training_axes: ClassVar[Mapping[str, Mapping[int, str]]]  # of those that only `cell` has
     row_axes: ClassVar[Mapping[int, int] | None] = None  # see `share`
+    counted: ClassVar[int | None] = None  # the array of weights over whose sum the loss is a mean; None: over rows
     lengths: Mapping[str, np.ndarray]  # by part, of every sample, (n,), or (n, 2) where two sides are padded
     numbers: Mapping[str, np.ndarray]  # by part, of its samples; ``train``: those to train on
     train: np.ndarray
@@ -113,10 +114,11 @@ class Trainer(ABC):
             self.cell: nn.Cell = nn.TrainOneStepCell(loss, optimizer)
         elif half:
             policy, self.scaler = policy or amp.Policy(HALF), scaler or amp.LossScaler()
-            self.cell, self.network = amp.TrainStep(loss, optimizer, self.scaler, policy), amp.autocast(network, policy)
+            step = amp.TrainStep(loss, optimizer, self.scaler, policy, weight_output=self.weight_output)
+            self.cell, self.network = step, amp.autocast(network, policy)
         else:
             self.scaler = amp.LossScaler.off()
-            self.cell = amp.TrainStep(loss, optimizer, self.scaler)
+            self.cell = amp.TrainStep(loss, optimizer, self.scaler, weight_output=self.weight_output)
 
     def bucket(self, rows: int, outputs: Any, pad: Any = 0, padded: Any = None) -> None:
         """Let `cell` and `network` pad their batches, of so many rows where they evaluate; unless the family is off."""
@@ -203,11 +205,18 @@ class Trainer(ABC):
 
     def step(self, batch: Batch) -> Step:
         """Train on this rank's share of a batch. Without a loss scaler a loss that is not finite counts as an overflow."""
-        result = self.cell(*map(Tensor, share(self.inputs(batch), self.row_axes)))
+        arrays = share(self.inputs(batch), self.row_axes)
+        weight = 1.0 if self.counted is None else float(arrays[self.counted].sum())
+        result = self.cell(*map(Tensor, arrays))
         if isinstance(result, amp.StepResult):
-            return Step(mean(float(result.loss)), overflowed=not bool(result.finite))
-        loss = mean(float(result))
+            return Step(mean(float(result.loss), weight), overflowed=not bool(result.finite))
+        loss = mean(float(result), weight)
         return Step(loss, overflowed=not math.isfinite(loss))
+
+    @property
+    def weight_output(self) -> int | None:
+        """Where the loss says how much it counts beside those of other ranks; None where there are none, or all count alike."""
+        return 1 if self.counted is not None and self.finite and _here()[1] > 1 else None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -305,10 +314,12 @@ def share(arrays: Iterable[np.ndarray], axes: Mapping[int, int] | None = None) -
     return [np.take(array, own, (axes or {}).get(number, 0)) for number, array in enumerate(arrays)]
 
 
-def mean(value: float) -> float:
-    """The mean of a number over all ranks; each of them has to ask."""
-    _, count = _here()
-    return value if count == 1 else float(ops.AllReduce()(Tensor([value], ms.float32)).asnumpy()[0]) / count
+def mean(value: float, weight: float = 1.0) -> float:
+    """The mean of a number over all ranks, each of which counts as much as its weight; each of them has to ask."""
+    if _here()[1] == 1:
+        return value
+    total, weights = ops.AllReduce()(Tensor([value * weight, weight], ms.float32)).asnumpy().tolist()
+    return total / weights
 
 
 # --- the loop ----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ without, MindSpore's, and -1e9 added to masked scores. Dropout masks are inputs:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -136,12 +137,13 @@ class RNNSearch(nn.Cell):
 class Loss(nn.Cell):
     """Cross entropy per target word, float32, with label smoothing (Szegedy et al. 2016); padding does not count.
 
-    As `RNNSearch.construct`, with ``target`` (batch, words) int32 and ``weights``, 0 for padding.
+    As `RNNSearch.construct`, with ``target`` (batch, words) int32 and ``weights``, 0 for padding. ``counted`` gives the number of
+    words as well.
     """
 
-    def __init__(self, network: RNNSearch, smoothing: float = 0.1) -> None:
+    def __init__(self, network: RNNSearch, smoothing: float = 0.1, counted: bool = False) -> None:
         super().__init__(auto_prefix=False)
-        self.network, self.smoothing = network, smoothing
+        self.network, self.smoothing, self.counted = network, smoothing, counted
 
     def construct(
         self,
@@ -153,7 +155,7 @@ class Loss(nn.Cell):
         keep_source: Tensor | None = None,
         keep_target: Tensor | None = None,
         keep_output: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Any:
         logits = self.network(source, source_mask, before, keep_source, keep_target, keep_output).astype(ms.float32)
         scores = ops.log_softmax(logits.reshape(-1, logits.shape[-1]), -1)
         # Not `ops.cross_entropy`: on CPU a graph keeps 16 bytes for every element that it broadcasts over the words.
@@ -161,7 +163,9 @@ class Loss(nn.Cell):
         if self.smoothing:
             losses = (1 - self.smoothing) * losses - self.smoothing / scores.shape[-1] * scores.sum(-1)
         counts = weights.reshape(-1).astype(ms.float32)
-        return (losses * counts).sum() / ops.maximum(counts.sum(), Tensor(1.0, ms.float32))
+        total = counts.sum()
+        loss = (losses * counts).sum() / ops.maximum(total, Tensor(1.0, ms.float32))
+        return (loss, total) if self.counted else loss
 
 
 class Start(nn.Cell):

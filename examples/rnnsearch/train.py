@@ -61,6 +61,7 @@ class RNNSearchTrainer(training.Trainer):
     }
     check = staticmethod(corpus_of)
     average, by_loss = AVERAGE, True
+    counted = 4
     ragged_axes: ClassVar = {
         **dict.fromkeys(("source", "source_mask", "keep_source"), _SOURCE),
         **dict.fromkeys(("before", "target", "weights", "keep_target", "keep_output"), _TARGET),
@@ -90,18 +91,24 @@ class RNNSearchTrainer(training.Trainer):
         self.scheduled = request["epochs"] * len(self.batches(0)) if scale is LARGE else 0
         rate = scale.learning_rate
         rates = training.learning_rates(rate, self.scheduled) if self.scheduled else rate
-        self.build(Loss(self.model), self.model, nn.Adam(self.model.trainable_params(), rates))
+        self.build(
+            Loss(self.model, counted=self.weight_output is not None),
+            self.model,
+            nn.Adam(self.model.trainable_params(), rates),
+        )
         self.network = Loss(self.model, smoothing=0.0)
         if self.bucketing:
-            rows = shapes.Buckets([training.share_rows(self.batch)])
-            sizes = {"rows": rows, ("source", "target"): self.padded}
-            self.cell, self.network = (
-                shapes.bucketed(cell, axes=self.ragged_axes, buckets=sizes) for cell in (self.cell, self.network)
-            )
+            # A rank trains on its share of a batch, and evaluates whole ones.
+            self.cell = self._bucketed(self.cell, training.share_rows(self.batch))
+            self.network = self._bucketed(self.network, self.batch)
         widest = max(int(lengths[:, 0].max()) for lengths in self.lengths.values())
         sources = sorted({source for source, _ in self.padded}) if self.bucketing else []
         most = int(self.lengths["train"][:, 1].max()) + 10
         self.translator = Translator(self.model, shapes.Buckets([*sources, widest]), most)
+
+    def _bucketed(self, cell: nn.Cell, rows: int) -> nn.Cell:
+        sizes = {"rows": shapes.Buckets([rows]), ("source", "target"): self.padded}
+        return shapes.bucketed(cell, axes=self.ragged_axes, buckets=sizes)
 
     def _grid(self, epochs: int) -> shapes.Grid:
         """The padded sizes with which this training is soonest over; without the family, only the longest's."""

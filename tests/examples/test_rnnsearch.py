@@ -82,3 +82,15 @@ def test_variants_train_and_the_fixed_one_translates(tmp_path, corpus):
     assert done.returncode == 2 and "the checkpoint has no best/encoder.keys.weight" in done.stderr, done.stderr
     done = translate(tmp_path, "x\n", "corpus")
     assert done.returncode == 2 and "holds no run" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_two_ranks_train_as_one_process_does(tmp_path):
+    common = ("--fixes", "shapes,amp", "--limit", "200", "--epochs", "1")
+    for name, option in (("one", ()), ("two", ("--distributed", "2"))):
+        done = run(tmp_path, MODULE, *common, *option, "--output", name)
+        assert done.returncode == 0, done.stdout + done.stderr
+    one, two = (json.loads((tmp_path / name / "results.json").read_text())[0] for name in ("one", "two"))
+    assert one["status"] == two["status"] == "finished" and two["distributed"] == 2
+    assert two["losses"] == pytest.approx(one["losses"], abs=1e-5)
+    assert two["history"][-1]["validation_loss"] == pytest.approx(one["history"][-1]["validation_loss"], abs=1e-5)
