@@ -2,7 +2,8 @@
 
 Each model of ``models/manifest.json`` is built from its checkout (``AUDIT_MODELS`` names the directory) in processes
 of its own and put through the experiments below; what they show is written back into the manifest: ``hazards``, each with
-the observation, and ``absent``, the kinds that were looked for in vain. Nothing here uses the code that is measured.
+the observation, and ``absent``, the kinds that were looked for in vain, but for those that a person found left ``open`` and said
+why. Nothing here uses the code that is measured.
 
     python -m benchmarks.auditing.establish                    # every model
     python -m benchmarks.auditing.establish textcnn naml       # these
@@ -77,7 +78,8 @@ def record(entry: dict[str, Any]) -> None:
     hazards = [dict(zip(("kind", "cell", "shown_by"), one)) for one in seen if not isinstance(one, str)]
     kept = [hazard for hazard in entry.get("hazards", []) if hazard.get("by_hand")]
     entry["hazards"] = kept + hazards
-    entry["absent"] = [kind for kind in absent if kind not in {hazard["kind"] for hazard in entry["hazards"]}]
+    known = {hazard["kind"] for hazard in entry["hazards"]} | set(entry.get("open", {}))
+    entry["absent"] = [kind for kind in absent if kind not in known]
     entry["notes"] = [one for one in seen if isinstance(one, str) and not one.startswith("!")]
 
 

@@ -1,6 +1,6 @@
 """``python -m benchmarks.auditing.fetch DIR``: the checkouts of the public models, by git, into ``DIR/<owner>/<name>``.
 
-Only the folders that ``models/manifest.json`` names are checked out, at the commits it names. ``--from URL`` takes
+Only Python and YAML of the folders that ``models/manifest.json`` names is checked out, at the commits it names. ``--from URL`` takes
 another host than GitHub, or a directory of mirrors: repositories are then at ``URL/<owner>/<name>``.
 """
 
@@ -19,24 +19,19 @@ def fetch(target: Path, host: str) -> None:
     """Clones each repository without its files, and checks out the models' folders."""
     wanted: dict[tuple[str, str], set[str]] = {}
     for entry in records.read(MANIFEST)["models"]:
-        folder = "/".join(Path(entry["file"]).parts[:3])
-        wanted.setdefault((entry["repository"], entry["commit"]), set()).add(folder)
+        folders = entry.get("folders", ["/".join(Path(entry["file"]).parts[:3])])
+        wanted.setdefault((entry["repository"], entry["commit"]), set()).update(folders)
     for (repository, commit), folders in wanted.items():
         path = target / repository
         if not path.exists():
             _git("clone", "--filter=blob:none", "--no-checkout", f"{host}/{repository}", str(path))
-        _git(
-            "-C",
-            str(path),
-            "checkout",
-            commit,
-            "--",
-            *(f":(glob){folder}/**/*.{kind}" for folder in sorted(folders) for kind in ("py", "yaml")),
-        )
+        listed = _git("-C", str(path), "ls-tree", "-r", "-z", "--name-only", commit, "--", *sorted(folders))
+        sources = [name for name in listed.split("\0") if name.endswith((".py", ".yaml"))]
+        _git("-C", str(path), "checkout", commit, "--", *sources)
 
 
-def _git(*arguments: str) -> None:
-    subprocess.run(["git", *arguments], check=True)
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
 def main() -> None:

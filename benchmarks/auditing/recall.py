@@ -4,7 +4,8 @@ The hazards that ``benchmarks/auditing/establish.py`` found by running the model
 compared with what `ascend_fixes.audit` says of them, a process a model. ``AUDIT_MODELS`` names the directory of the
 checkouts. Writes ``benchmarks/results/audit.json``, model by model.
 
-    python -m benchmarks.auditing.recall                     # all models; those kept apart are reported on their own
+    python -m benchmarks.auditing.recall                     # all models but those kept apart, whose figures are their own
+    python -m benchmarks.auditing.recall --apart --set second    # the second set kept apart; without --set the first
     python -m benchmarks.auditing.recall textcnn dkt         # these
     python -m benchmarks.auditing.recall --bert              # seconds on a 4-layer BERT tagger, and against the number of layers
     python -m benchmarks.auditing.recall --reports DIR       # keeps whole reports there, and takes those that are there already
@@ -41,6 +42,7 @@ report = audit(sys.argv[1], budget=float(sys.argv[2]))
 print("\\x1e" + report.to_json().replace("\\n", ""))
 """
 LAYERS = (1, 2, 4, 8)
+SETS = {"tuned on": None, "kept apart, first": "first", "kept apart, second": "second"}
 _HERE = ("padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient")
 
 
@@ -80,6 +82,7 @@ def compared(entry: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": entry["name"],
         "apart": entry["apart"],
+        "set": entry.get("set"),
         "seconds": report["wall_seconds"],
         "budget": report["budget"],
         **({"error": report["error"]} if "error" in report else {}),
@@ -133,10 +136,8 @@ def record(**parts: Any) -> dict[str, Any]:
     kept["models"].update(parts.pop("models", {}))
     kept.update(parts)
     rows = list(kept["models"].values())
-    kept["figures"] = {
-        "tuned on": figures([row for row in rows if not row["apart"]]),
-        "kept apart": figures([row for row in rows if row["apart"]]),
-    }
+    sets = {name: [row for row in rows if row["set"] == which] for name, which in SETS.items()}
+    kept["figures"] = {name: figures(audited) for name, audited in sets.items() if audited}
     with replacing(RESULTS) as file:
         file.write((json.dumps(kept, indent=1) + "\n").encode())
     return kept
@@ -173,7 +174,8 @@ def show(kept: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="models of the manifest; all but those kept apart where none is named")
-    parser.add_argument("--apart", action="store_true", help="the models kept apart")
+    parser.add_argument("--apart", action="store_true", help="models kept apart")
+    parser.add_argument("--set", default="first", choices=("first", "second"), help="which of the sets kept apart")
     parser.add_argument("--budget", type=float, default=120)
     parser.add_argument("--reports", type=Path, help="the directory of whole reports, kept or taken from there")
     parser.add_argument("--bert", action="store_true", help="the 4-layer BERT tagger")
@@ -189,9 +191,10 @@ def main() -> None:
             rows.append(row)
         record(bert=rows)
         return
+    wanted = options.set if options.apart else None
     entries = [entry for entry in records.read(MANIFEST)["models"] if "absent" in entry]  # the established
     for entry in entries:
-        if entry["name"] in options.names or (not options.names and entry["apart"] == options.apart):
+        if entry["name"] in options.names or (not options.names and entry.get("set") == wanted):
             row = compared(entry, _report(entry, options.budget, options.reports))
             kept = record(models={entry["name"]: row})
             show({**kept, "models": {entry["name"]: row}})

@@ -34,16 +34,17 @@ class Model:
         return {int(number): axis for number, axis in self.entry.get("ragged", {}).items()}
 
     def at(self, wider: int) -> tuple[Any, ...]:
-        """The inputs with that many positions more, or less: zeros go on, and no length says more than there is."""
+        """The inputs with that many positions more, or less: zeros go on, or what is ``fill``; no length says more than there is."""
         changed = list(self.inputs)
         for number in self.entry.get("lengths", []):
             array = self.inputs[number].asnumpy()
             changed[number] = mindspore.Tensor(np.minimum(array, self.width + wider).astype(array.dtype))
         for number, ragged in self.ragged.items():
-            array = self.inputs[number].asnumpy()
+            array, more = self.inputs[number].asnumpy(), int(wider / ragged.get("every", 1))
             for axis in axes_of(ragged):
-                fill = np.zeros_like(array, shape=[*array.shape[:axis], max(wider, 0), *array.shape[axis + 1 :]])
-                taken = np.take(array, range(array.shape[axis] + min(wider, 0)), axis)
+                shape = [*array.shape[:axis], max(more, 0), *array.shape[axis + 1 :]]
+                fill = np.full_like(array, ragged.get("fill", 0), shape=shape)
+                taken = np.take(array, range(array.shape[axis] + min(more, 0)), axis)
                 array = np.concatenate([taken, fill], axis)
             changed[number] = mindspore.Tensor(array)
         return tuple(changed)
@@ -126,7 +127,7 @@ def axes_of(ragged: dict[str, Any]) -> list[int]:
 
 
 class Total(nn.Cell):
-    """The sum of what a model returns: of a loss and what else goes with it the loss alone."""
+    """One number of what a model returns: the sum of squares, as probabilities add up to 1; of a loss and more the loss alone."""
 
     def __init__(self, network: nn.Cell, alone: bool) -> None:
         super().__init__(auto_prefix=False)
@@ -137,15 +138,16 @@ class Total(nn.Cell):
         if self.alone:
             return out[0]
         total = 0.0
-        for part in out:
-            total = total + part.astype(mindspore.float32).sum()
+        for part in out if isinstance(out, tuple) else (out,):
+            total = total + part.astype(mindspore.float32).square().sum()
         return total
 
 
 def gradients(model: Model, inputs: Sequence[Any]) -> list[np.ndarray]:
     out = model.cell(*model.inputs)
     several = isinstance(out, tuple)
-    subject = Total(model.cell, out[0].size == 1) if several else model.cell
+    scalar = (out[0] if several else out).size == 1
+    subject = Total(model.cell, scalar) if several or not scalar else model.cell
     grads = mindspore.grad(subject, None, model.cell.trainable_params())(*inputs)
     return [grad.asnumpy().astype(np.float64) for grad in grads]
 
