@@ -61,14 +61,10 @@ class Albert(nn.Cell):
     def construct(
         self, ids: Tensor, segments: Tensor, mask: Tensor, positions: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run the model.
+        """``ids`` (batch, length) int32 and ``segments``, 0 for the question and 1 for the passage, with a ``mask``.
 
-        Args:
-            ids: (batch, length) int32, pieces of the vocabulary.
-            segments: (batch, length) int32, 0 for the question and 1 for the passage.
-            mask: (batch, length), 1 for pieces and 0 for padding, where the logits mean nothing; of packed windows
-                `ascend_fixes.shapes.segment_mask`, as numbers.
-            positions: (batch, length) int32, of packed windows the places in each; else None.
+        It is 1 for pieces and 0 for padding, where the logits mean nothing; of packed windows `ascend_fixes.shapes.segment_mask`, as
+        numbers, with ``positions``, (batch, length) int32 places in each.
         """
         x = self.widen(self.embeddings(ids, segments, None, positions))
         for _ in range(self.layers):

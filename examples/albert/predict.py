@@ -57,13 +57,13 @@ class Reader:
         """The best answers to a question about a passage; `DataError` where one of them is empty."""
         asked = data.Question(repr(question[:40]), "", passage, question, ())
         part = data.Part.of([asked], self.vocabulary, self.shape)
-        numbers = chunks(np.arange(len(part.windows)), part.lengths, _BATCH)
-        (result,) = answers(part, logits_of(part, ((own, self._logits(part, own)) for own in numbers)), count)
+        outputs = []
+        for numbers in chunks(np.arange(len(part.windows)), part.lengths, _BATCH):
+            windows = [part.windows[number] for number in numbers]
+            arrays = data.collate(windows, max(map(len, windows)), self.vocabulary.pad)
+            outputs.append((numbers, self._bucketed(*map(Tensor, arrays))))
+        (result,) = answers(part, logits_of(part, outputs), count)
         return result
-
-    def _logits(self, part: data.Part, numbers: np.ndarray) -> Any:
-        windows = [part.windows[number] for number in numbers]
-        return self._bucketed(*map(Tensor, data.collate(windows, max(map(len, windows)), self.vocabulary.pad)))
 
 
 def _trained(stored: Mapping[str, Any]) -> tuple[model.Config, data.Shape, float, data.Vocabulary]:

@@ -57,15 +57,11 @@ class BERT(nn.Cell):
         keep_weights: Tensor | None = None,
         positions: Tensor | None = None,
     ) -> Tensor:
-        """Encode a batch.
+        """Encode ``ids`` and ``segments`` (batch, pieces) int32, with a ``mask`` as `Block.construct` takes it.
 
-        Args:
-            ids, segments: (batch, pieces) int32.
-            mask: (batch, pieces), 1 for pieces and 0 for padding; or as `Block.construct` takes it for packed sentences.
-            keep_hidden: dropout masks (1 + 2 layers, batch, pieces, width), of the embeddings and of every block's
-                two sub-layers, or None; further ones are not used.
-            keep_weights: dropout masks of the attention weights (layers, batch, heads, pieces, pieces), or None.
-            positions: (batch, pieces) int32, of packed sentences the places in each; else None.
+        Dropout masks, or None: ``keep_hidden`` (1 + 2 layers, batch, pieces, width), of the embeddings and of every block's two
+        sub-layers, further ones are not used; ``keep_weights`` of the attention (layers, batch, heads, pieces, pieces). ``positions``
+        (batch, pieces) int32, of packed sentences the places in each; else None.
         """
         if keep_hidden is None:
             x = self.embeddings(ids, segments, None, positions)
@@ -129,15 +125,11 @@ class BertCRF(nn.Cell):
         keep_hidden: Tensor | None = None,
         keep_weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Run the model.
+        """Run the model on ``ids`` (batch, pieces) int32 and their ``mask``.
 
-        Args:
-            ids, mask: (batch, pieces), as `BERT.construct`.
-            firsts: (batch, words) int32, the place of every word's first piece; 0 past the end.
-            lengths: (batch,) int32, how many words a sentence has.
-            tags: (batch, words) int32; what stands past the end does not matter.
-            keep_hidden, keep_weights: dropout masks as `BERT.construct` takes them, with one more of
-                ``keep_hidden`` for the encoder's output; or None.
+        ``firsts`` (batch, words) int32 are the places of every word's first piece, 0 past the end; ``lengths`` (batch,) int32 words;
+        ``tags`` (batch, words) int32, past the end any. Dropout masks as `BERT.construct` takes them, or None, with one more of
+        ``keep_hidden`` for the encoder's output.
         """
         x = self.encoder(ids, ops.zeros_like(ids), mask, keep_hidden, keep_weights)
         if keep_hidden is not None:

@@ -207,20 +207,17 @@ def run_variant(name: str, options: Options, variant: Variant, children: Childre
     """
     own = training.load(name).options
     paths = {option: options[option] for option in ("data", *(one for one in own if own[one].get("metavar") in _PATHS))}
+    there = {option: str(Path(path).resolve()) for option, path in paths.items() if path and Path(path).exists()}
     request = {
         **{option: options[option] for option in (*own, "epochs", "limit", "seed", "distributed", "unbucketed")},
-        **{option: _absolute(path) for option, path in paths.items()},
+        **paths,
+        **there,  # the training runs in another folder
         **{"variant": variant.name, "fixes": list(variant.fixes), "precision": variant.precision},
         "fused": options["fused"] == "on",
     }
     folder = Path(options["output"]) / variant.name.replace(" ", "-").replace(",", "+")
     result = _run(f"examples.{name}.train", request, folder, bool(options["resume"]), children)
     return {**request, **paths, **result}  # what is published names files as the user did, and not where they lie here
-
-
-def _absolute(path: str | None) -> str | None:
-    """The training runs in another folder; what names no file there is left as it is."""
-    return str(Path(path).resolve()) if path and Path(path).exists() else path
 
 
 def _run(

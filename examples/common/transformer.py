@@ -111,14 +111,10 @@ class Block(nn.Cell):
         keep_attended: Tensor | None = None,
         keep_output: Tensor | None = None,
     ) -> Tensor:
-        """Run the block.
+        """``x`` (batch, length, width) to the same, with dropout masks of the attention weights and both sub-layers' outputs, or None.
 
-        Args:
-            x: (batch, length, width).
-            mask: (batch, length), 1 for words and 0 for padding; or (batch, 1, length, length), 1 where the second of
-                two places may be looked at from the first.
-            keep_weights, keep_attended, keep_output: dropout masks of the attention weights (batch, heads, length,
-                length) and of the two sub-layers' outputs (batch, length, width), or None.
+        ``mask`` is (batch, length), 1 for words and 0 for padding; or (batch, 1, length, length), 1 where the second of two places may
+        be looked at from the first.
         """
         x = self.norm(x + dropped(self.attention(x, mask, keep_weights), keep_attended))
         return self.last_norm(x + dropped(self.outer(self.gelu(self.inner(x))), keep_output))

@@ -44,16 +44,10 @@ class Encoder(nn.Cell):
     def construct(
         self, source: Tensor, source_mask: Tensor, keep: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encode a batch.
+        """Encode ``source`` (batch, words) int32; ``source_mask`` is 1 for words, 0 for the padding that follows; ``keep`` may drop.
 
-        Args:
-            source: (batch, words) int32.
-            source_mask: (batch, words), 1 for words and 0 for padding, which follows them.
-            keep: dropout mask of the word vectors, (batch, words, embedding), or None.
-
-        Returns:
-            Annotations (batch, words, 2 hidden), their attention keys (batch, words, attention), and the decoder's
-            first state (batch, hidden).
+        Returns annotations (batch, words, 2 hidden), their attention keys (batch, words, attention), and the decoder's first state
+        (batch, hidden).
         """
         x = dropped(self.embedding(source), keep)
         lengths = source_mask.astype(ms.float32).sum(1).astype(ms.int32)
@@ -115,14 +109,10 @@ class RNNSearch(nn.Cell):
         keep_target: Tensor | None = None,
         keep_output: Tensor | None = None,
     ) -> Tensor:
-        """Run the model with the right words fed in (teacher forcing).
+        """Run the model with the right words fed in (teacher forcing): the start token, then the target without its last.
 
-        Args:
-            source: (batch, source words) int32, the end token included.
-            source_mask: (batch, source words), 1 for words, 0 for the padding that follows them.
-            before: (batch, target words) int32: the start token, then the target without its last.
-            keep_source, keep_target, keep_output: dropout masks of the word vectors (batch, source words, embedding)
-                and (batch, target words, embedding) and of the maxout output (batch, target words, maxout), or None.
+        ``source`` and ``before`` (batch, words) int32, ``source_mask`` as `Encoder.construct`; dropout masks of both sides' word
+        vectors (batch, words, embedding) and of the maxout output (batch, target words, maxout), or None.
         """
         annotations, keys, state = self.encoder(source, source_mask, keep_source)
         x = dropped(self.decoder.embedding(before), keep_target)

@@ -71,7 +71,9 @@ class TextING(nn.Cell):
         self.largest = fusion.MaskedMax() if finite_masks else AddedMax()
         for parameter in self.trainable_params()[1:]:
             gates = parameter.shape[0] // hidden if parameter.name.startswith("layers") else 1
-            parameter.set_data(Tensor(_glorot(random, tuple(parameter.shape), gates)))
+            limit = np.sqrt(6.0 / (parameter.shape[0] / gates + parameter.shape[-1]))  # Glorot and Bengio 2010
+            value = random.uniform(-limit, limit, parameter.shape) if parameter.ndim > 1 else np.zeros(parameter.shape)
+            parameter.set_data(Tensor(value, ms.float32))
 
     def construct(
         self,
@@ -81,13 +83,10 @@ class TextING(nn.Cell):
         keep_features: Tensor | None = None,
         keep_readout: Tensor | None = None,
     ) -> Tensor:
-        """Run the model.
+        """``nodes`` (batch, nodes) int32, rows of the word vectors; ``mask`` (batch, nodes, 1), 1 for nodes and 0 for padding.
 
-        Args:
-            nodes: (batch, nodes) int32, rows of the word vectors.
-            adjacency: (batch, nodes, nodes), normalised, zero where there is no edge or no node.
-            mask: (batch, nodes, 1), 1 for nodes and 0 for padding.
-            keep_features, keep_readout: dropout masks (batch, nodes, width) and (batch, hidden), or None.
+        ``adjacency`` (batch, nodes, nodes) is normalised, zero where there is no edge or no node. Dropout masks ``keep_features``
+        (batch, nodes, width) and ``keep_readout`` (batch, hidden), or None.
         """
         x = ops.gather(self.vectors, nodes, 0)
         if keep_features is not None:
@@ -99,12 +98,6 @@ class TextING(nn.Cell):
         if keep_readout is not None:
             x = x * keep_readout
         return self.classify(x)
-
-
-def _glorot(random: np.random.Generator, shape: tuple[int, ...], blocks: int) -> np.ndarray:
-    """Uniform (Glorot and Bengio 2010), of so many blocks beside each other; biases are zero."""
-    limit = np.sqrt(6.0 / (shape[0] / blocks + shape[-1]))
-    return (np.zeros(shape) if len(shape) == 1 else random.uniform(-limit, limit, shape)).astype(np.float32)
 
 
 class Loss(nn.Cell):

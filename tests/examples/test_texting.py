@@ -123,6 +123,9 @@ def test_a_trained_model_labels_typed_text(tmp_path, corpus_folder):
         assert max(found, key=found.get) == label and sum(found.values()) == pytest.approx(1)
     with pytest.raises(DataError, match="no word of 'nothing known' was in the training documents"):
         predictor.probabilities("nothing known")
+    typed = [run(tmp_path, f"{MODULE}.predict", "out", "w1 Good w2") for _ in range(2)]
+    assert typed[0].stdout == typed[1].stdout and typed[0].stdout.startswith("yes ("), typed[1].stderr
+    assert list((tmp_path / "out" / "graphs").glob("*.graph"))  # which the second start found
     path = tmp_path / "out" / "fixed-float32" / "model.json"
     path.write_text(path.read_text()[:-20])
     assert predict.main([str(tmp_path / "out"), "good"]) == 2
