@@ -75,7 +75,8 @@ class Trainer(ABC):
     average: ClassVar[float] = 0.0  # how much an epoch weighs beside the next in the weights that are evaluated
     by_loss: ClassVar[bool] = False  # whether the loss chooses the best epoch
     ragged_axes: ClassVar[Mapping[str, Mapping[int, str]]]  # of the arguments of `network`
-    training_axes: ClassVar[Mapping[str, Mapping[int, str]]]  # of those that only `cell` has
+    training_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {}  # of those that only `cell` has
+    sides: ClassVar[Any] = "size"  # the name of the lengths in both, or the names of two
     row_axes: ClassVar[Mapping[int, int] | None] = None  # see `share`
     counted: ClassVar[int | None] = None  # the array of weights over whose sum the loss is a mean; None: over rows
     lengths: Mapping[str, np.ndarray]  # by part, of every sample, (n,), or (n, 2) where two sides are padded
@@ -120,13 +121,13 @@ class Trainer(ABC):
             self.scaler = amp.LossScaler.off()
             self.cell = amp.TrainStep(loss, optimizer, self.scaler, weight_output=self.weight_output)
 
-    def bucket(self, rows: int, outputs: Any, pad: Any = 0, padded: Any = None) -> None:
-        """Let `cell` and `network` pad their batches, of so many rows where they evaluate; unless the family is off."""
+    def bucket(self, rows: int, outputs: Any = None, pad: Any = 0, padded: Any = None) -> None:
+        """Let ``cell`` pad a rank's share of a batch, and ``network`` whole batches of so many rows; unless the family is off."""
         if self.bucketing:
-            sizes = {"rows": shapes.Buckets([share_rows(self.batch)]), "size": self.padded}
+            sizes: dict[Any, Any] = {"rows": shapes.Buckets([share_rows(self.batch)]), self.sides: self.padded}
             axes = {**self.ragged_axes, **self.training_axes}
             self.cell = shapes.bucketed(self.cell, axes=axes, buckets=sizes, pad=pad)
-            sizes = {"rows": shapes.Buckets([rows]), "size": padded or self.padded}
+            sizes = {"rows": shapes.Buckets([rows]), self.sides: padded or self.padded}
             self.network = shapes.bucketed(self.network, axes=self.ragged_axes, buckets=sizes, pad=pad, outputs=outputs)
 
     def sample(self, lengths: Mapping[str, np.ndarray]) -> None:

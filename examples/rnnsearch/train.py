@@ -66,7 +66,7 @@ class RNNSearchTrainer(training.Trainer):
         **dict.fromkeys(("source", "source_mask", "keep_source"), _SOURCE),
         **dict.fromkeys(("before", "target", "weights", "keep_target", "keep_output"), _TARGET),
     }
-    training_axes: ClassVar = {}
+    sides = ("source", "target")
 
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
         self.scale = scale = LARGE if request["data"] else SMALL
@@ -78,10 +78,8 @@ class RNNSearchTrainer(training.Trainer):
         checkpoint.describe(folder, "rnnsearch", {**model, "sizes": asdict(scale.sizes)})
         self.target_pieces, self._digest = pieces["target"], corpus.digest()
         self.corpus = corpus = corpus.limited(request["limit"])
-        longest = {"train": LONGEST}
-        self.parts = {
-            part: data.encode(pairs, *pieces.values(), longest.get(part)) for part, pairs in corpus.parts.items()
-        }
+        most = {"train": LONGEST}
+        self.parts = {part: data.encode(one, *pieces.values(), most.get(part)) for part, one in corpus.parts.items()}
         self.sample({part: encoded.lengths for part, encoded in self.parts.items()})
         self.buckets = self._grid(request["epochs"])
         words = [pieces[side].get_vocab_size() for side in data.SIDES]
@@ -91,24 +89,14 @@ class RNNSearchTrainer(training.Trainer):
         self.scheduled = request["epochs"] * len(self.batches(0)) if scale is LARGE else 0
         rate = scale.learning_rate
         rates = training.learning_rates(rate, self.scheduled) if self.scheduled else rate
-        self.build(
-            Loss(self.model, counted=self.weight_output is not None),
-            self.model,
-            nn.Adam(self.model.trainable_params(), rates),
-        )
+        loss = Loss(self.model, counted=self.weight_output is not None)
+        self.build(loss, self.model, nn.Adam(self.model.trainable_params(), rates))
         self.network = Loss(self.model, smoothing=0.0)
-        if self.bucketing:
-            # A rank trains on its share of a batch, and evaluates whole ones.
-            self.cell = self._bucketed(self.cell, training.share_rows(self.batch))
-            self.network = self._bucketed(self.network, self.batch)
+        self.bucket(self.batch)
         widest = max(int(lengths[:, 0].max()) for lengths in self.lengths.values())
         sources = sorted({source for source, _ in self.padded}) if self.bucketing else []
-        most = int(self.lengths["train"][:, 1].max()) + 10
-        self.translator = Translator(self.model, shapes.Buckets([*sources, widest]), most)
-
-    def _bucketed(self, cell: nn.Cell, rows: int) -> nn.Cell:
-        sizes = {"rows": shapes.Buckets([rows]), ("source", "target"): self.padded}
-        return shapes.bucketed(cell, axes=self.ragged_axes, buckets=sizes)
+        longest = int(self.lengths["train"][:, 1].max()) + 10
+        self.translator = Translator(self.model, shapes.Buckets([*sources, widest]), longest)
 
     def _grid(self, epochs: int) -> shapes.Grid:
         """The padded sizes with which this training is soonest over; without the family, only the longest's."""

@@ -76,7 +76,10 @@ class TextINGTrainer(training.Trainer):
         words = np.array(corpus.vocabulary, object)[self.rows > 0].tolist()  # rows are numbered in this order
         model = {"words": words, "labels": corpus.label_names, "width": self.width}
         checkpoint.describe(folder, "texting", model)
-        network = TextING(vectors, len(corpus.label_names), random, finite_masks=self.finite, safe=self.safe)
+        gated = (
+            self.safe and request["fused"]
+        )  # `fusion.GatedGraph`; unfused, what a newcomer writes is faster, and right
+        network = TextING(vectors, len(corpus.label_names), random, finite_masks=self.finite, safe=gated)
         if self.safe:
             fusion.safe(network)
         self.build(Loss(network), network, _optimizer(network))
