@@ -221,10 +221,15 @@ class _Loop:
     sizes: tuple[dict[str, int], dict[str, int]]
 
 
-def _growing(subject: Subject, plain: Recording) -> _Loop | None:
-    """The line at which more operations run at a greater length: at the subject's own beside half of it, or half as much again."""
+def _growing(subject: Subject, plain: Recording) -> _Loop | str:
+    """The line at which more operations run at a greater length: at the subject's own beside half of it, or half as much again.
+
+    Or why none was found: "" where the number stays the same.
+    """
     if plain.error is not None:
-        return None
+        return f"it could not be run operation by operation: {plain.error}"
+    why = ""
+    stored: list[_Loop] = []
     for name, own in subject.lengths.items():
         for other in (own // 2, own + own // 2):
             if min(own, other) < 2:
@@ -241,37 +246,40 @@ def _growing(subject: Subject, plain: Recording) -> _Loop | None:
             sizes = ({name: min(own, other)}, {name: max(own, other)})
             return _Loop(cell, source, (len(short.events), len(long.events)), sizes)
         else:
-            return _repeating(plain, name, own)
-    return None
+            why = f"it could not be run at another {name}, and no line runs as often as there are positions"
+        stored += _repeating(plain, name, own)
+    return max(stored, key=lambda loop: loop.operations[1]) if stored else why
 
 
-def _between(subject: Subject) -> _Loop | None:
+def _between(subject: Subject) -> _Loop | str:
     """Two sizes to compile for, where no operation was counted."""
     for name, own in subject.lengths.items():
         return _Loop("", "", (0, 0), ({name: own}, {name: own + max(2, own // 2)}))
-    return None
+    return ""
 
 
-def _repeating(plain: Recording, name: str, own: int) -> _Loop | None:
-    """A line that runs about as often as there are positions, where another length cannot be run."""
-    often = Counter((event.cell, event.source, event.text) for event in plain.events)
-    for (cell, source, _), count in often.items():
-        if own >= 6 and own - 1 <= count <= own:
-            return _Loop(cell, source, (0, count), ({name: own}, {name: own}))
-    return None
+_TIMES = range(1, 9)  # an operator of a step, or a few of them, in a layer that reads once or twice
 
 
-def _unrolled(subject: Subject, loop: _Loop | None) -> Iterator[Finding]:
+def _repeating(plain: Recording, name: str, own: int) -> Iterator[_Loop]:
+    """Lines that run as often as there are positions: of a length that is stored, or where another cannot be run."""
+    often = Counter((event.cell, event.source, event.text, event.operator) for event in plain.events)
+    for (cell, source, _, _), count in often.items():
+        if own >= 6 and (count == own - 1 or count in (times * own for times in _TIMES)):
+            yield _Loop(cell, source, (0, count), ({name: own}, {name: own}))
+
+
+def _unrolled(subject: Subject, loop: _Loop | str) -> Iterator[Finding]:
     kind = "unrolled-recurrence"
     if not subject.axes:
         yield Unknown(kind, "no axis of the inputs is ragged, as far as their sizes tell; say which with axes=")
         return
-    if loop is None:
-        yield Cleared(kind, "as many operations run at another length")
+    if isinstance(loop, str):
+        yield Unknown(kind, loop) if loop else Cleared(kind, "as many operations run at another length")
         return
     short, long = (", ".join(f"{name} {size}" for name, size in sizes.items()) for sizes in loop.sizes)
     certainty = kinds.READ
-    evidence = f"the line runs {loop.operations[1]} times at {long}; it could not be run at another length"
+    evidence = f"the line runs {loop.operations[1]} times at {long}, and its length is stored or cannot be another"
     if loop.sizes[0] != loop.sizes[1]:
         evidence = f"{loop.operations[0]} operations run at {short}, {loop.operations[1]} at {long}"
         measured = [_measured(subject, sizes) for sizes in loop.sizes]

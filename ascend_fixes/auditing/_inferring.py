@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["inferred_axes", "is_mask", "normalised_axes"]
+__all__ = ["inferred_axes", "is_mask", "normalised_axes", "row_ends", "zero_ends"]
 
 from ascend_fixes.auditing._report import AuditError
 
@@ -98,6 +98,8 @@ def _candidates(name: str, array: np.ndarray, leaves: Mapping[str, np.ndarray], 
     told = {int(one.max()) for other, one in leaves.items() if other != name and _are_lengths(one, batch)}
     reached = tuple(axis for axis in range(low, array.ndim) if array.shape[axis] > 1 and array.shape[axis] in told)
     if is_mask(array):
+        if array.ndim == 3 and _is_alone(array, leaves):
+            return (1,)  # several codes a position: there is nothing that it could be a mask of
         return tuple(axis for axis in range(low, array.ndim) if array.shape[axis] > 1)
     if _COLUMNS.search(name.lower()) or _beside_weights(array, leaves):
         return ()
@@ -105,8 +107,12 @@ def _candidates(name: str, array: np.ndarray, leaves: Mapping[str, np.ndarray], 
         return (array.ndim - 2, array.ndim - 1)
     if array.dtype.kind in "iu":
         return (array.ndim - 1,) if low < array.ndim <= 3 and array.shape[-1] > 1 else ()
+    if array.ndim > 3:
+        return reached or tuple(axis for axis in range(1, array.ndim) if zero_ends(array, axis) is not None)
     if array.ndim == 3:
         return reached or (1,)
+    if batch and row_ends(array) is not None:
+        return (1,)
     if array.ndim == 2 and not batch:
         return (0, 1) if _is_square(array, batch) else (0,)
     return reached
@@ -117,7 +123,8 @@ def _is_length(
 ) -> bool:
     """Whether a size is one of positions: not one that only a mask has, not a few columns, not a number of items."""
     holders = [name for name, axes in candidates.items() if size in _at(leaves[name], axes)]
-    if count == 1 and (size < 3 or is_mask(leaves[holders[0]])):
+    only = leaves[holders[0]]
+    if count == 1 and (size < 3 or (is_mask(only) and not _is_alone(only, leaves))):
         return False
     items = (array for array in leaves.values() if array.dtype.kind in "iu" and array.ndim == 3)
     return not any(array.shape[1] == size != array.shape[2] for array in items)
@@ -160,11 +167,44 @@ def _is_square(array: np.ndarray, batch: int) -> bool:
     )
 
 
+def _is_alone(array: np.ndarray, leaves: Mapping[str, np.ndarray]) -> bool:
+    return all(one is array or one.ndim < 2 for one in leaves.values())
+
+
+def zero_ends(array: np.ndarray, axis: int) -> np.ndarray | None:
+    """Where rows end along an axis, if at different places, with nothing but zeros behind and never before."""
+    if array.ndim < 3 or array.dtype.kind != "f":
+        return None
+    own = (array != 0).any(tuple(other for other in range(1, array.ndim) if other != axis))
+    ends = own.sum(1)
+    ragged = 0 < ends.min() < ends.max() and (own == (np.arange(array.shape[axis]) < ends[:, None])).all()
+    return ends if ragged else None
+
+
+def row_ends(array: np.ndarray) -> np.ndarray | None:
+    """Where the rows of whole numbers (rows, positions) end, if all that follows is one value that stands nowhere else.
+
+    None where that is not so, or all rows are as long as the array.
+    """
+    if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "iuf" or (array != np.round(array)).any():
+        return None
+    last = array[:, -1]
+    if not (last[:, None] == array[:, -2:]).all(1).any():
+        return None
+    fill = last[(last[:, None] == array[:, -2:]).all(1)][0]
+    own = array != fill
+    ends = np.where(own.any(1), array.shape[1] - own[:, ::-1].argmax(1), 0)
+    filled = np.arange(array.shape[1]) >= ends[:, None]
+    return ends if (filled == ~own).all() and (ends > 0).all() and ends.min() < array.shape[1] else None
+
+
 def _beside_weights(array: np.ndarray, leaves: Mapping[str, np.ndarray]) -> bool:
     """Whether these are ids of columns: numbers of the same shape stand beside them, or they are one-hot."""
     if array.ndim != 2:
         return False
     if array.shape[1] > 1 and np.isin(array, (0, 1)).all() and (array.sum(-1) == 1).all():
         return True
+    if row_ends(array) is not None:
+        return False
     beside = [one for one in leaves.values() if one is not array and one.shape == array.shape]
     return array.dtype.kind in "iu" and any(one.dtype.kind == "f" and not is_mask(one) for one in beside)

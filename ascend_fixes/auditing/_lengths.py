@@ -66,6 +66,8 @@ class _Trials:
         silent = {
             width: odd for width, run in self.runs.items() if run.failure is None and (odd := self._odd(width, run))
         }
+        if failed and min(failed) < self.own and any(map(self._runs_together, failed)):
+            return  # such as frames and a mask of every fourth: one follows from the other
         if failed:
             yield self._loud(failed, silent)
         elif silent:
@@ -96,18 +98,27 @@ class _Trials:
     def _limit(self, failed: Container[int]) -> str:
         """Where only greater sizes fail: the greatest that runs, or that it depends on another length."""
         too_much = min(width for width in self.runs if width in failed)
-        others = {name: size for name, size in self.subject.lengths.items() if name != self.name}
-        if others:
-            grown = {name: -(-size * too_much // self.own) for name, size in others.items()}
-            arrays = self.subject.resized({self.name: too_much, **grown})
-            if attempt(self.subject.cell, self.subject.with_arrays(arrays)).failure is None:
-                beside = ", ".join(f"{name} {size}" for name, size in others.items())
-                return f"{self.name} cannot be {too_much} beside {beside}: the one limits the other"
+        if self._runs_together(too_much):
+            beside = ", ".join(f"{name} {size}" for name, size in self._others.items())
+            return f"{self.name} cannot be {too_much} beside {beside}: the one limits the other"
         return (
             f"{self.name} can be at most {self.own}"
             if too_much == self.own + 1
             else f"{self.name} cannot be {too_much}"
         )
+
+    @property
+    def _others(self) -> dict[str, int]:
+        return {name: size for name, size in self.subject.lengths.items() if name != self.name}
+
+    def _runs_together(self, width: int) -> bool:
+        """Whether it runs at a width where the other lengths change in proportion, rounded one way or the other."""
+        for more in (0, 1, -1) if self._others else ():
+            sizes = {name: max(1, round(size * width / self.own) + more) for name, size in self._others.items()}
+            arrays = self.subject.resized({self.name: width, **sizes})
+            if attempt(self.subject.cell, self.subject.with_arrays(arrays)).failure is None:
+                return True
+        return False
 
     def _silent(self, silent: Mapping[int, str]) -> Hazard:
         told = "; ".join(f"at {self.name} {width} there is no error, but {odd}" for width, odd in silent.items())

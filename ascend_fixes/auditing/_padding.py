@@ -19,7 +19,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes.auditing import _kinds as kinds
-from ascend_fixes.auditing._inferring import is_mask
+from ascend_fixes.auditing._inferring import is_mask, row_ends, zero_ends
 from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._recording import Recording, looked_up, record
 from ascend_fixes.auditing._report import Hazard
@@ -53,6 +53,8 @@ def look(subject: Subject) -> Iterator[Finding]:
         yield from (Unknown(kind, f"padding could not be tried: {why}") for kind in _KINDS)
         return
     pads, report = best
+    if report.ok and _IN_PLACE[0] not in report.tried:
+        report = _also_in_place(subject, pads, report)
     if report.ok and subject.cell.trainable_params():
         report = _with_gradients(subject, pads, report)
     yield Fact("pad", {**dict.fromkeys(subject.axes, 0), **dict(report.pads)})
@@ -91,6 +93,27 @@ def _best(
     return best, why
 
 
+def _also_in_place(subject: Subject, pads: Mapping[str, Any], report: PaddingReport) -> PaddingReport:
+    """What garbage beyond the ends of rows changes, where the inputs show these: a cell may never read what is added behind."""
+    rows = _shown(subject)
+    with contextlib.suppress(Exception):  # whatever the cell does with it
+        inner = _in_place(subject, pads, rows) if rows else report
+        return inner if inner.leaks else report
+    return report
+
+
+def _shown(subject: Subject) -> dict[str, np.ndarray]:
+    """Where rows end, by the name of the length, as far as one value that fills them up shows it."""
+    found: dict[str, np.ndarray] = {}
+    for leaf, by_axis in subject.axes.items():
+        array = subject.leaves[leaf]
+        for axis, length in by_axis.items():
+            ends = row_ends(array) if array.ndim == 2 and axis == 1 else zero_ends(array, axis) if axis > 0 else None
+            if ends is not None:
+                found.setdefault(length, ends)
+    return found
+
+
 def _full(subject: Subject, pads: Mapping[str, Any]) -> Subject:
     """The subject with rows that begin anew where the pad value stood: where every row is padded already, more changes nothing."""
     arrays = {}
@@ -121,9 +144,10 @@ def _tolerance(subject: Subject, plain: Recording) -> float | None:
 
 
 def _assumed(subject: Subject) -> dict[str, np.ndarray]:
-    """Where rows end if nothing says so: after two thirds of the width."""
+    """Where rows end if no mask says so: where an argument is filled up with one value, or else after two thirds of the width."""
     rows = max((array.shape[0] for name, array in subject.leaves.items() if name in subject.axes), default=0)
-    return {name: np.full(rows, max(1, own - max(1, own // 3))) for name, own in subject.lengths.items()}
+    found = {name: np.full(rows, max(1, own - max(1, own // 3))) for name, own in subject.lengths.items()}
+    return {**found, **_shown(subject)}
 
 
 def _in_place(

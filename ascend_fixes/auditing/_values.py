@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ascend_fixes.auditing import _kinds as kinds
+from ascend_fixes.auditing._inferring import row_ends
 from ascend_fixes.auditing._looking import Cleared, Finding, Look, Unknown, hazard
 from ascend_fixes.auditing._recording import Event, Recording, looked_up, record
 from ascend_fixes.auditing._report import Hazard
@@ -38,17 +40,17 @@ def look(subject: Subject) -> Iterator[Finding]:
         _constants(plain), "constant-beyond-float16", "no operation of a run has a constant beyond 65504"
     )
     yield from _or_cleared(_softmaxes(plain), "single-element-softmax", "no softmax of a run is over one element")
-    counted = _nothing_to_count(subject, plain)
-    yield from counted
     larger = _at_larger_weights(subject, plain)
-    places = {(one.kind, one.cell, one.source) for one in counted}
-    larger = [one for one in larger if (one.kind, one.cell, one.source) not in places]
     yield from larger
-    seen = {one.kind for one in (*counted, *larger)}
-    if "not-an-overflow" not in seen:
-        yield Cleared("not-an-overflow", _TRIED)
-    if "exp-without-maximum" not in seen:
+    if not any(one.kind == "exp-without-maximum" for one in larger):
         yield Cleared("exp-without-maximum", "no sum of exponentials overflowed at 512 times the weights")
+    seen = {(one.kind, one.cell, one.source) for one in larger}
+    for one in _nothing_to_count(subject, plain):  # last: an empty row may end the process in a kernel on CPU
+        if (one.kind, one.cell, one.source) not in seen:
+            seen.add((one.kind, one.cell, one.source))
+            yield one
+    if not any(kind == "not-an-overflow" for kind, _, _ in seen):
+        yield Cleared("not-an-overflow", _TRIED)
 
 
 _TRIED = (
@@ -242,23 +244,26 @@ def _logarithm(event: Event, told: str) -> Hazard:
 # --- nothing to count -----------------------------------------------------------------------------
 
 
-def _nothing_to_count(subject: Subject, plain: Recording) -> list[Hazard]:
+def _nothing_to_count(subject: Subject, plain: Recording) -> Iterator[Hazard]:
     """Runs in which every label is ignored, a mask is off, or a row has nothing: what is not finite then."""
     if not _finite(plain.output):
-        return [_not_finite(plain, "the inputs as they are")]
-    found: dict[tuple[str, str], Hazard] = {}
-    for told, arrays in _variants(subject, looked_up(subject, plain)):
+        yield _not_finite(plain, "the inputs as they are")
+        return
+    indices = looked_up(subject, plain)
+    for told, arrays in itertools.chain(_emptied(subject, indices), _ignored(subject, indices)):
         inputs = subject.with_arrays(arrays)
         ran = attempt(subject.cell, inputs)
-        if ran.failure is None and not all(np.isfinite(one).all() for one in ran.outputs if one.dtype.kind == "f"):
-            one = _not_finite(record(subject.cell, inputs), told)
-            found.setdefault((one.cell, one.source), one)
-    return list(found.values())
+        if ran.failure is None and not _is_finite(ran):
+            yield _not_finite(record(subject.cell, inputs), told)
 
 
-def _variants(subject: Subject, indices: Container[str]) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
-    """What was done, and the leaves so changed; indices of a table keep to it."""
+def _emptied(subject: Subject, indices: Container[str]) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
+    """What was done, and the leaves so changed: nothing but what rows are filled up with, masks off, rows of length 0."""
     for name, array in subject.leaves.items():
+        if array.dtype.kind in "iu" and array.ndim > 1 and array.size > 1 and not _switches(array):
+            ended = row_ends(array) is not None
+            for value in dict.fromkeys((0, int(array[:, -1].max()) if ended else 0)):
+                yield f"{name!r} all {value}", {name: np.full_like(array, value)}
         if name in indices:
             continue
         if _switches(array):
@@ -266,17 +271,23 @@ def _variants(subject: Subject, indices: Container[str]) -> Iterator[tuple[str, 
             row[-1] = 0
             yield f"one row of {name!r} all zeros", {name: row}
             yield f"{name!r} all zeros", {name: np.zeros_like(array)}
-        elif array.dtype.kind == "i" and array.size > 1:
-            for value in _IGNORED:
-                some = array.copy()
-                some.flat[-1] = value
-                if _is_finite(attempt(subject.cell, subject.with_arrays({name: some}))):
-                    yield f"{name!r} all {value}", {name: np.full_like(array, value)}
-                    break
         if _may_be_lengths(array, name, subject):
             short = array.copy()
             short.flat[-1] = 0
             yield f"{name!r} 0 in one row, as in a row that only fills up a batch", {name: short}
+
+
+def _ignored(subject: Subject, indices: Container[str]) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
+    """The same for labels that losses ignore. Last: where they are indices after all, a kernel on CPU may end the process."""
+    for name, array in subject.leaves.items():
+        if name in indices or _switches(array) or array.dtype.kind != "i" or array.size < 2:
+            continue
+        for value in _IGNORED:
+            some = array.copy()
+            some.flat[-1] = value
+            if _is_finite(attempt(subject.cell, subject.with_arrays({name: some}))):
+                yield f"{name!r} all {value}", {name: np.full_like(array, value)}
+                break
 
 
 def _switches(array: np.ndarray) -> bool:
@@ -305,9 +316,9 @@ def _is_finite(ran: Ran) -> bool:
 
 
 def _not_finite(recording: Recording, told: str) -> Hazard:
-    event = next(
-        (one for one in recording.events if not one.is_cell and _finite(one.args) and not _finite(one.result)), None
-    )
+    odd = [one for one in recording.events if not one.is_cell and _finite(one.args) and not _finite(one.result)]
+    # An infinity may be a mask's; where the end is NaN, what first made one is the cause.
+    event = next((one for one in recording.events if not one.is_cell and _makes_nan(one)), next(iter(odd), None))
     operator = event.operator if event else ""
     words = {"div": "a division by zero", "log": "a logarithm of zero", "softmax": "a softmax over nothing but -inf"}
     why = next((text for word, text in words.items() if word in operator.lower()), "a division by nothing that counts")
@@ -324,6 +335,14 @@ def _not_finite(recording: Recording, told: str) -> Hazard:
         cell=event.cell if event else "",
         source=event.source if event else "",
     )
+
+
+def _makes_nan(event: Event) -> bool:
+    return any(map(_has_nan, event.outputs)) and not any(map(_has_nan, event.inputs))
+
+
+def _has_nan(value: Tensor) -> bool:
+    return value.is_floating_point() and bool(np.isnan(array_of(value)).any())
 
 
 def _worst(event: Event) -> str:

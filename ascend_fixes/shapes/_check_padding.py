@@ -22,7 +22,7 @@ from ascend_fixes.shapes._buckets import Buckets
 from ascend_fixes.shapes._garbage import Batch, PaddingCheckError
 from ascend_fixes.shapes._ragged import RaggedInputs
 from ascend_fixes.shapes._reasons import argument_names
-from ascend_fixes.shapes._runs import TOLERANCES, Run, as_cell, checking, output_name, tensors
+from ascend_fixes.shapes._runs import TOLERANCES, Run, as_cell, checking, evaluating, output_name, tensors
 from ascend_fixes.shapes._suspects import Suspect, of_gradients, of_outputs
 from ascend_fixes.shapes._valid import Own
 
@@ -112,8 +112,9 @@ def check_padding(
     """Pad a batch with garbage and see what of the batch's own results changes.
 
     The cell runs in PyNative mode, with dropout off and everything else in training mode, so that statistics over the
-    batch are seen. Trainable parameters that are all zeros, behind which a leak would not show, are filled with small
-    numbers. Its parameters, its mode and the process's mode are restored.
+    batch are seen; in evaluation mode where two equal calls differ otherwise, which a note says. Trainable parameters
+    that are all zeros, behind which a leak would not show, are filled with small numbers.
+    Its parameters, its mode and the process's mode are restored.
 
     Every sub-cell in which padding gets in is listed, if what it has wrong is read later: a final state that is
     dropped, and what stands beyond a row's own end already, are no leaks.
@@ -152,7 +153,13 @@ def check_padding(
     args = _positional(cell, names[0], inputs)
     ragged.lengths(args)
     with checking(cell, reveal=True) as notes, _must_run(cell, args):
-        check = _Check(cell, Batch.of(cell, ragged, args, pad or {}, lengths), gradients, tolerance, seed, notes)
+        batch = Batch.of(cell, ragged, args, pad or {}, lengths)
+        try:
+            check = _Check(cell, batch, gradients, tolerance, seed, notes)
+        except _RandomError:
+            evaluating(cell)
+            check = _Check(cell, batch, gradients, tolerance, seed, notes)
+            notes.append("two equal calls differ in training mode; it was run in evaluation mode")
         if method != "in place":
             widths = check.default_widths() if widths is None else widths
             check.at_widths([check.batch.sizes(width) for width in widths], must=method == "widths")
@@ -162,6 +169,10 @@ def check_padding(
 
 
 _IN_PLACE = 1e-6  # at one width
+
+
+class _RandomError(PaddingCheckError):
+    """Two equal calls differ."""
 
 
 class _Check:
@@ -268,7 +279,7 @@ class _Check:
         again = Run.of(self.cell, tensors(self.batch.args))
         for place, value in self.base.outputs.items():
             if not own.difference(value, again.outputs[place]) <= self.bound:
-                raise PaddingCheckError(
+                raise _RandomError(
                     f"output{place} of {type(self.cell).__name__} differs between two equal calls; turn off what is "
                     f"random in it (nn.Dropout cells are off already)"
                 )

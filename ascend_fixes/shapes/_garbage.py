@@ -188,9 +188,11 @@ def _endings(ragged: RaggedInputs, args: Sequence[Any]) -> dict[str, Any]:
 
 
 def _garbage_like(array: np.ndarray, shape: tuple, random: np.random.Generator) -> np.ndarray:
-    """Integers up to the array's largest, so that ids stay in their table; floats of several times its size."""
-    if array.dtype.kind in "iu":
-        return random.integers(min(0, array.min(initial=0)), array.max(initial=0), shape, array.dtype, endpoint=True)
+    """Whole numbers up to the array's largest, so that ids stay in their table; floats of several times its size."""
+    whole = array.dtype.kind == "f" and array.max(initial=0) > 1 and bool((array == np.round(array)).all())
+    if array.dtype.kind in "iu" or whole:
+        low, high = int(min(0, array.min(initial=0))), int(array.max(initial=0))
+        return random.integers(low, high, shape, endpoint=True).astype(array.dtype)
     if array.dtype.kind == "b":
         return random.integers(0, 2, shape).astype(np.bool_)
     scale = 1.0 + 3.0 * float(np.abs(array).max(initial=0.0))

@@ -16,7 +16,7 @@ from ascend_fixes import _mindspore
 from ascend_fixes.shapes._valid import Own, leaves, rebuilt
 from ascend_fixes.tensors import array_of
 
-__all__ = ["TOLERANCES", "Run", "Step", "as_cell", "checking", "output_name", "tensors", "watched"]
+__all__ = ["TOLERANCES", "Run", "Step", "as_cell", "checking", "evaluating", "output_name", "tensors", "watched"]
 
 # Padding changes the order of float32 sums by a few units in the last place; a leak changes the leading digits.
 TOLERANCES = {"Float64": 1e-9, "Float32": 1e-5, "Float16": 1e-2, "BFloat16": 5e-2}
@@ -130,6 +130,12 @@ def checking(cell: nn.Cell, reveal: bool = False) -> Iterator[list[str]]:
             parameter.set_data(value)
         if graph_mode:
             ms.set_context(mode=ms.GRAPH_MODE)
+
+
+def evaluating(cell: nn.Cell) -> None:
+    """Evaluation mode throughout, inside of `checking`."""
+    for _, inner in cell.cells_and_names():
+        inner.add_flags(training=False)
 
 
 def _fill_zeros(parameters: Sequence[Parameter]) -> None:
