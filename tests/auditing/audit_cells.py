@@ -58,61 +58,6 @@ class Longest(Positions):
         return self.embedding(ids) + self.table[: ids.shape[1]]
 
 
-class Translator(nn.Cell):
-    """Target positions take a mask that is as long as the source: no more of these than of those."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding = nn.Embedding(50, 16)
-
-    def construct(self, ids, target):
-        source, words = self.embedding(ids), self.embedding(target)
-        seen = words + source[:, : target.shape[1]]
-        return (seen.sum(-1) * ops.ones_like(seen[:, :, 0])).sum(1)
-
-
-@mindspore.ops.constexpr
-def _operator_by_operator():
-    return mindspore.get_context("mode") == mindspore.PYNATIVE_MODE
-
-
-class CompiledOnly(Positions):
-    """Refuses to run operator by operator; positions are added at a fixed width."""
-
-    def construct(self, ids, mask, labels):
-        if _operator_by_operator():
-            raise ValueError("not operator by operator")
-        return (self.losses(ids, labels) * mask).sum() / mask.sum()
-
-
-class Sampling(Tagger):
-    """Draws noise, and drops out always; ``masked`` or with a loss that counts the padding."""
-
-    def __init__(self, masked):
-        super().__init__()
-        self.masked, self.dropout = masked, ops.operations.Dropout(keep_prob=0.5)
-
-    def construct(self, ids, mask, labels):
-        features = self.dropout(self.features(ids))[0]
-        features = features + 0.1 * ops.standard_normal(features.shape)
-        scores = self.head(features).reshape(-1, 5)
-        losses = ops.cross_entropy(scores, labels.reshape(-1), reduction="none").reshape(ids.shape)
-        losses = losses.astype(mindspore.float16).astype(mindspore.float32)
-        return (losses * mask).sum() / mask.sum() if self.masked else losses.mean() + features.mean()
-
-
-class OldLookup(nn.Cell):
-    """An old operator, which runs in a graph only."""
-
-    def __init__(self):
-        super().__init__()
-        self.table = Parameter(Tensor(np.ones((50, 16), np.float32)), name="table")
-        self.gather = ops.operations.GatherV2()
-
-    def construct(self, ids):
-        return self.gather(self.table, ids, 0).astype(mindspore.float16).sum(-1)
-
-
 class StoredReshape(nn.Cell):
     """Rows of the stored length: where rows and length divide evenly, rows are mixed without an error."""
 

@@ -6,6 +6,7 @@ import mindspore
 import numpy as np
 import pytest
 from audit_cells import IDS, MASK, Arguments, Classifier, Loop, Selecting, doubled
+from audit_odd_cells import Stored
 from mindspore import Tensor
 
 import ascend_fixes
@@ -35,6 +36,11 @@ def test_a_loop_over_positions_is_measured_at_two_lengths(looked):
     found = looked(COMPILING, Loop(), IDS)["unrolled-recurrence"]
     assert found.certainty == "ran and differed" and found.source.startswith("audit_cells.py:")
     assert "at length 4" in found.evidence and "at length 8" in found.evidence and "to compile" in found.evidence
+
+
+def test_a_loop_of_a_stored_length_is_read(looked):
+    found = looked(COMPILING, Stored(), np.ones((4, 8, 3), np.float32))["unrolled-recurrence"]
+    assert found.certainty == "read only" and "8 times at length 8" in found.evidence
 
 
 def test_a_cell_without_a_loop_is_cleared(looked):

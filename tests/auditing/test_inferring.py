@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ascend_fixes.auditing._inferring import inferred_axes
+from ascend_fixes.auditing._inferring import inferred_axes, row_ends, zero_ends
 
 LENGTH = {1: "length"}
 
@@ -20,6 +20,36 @@ def floats(*shape):
 
 def padded(width, *lengths):
     return (ints(len(lengths), width) + 1) * (np.arange(width) < np.array(lengths)[:, None])
+
+
+def valid(width, *lengths):
+    return (np.arange(width) < np.array(lengths)[:, None]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "array, ends",
+    [
+        (padded(8, 8, 3, 5), [8, 3, 5]),
+        (padded(8, 8, 3, 5).astype(np.float32), [8, 3, 5]),
+        (np.where(padded(8, 8, 3, 5) == 0, 12, padded(8, 8, 3, 5) % 12), [8, 3, 5]),
+        (padded(8, 8, 8, 8), None),
+        (np.zeros((3, 8), np.int32), None),
+        (ints(3, 8, top=3), None),
+        (floats(3, 8), None),
+        (padded(8, 8, 3, 5)[0], None),
+    ],
+)
+def test_rows_end_where_one_value_fills_them_up(array, ends):
+    found = row_ends(array)
+    assert (found is None) if ends is None else (found.tolist() == ends)
+
+
+def test_zeros_in_the_middle_of_rows_end_nothing():
+    whole = floats(3, 6, 4)
+    assert zero_ends(whole, 1) is None and zero_ends(whole * valid(6, 6, 3, 5)[:, :, None], 1).tolist() == [6, 3, 5]
+    holed = whole * valid(6, 6, 3, 5)[:, :, None]
+    holed[0, 2] = 0
+    assert zero_ends(holed, 1) is None
 
 
 def test_axes_as_long_as_an_argument_says_are_not_ragged():
@@ -42,6 +72,13 @@ def test_axes_as_long_as_an_argument_says_are_not_ragged():
             {"ids": LENGTH, "keep": {2: "length"}, "keep_weights": {3: "length", 4: "length"}},
         ),
         ({"image": floats(4, 3, 32, 32)}, {}),
+        ({"record": floats(3, 6, 4, 5) * valid(6, 6, 3, 5)[:, :, None, None]}, {"record": LENGTH}),
+        ({"picture": floats(2, 8, 3, 16) * valid(16, 16, 9)[:, None, None]}, {"picture": {3: "length"}}),
+        ({"codes": (floats(3, 6, 4) > 0).astype(np.float32), "rows": np.array(3)}, {"codes": LENGTH}),
+        (
+            {"characters": padded(10, 10, 6).astype(np.float32), "durations": padded(10, 10, 6), "x": floats(2, 24, 8)},
+            {"characters": {1: "characters"}, "durations": {1: "characters"}, "x": {1: "x"}},
+        ),
         ({"columns": ints(4, 39), "weights": floats(4, 39), "label": ints(4, top=2)}, {}),
         ({"user": ints(4, 1), "item": ints(4, 1)}, {}),
         ({"user": ints(4), "item": ints(4), "history": ints(4, 7)}, {"history": LENGTH}),

@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from audit_cells import (
-    IDS,
-    LABELS,
-    MASK,
-    Chosen,
-    Classifier,
-    CompiledOnly,
-    FirstOnly,
-    Longest,
-    Positions,
-    StoredReshape,
-    Tagger,
-    Translator,
-)
+from audit_cells import IDS, LABELS, MASK, Chosen, Classifier, FirstOnly, Longest, Positions, StoredReshape, Tagger
+from audit_odd_cells import CompiledOnly, Subsampled, Translator
 from mindspore import Tensor
 
 from ascend_fixes.auditing._lengths import LENGTHS
@@ -47,6 +35,12 @@ def test_a_length_that_limits_another_is_told_from_a_number_in_the_model(looked)
     axes = {"ids": {1: "source"}, "target": {1: "words"}}
     found = [one for one in looked(LENGTHS, Translator(), IDS, IDS[:, :5], axes=axes).hazards if "words" in one.reason]
     assert [one.reason for one in found] == ["words cannot be 10 beside source 8: the one limits the other"]
+
+
+def test_lengths_that_change_together_are_no_number_in_the_model(looked):
+    frames, mask = np.ones((4, 20, 3), np.float32), np.ones((4, 10), np.float32)
+    axes = {"frames": {1: "frames"}, "mask": {1: "places"}}
+    assert looked(LENGTHS, Subsampled(), frames, mask, axes=axes).cleared == {"length-written-in"}
 
 
 def test_lengths_are_tried_compiled_where_a_cell_runs_so_only(looked):

@@ -19,6 +19,7 @@ from audit_cells import (
     Variadic,
     Wrapped,
 )
+from audit_odd_cells import Stored
 from mindspore import Tensor
 
 from ascend_fixes.auditing._padding import PADDING, _choices
@@ -40,6 +41,14 @@ def test_a_mean_over_all_positions_leaks(looked):
 def test_an_unmasked_loss_leaks_unless_its_labels_are_ignored(looked):
     found = looked(PADDING, Unmasked(), IDS, MASK, LABELS)
     assert found.kinds == {"padding-leak-loss"}
+
+
+def test_what_a_stored_length_never_reads_is_tried_in_place(looked):
+    x = np.random.default_rng(0).standard_normal((4, 8, 3)).astype(np.float32)
+    shorter = x * (np.arange(8) < np.array([8, 3, 5, 6])[:, None])[:, :, None]
+    found = looked(PADDING, Stored(), shorter)
+    assert found.kinds == {"padding-leak-output"} and "beyond the rows' ends" in found["padding-leak-output"].evidence
+    assert not looked(PADDING, Stored(), x).kinds  # no row shows where it ends
 
 
 def test_nothing_ragged_is_not_looked_at(looked):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import mindspore
 import numpy as np
 import pytest
-from audit_cells import IDS, LABELS, MASK, CompiledOnly, Failing, Normalised, OldLookup, Sampling, Tagger
+from audit_cells import IDS, LABELS, MASK, Failing, Normalised, Tagger
+from audit_odd_cells import CompiledOnly, OldLookup, Sampling
 from audit_precision_cells import WithoutKernel
 from mindspore import Tensor, nn
 

@@ -18,6 +18,7 @@ from audit_cells import (
     Tagger,
     UnderJit,
 )
+from audit_odd_cells import Ranking
 
 from ascend_fixes.auditing._looking import Fact, Look
 from ascend_fixes.auditing._recording import looked_up, record
@@ -84,6 +85,13 @@ def test_the_logarithm_of_a_softmax(looked, cell):
         one = found["not-an-overflow"]
         assert "times the weights" in one.evidence and "-inf" in one.evidence
         assert one.operator == "log" and one.source.startswith("audit_cells.py:")
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_batch_of_nothing_but_what_fills_rows_up(looked, safe):
+    found = looked(VALUES, Ranking(safe), IDS, np.where(np.arange(8) < 5, IDS, 0))
+    assert found.kinds == (set() if safe else {"not-an-overflow"})
+    assert safe or "'items' all 0" in found["not-an-overflow"].evidence
 
 
 @pytest.mark.parametrize("safe", [False, True])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mindspore import nn, ops
 from shapes_cells import batch, pooled_step
 from shapes_leaks import (
     Classifier,
@@ -93,6 +94,31 @@ def test_verdicts_do_not_depend_on_length_rows_and_width(pooled, length, rows, m
     for cell, ok in zip(pooled, (True, False)):
         report = check_padding(cell, inputs(length, rows), AXES, [length + more], pad=PAD, gradients=False)
         assert report.ok is ok
+
+
+def test_what_is_random_in_training_mode_is_run_in_evaluation_mode():
+    class Dropping(Classifier):
+        def construct(self, ids, mask):
+            return ops.dropout(super().construct(ids, mask), 0.5, self.training)
+
+    for pool, leaks in ((Mean(), True), (MaskedMean(), False)):
+        cell = Dropping(pool).set_train()
+        report = checked(cell)
+        assert report.ok != leaks and "it was run in evaluation mode" in report.notes[0]
+        assert cell.training and cell.pool.training
+
+
+def test_ids_in_a_float_type_keep_to_their_table():
+    class Table(nn.Cell):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(30, 4)
+
+        def construct(self, ids, mask):
+            return (self.embedding(ids.astype(ms.int32)) * mask.expand_dims(-1)).sum(1)
+
+    given = inputs()
+    assert check_padding(Table(), {**given, "ids": given["ids"].astype(np.float32)}, AXES, (7,), pad=PAD).ok
 
 
 def test_nothing_is_left_changed():

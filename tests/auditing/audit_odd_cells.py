@@ -1,0 +1,98 @@
+"""Cells that run compiled only, draw random numbers, store a length, or have two that change together."""
+
+from __future__ import annotations
+
+import mindspore
+import numpy as np
+from audit_cells import Positions, Tagger
+from mindspore import Parameter, Tensor, nn, ops
+
+
+class Translator(nn.Cell):
+    """Target positions take a mask that is as long as the source: no more of these than of those."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+
+    def construct(self, ids, target):
+        source, words = self.embedding(ids), self.embedding(target)
+        seen = words + source[:, : target.shape[1]]
+        return (seen.sum(-1) * ops.ones_like(seen[:, :, 0])).sum(1)
+
+
+@mindspore.ops.constexpr
+def _operator_by_operator():
+    return mindspore.get_context("mode") == mindspore.PYNATIVE_MODE
+
+
+class CompiledOnly(Positions):
+    """Refuses to run operator by operator; positions are added at a fixed width."""
+
+    def construct(self, ids, mask, labels):
+        if _operator_by_operator():
+            raise ValueError("not operator by operator")
+        return (self.losses(ids, labels) * mask).sum() / mask.sum()
+
+
+class Sampling(Tagger):
+    """Draws noise, and drops out always; ``masked`` or with a loss that counts the padding."""
+
+    def __init__(self, masked):
+        super().__init__()
+        self.masked, self.dropout = masked, ops.operations.Dropout(keep_prob=0.5)
+
+    def construct(self, ids, mask, labels):
+        features = self.dropout(self.features(ids))[0]
+        features = features + 0.1 * ops.standard_normal(features.shape)
+        scores = self.head(features).reshape(-1, 5)
+        losses = ops.cross_entropy(scores, labels.reshape(-1), reduction="none").reshape(ids.shape)
+        losses = losses.astype(mindspore.float16).astype(mindspore.float32)
+        return (losses * mask).sum() / mask.sum() if self.masked else losses.mean() + features.mean()
+
+
+class Stored(nn.Cell):
+    """Reads the first 8 positions one by one, and the last of them as they are: longer inputs change nothing."""
+
+    def __init__(self, length=8):
+        super().__init__()
+        self.length, self.head = length, nn.Dense(3, 5)
+
+    def construct(self, x):
+        total = ops.zeros_like(x[:, 0])
+        for place in range(self.length):
+            total = ops.tanh(total + x[:, place])
+        return self.head(total)
+
+
+class Subsampled(nn.Cell):
+    """Frames, and a mask of every second one: the two lengths change together."""
+
+    def construct(self, frames, mask):
+        return (frames[:, ::2].sum(-1) * mask).sum(1)
+
+
+class Ranking(nn.Cell):
+    """Scores of items, of which those with the number 0 do not count; ``safe``: 0 where none does."""
+
+    def __init__(self, safe):
+        super().__init__()
+        self.embedding, self.safe = nn.Embedding(50, 16), safe
+
+    def construct(self, ids, items):
+        counts = (items != 0).astype(mindspore.float32)
+        scores = (self.embedding(ids) * self.embedding(items)).sum(-1)
+        total = counts.sum()
+        return (scores * counts).sum() / (ops.maximum(total, Tensor(1.0)) if self.safe else total)
+
+
+class OldLookup(nn.Cell):
+    """An old operator, which runs in a graph only."""
+
+    def __init__(self):
+        super().__init__()
+        self.table = Parameter(Tensor(np.ones((50, 16), np.float32)), name="table")
+        self.gather = ops.operations.GatherV2()
+
+    def construct(self, ids):
+        return self.gather(self.table, ids, 0).astype(mindspore.float16).sum(-1)
