@@ -86,7 +86,8 @@ def bucket_dataset(
         buckets: the padded sizes.
         batch_size: rows per batch and rank. Or
         tokens_per_batch: rows per batch and rank as many as fit, at least one: ``tokens_per_batch // size``.
-        shuffle_seed: shuffles samples within their bucket, and batches, anew in every epoch; None keeps the order.
+        shuffle_seed: shuffles samples within their bucket, and batches, anew in every epoch, those of each size spread evenly
+            over it; None keeps the order.
         num_shards, shard_id: the number of ranks, and this rank.
         axes: the ragged axes of the batch by column, as in `bucketed`; axis 0 is the batch. All others are stacked. None,
             for a single length: the first axis of a sample in every column in which it has that length.
@@ -245,9 +246,17 @@ class _Source(Epochs):
             return _Batch(share.size, ordered[which][first : first + share.rows], share.rows)
 
         if random is not None:
-            return Planned(random.permutation(self.count()), described)
+            return Planned(np.argsort(self._moments(random), kind="stable"), described)
         firsts = np.concatenate([places[:: share.rows] for share, places in zip(self.shares, ordered)])
         return Planned(np.argsort(firsts), described)
+
+    def _moments(self, random: np.random.Generator) -> np.ndarray:
+        """When in an epoch, from 0 to 1, each batch comes: those of one size evenly over all of it, so that neighbours differ.
+
+        Drawn freely, batches of like lengths come in runs, and a run learns less by sample (benchmarks/shapes/learning.py).
+        """
+        counts = [share.batches for share in self.shares]
+        return np.concatenate([(random.permutation(count) + random.random(count)) / count for count in counts])
 
     def _worth_carrying(self, size: tuple[int, ...], left: int) -> tuple[int, ...] | None:
         """The next size that holds ``size``, if ``left`` rows there are fewer padded positions than a batch here."""
@@ -324,6 +333,7 @@ class _Source(Epochs):
             "samples": self._digest,
             "buckets": [list(map(int, size)) for size in sizes],
             "seed": self.batching.seed,
+            "order": "kept" if self.batching.seed is None else "spread",
             "over_long": self.over_long,
             "truncate": self.batching.overflow == "truncate",
             "carry": self.batching.carry,

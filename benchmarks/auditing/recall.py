@@ -130,16 +130,16 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def record(**parts: Any) -> dict[str, Any]:
+def record(file: Path, **parts: Any) -> dict[str, Any]:
     """Puts parts into the results file, with the figures anew."""
-    kept = records.read(RESULTS, {"models": {}})
+    kept = records.read(file, {"models": {}})
     kept["models"].update(parts.pop("models", {}))
     kept.update(parts)
     rows = list(kept["models"].values())
     sets = {name: [row for row in rows if row["set"] == which] for name, which in SETS.items()}
     kept["figures"] = {name: figures(audited) for name, audited in sets.items() if audited}
-    with replacing(RESULTS) as file:
-        file.write((json.dumps(kept, indent=1) + "\n").encode())
+    with replacing(file) as stream:
+        stream.write((json.dumps(kept, indent=1) + "\n").encode())
     return kept
 
 
@@ -178,25 +178,26 @@ def main() -> None:
     parser.add_argument("--set", default="first", choices=("first", "second"), help="which of the sets kept apart")
     parser.add_argument("--budget", type=float, default=120)
     parser.add_argument("--reports", type=Path, help="the directory of whole reports, kept or taken from there")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="the file of results, which is added to")
     parser.add_argument("--bert", action="store_true", help="the 4-layer BERT tagger")
     parser.add_argument("--table", action="store_true", help="only show what is recorded")
     options = parser.parse_args()
     if options.table:
-        show(records.read(RESULTS))
+        show(records.read(options.json))
         return
     if options.bert:
         rows = []
         for row in bert((120, 20)):
             print(row, flush=True)
             rows.append(row)
-        record(bert=rows)
+        record(options.json, bert=rows)
         return
     wanted = options.set if options.apart else None
     entries = [entry for entry in records.read(MANIFEST)["models"] if "absent" in entry]  # the established
     for entry in entries:
         if entry["name"] in options.names or (not options.names and entry.get("set") == wanted):
             row = compared(entry, _report(entry, options.budget, options.reports))
-            kept = record(models={entry["name"]: row})
+            kept = record(options.json, models={entry["name"]: row})
             show({**kept, "models": {entry["name"]: row}})
 
 

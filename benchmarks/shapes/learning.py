@@ -4,10 +4,11 @@
     python -m benchmarks.shapes.learning --table FILE
 
 Two of the examples' models, small and without dropout: BERT-CRF on WNUT17 (its loss is a mean over sentences) and RNNSearch
-on pairs of Multi30k (a mean over tokens). A seed decides initial weights and orders. Every way of `WAYS` trains from the
-same weights with the same number of samples, at one constant rate of Adam, and is validated a few times an epoch. "random"
-draws each batch from the whole corpus. A way that is "weighed" multiplies a batch's loss by what that loss is the mean of,
-over what a batch has of it on average, so that every sentence or token counts alike. A file that is there is added to.
+on pairs of Multi30k (a mean over tokens). A seed decides initial weights and orders. Every way of `WAYS` trains from the same
+weights with the same number of samples, at one constant rate of Adam, and is validated a few times an epoch. "random" draws
+each batch from the whole corpus. In a way that is "spread" the batches of each size come evenly over an epoch, otherwise in
+any order. A way that is "weighed" multiplies a batch's loss by what that loss is the mean of, over what a batch has of it
+on average, so that every sentence or token counts alike. A file that is there is added to.
 """
 
 from __future__ import annotations
@@ -154,7 +155,9 @@ def batches(work: Workload, way: str, seed: int, epoch: int) -> list[Batch]:
         return _random(work, np.random.default_rng([seed, epoch]))
     found = _dataset(work, way, seed).source.order(epoch)
     made = [Batch(one.places, one.size, one.rows) for one in found]
-    return spread(made, np.random.default_rng([seed, epoch, 1])) if "spread" in way else made
+    if "spread" in way:
+        return made  # which is how `bucket_dataset` orders them
+    return [made[place] for place in np.random.default_rng([seed, epoch, 1]).permutation(len(made))]
 
 
 def _random(work: Workload, random: np.random.Generator) -> list[Batch]:
@@ -186,15 +189,6 @@ def _tokens(work: Workload) -> int:
     lengths = work.lengths["train"]
     sizes = [np.prod(work.sizes(*np.atleast_1d(row).tolist())) for row in lengths]
     return int(np.mean(sizes) * work.batch)
-
-
-def spread(made: Sequence[Batch], random: np.random.Generator) -> list[Batch]:
-    """The batches of every size evenly over the epoch."""
-    kept: dict[tuple[int, ...], list[Batch]] = {}
-    for one in made:
-        kept.setdefault(one.size, []).append(one)
-    when = [((place + random.random()) / len(same), one) for same in kept.values() for place, one in enumerate(same)]
-    return [one for _, one in sorted(when, key=lambda pair: pair[0])]
 
 
 # --- training ------------------------------------------------------------------------------------

@@ -326,7 +326,12 @@ def straightforward(lengths, buckets, rows, seed, epoch, carry):
         batches += [(size, order[first : first + rows].tolist()) for first in range(0, len(order), rows)]
     if random is None:
         return sorted(batches, key=lambda batch: batch[1][0])
-    return [batches[number] for number in random.permutation(len(batches))]
+    moments = []
+    for size in sorted(members):
+        count = sum(own == size for own, _ in batches)
+        turns, parts = random.permutation(count), random.random(count)
+        moments += [(turn + part) / count for turn, part in zip(turns, parts)]
+    return [batch for _, batch in sorted(zip(moments, batches), key=lambda pair: pair[0])]
 
 
 @settings(max_examples=60)
@@ -337,6 +342,18 @@ def test_the_order_of_an_epoch_is_the_same_as_made_one_by_one(lengths, rows, see
     assert found == straightforward(lengths, Buckets((2, 5, 8)), rows, seed, epoch, carry)
     assert dataset.batches == len(found)
     assert dataset.waste == pytest.approx(sum(size * rows for size, _ in found) / sum(lengths) - 1)
+
+
+@settings(max_examples=60)
+@given(ragged, st.integers(1, 4), st.integers(0, 2**32 - 1), st.integers(0, 3))
+def test_batches_of_a_size_come_evenly_over_an_epoch(lengths, rows, seed, epoch):
+    """However many batches have been taken, of every size about its share is among them."""
+    sizes = [batch.size for batch in made(lengths, (2, 5, 8), rows, shuffle_seed=seed).source.order(epoch)]
+    for size in set(sizes):
+        share = sizes.count(size) / len(sizes)
+        for taken_so_far in range(len(sizes) + 1):
+            expected = share * taken_so_far
+            assert abs(sizes[:taken_so_far].count(size) - expected) <= 2 + share * len(set(sizes))
 
 
 def test_of_a_large_corpus_no_batch_is_made_ahead():
