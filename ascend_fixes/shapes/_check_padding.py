@@ -154,12 +154,12 @@ def check_padding(
     ragged.lengths(args)
     with checking(cell, reveal=True) as notes, _must_run(cell, args):
         batch = Batch.of(cell, ragged, args, pad or {}, lengths)
-        try:
-            check = _Check(cell, batch, gradients, tolerance, seed, notes)
-        except _RandomError:
+        check = _Check(cell, batch, gradients, tolerance, seed, notes)
+        if check.unequal():
             evaluating(cell)
             check = _Check(cell, batch, gradients, tolerance, seed, notes)
             notes.append("two equal calls differ in training mode; it was run in evaluation mode")
+            check.must_repeat()
         if method != "in place":
             widths = check.default_widths() if widths is None else widths
             check.at_widths([check.batch.sizes(width) for width in widths], must=method == "widths")
@@ -169,10 +169,6 @@ def check_padding(
 
 
 _IN_PLACE = 1e-6  # at one width
-
-
-class _RandomError(PaddingCheckError):
-    """Two equal calls differ."""
 
 
 class _Check:
@@ -190,7 +186,6 @@ class _Check:
         self.suspects: dict[str, Suspect] = {}
         self.tried: list[str] = []
         self.rows = batch.rows
-        self._must_repeat()
 
     def default_widths(self) -> list[dict[str, int]]:
         return [{name: length + more for name, length in self.batch.own.items()} for more in (1, 3)]
@@ -274,15 +269,20 @@ class _Check:
                     f"{dict(own.sizes)}; its ragged axes cannot be told: choose widths that are no multiples of other sizes"
                 )
 
-    def _must_repeat(self) -> None:
+    def unequal(self) -> list[str]:
+        """The outputs that differ between two equal calls."""
         own = Own(self.batch.own, self.batch.own)
-        again = Run.of(self.cell, tensors(self.batch.args))
-        for place, value in self.base.outputs.items():
-            if not own.difference(value, again.outputs[place]) <= self.bound:
-                raise _RandomError(
-                    f"output{place} of {type(self.cell).__name__} differs between two equal calls; turn off what is "
-                    f"random in it (nn.Dropout cells are off already)"
-                )
+        again = Run.of(self.cell, tensors(self.batch.args)).outputs
+        return [
+            place for place, value in self.base.outputs.items() if not own.difference(value, again[place]) <= self.bound
+        ]
+
+    def must_repeat(self) -> None:
+        for place in self.unequal():
+            raise PaddingCheckError(
+                f"output{place} of {type(self.cell).__name__} differs between two equal calls; turn off what is "
+                f"random in it (nn.Dropout cells are off already)"
+            )
 
     def report(self) -> PaddingReport:
         first = next(iter(self.suspects.values()), Suspect("", type(self.cell).__name__, "") if self.leaks else None)
