@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import mindspore
@@ -190,6 +191,21 @@ def repeatable():
         with seam.repeatable(drawing):
             assert np.array_equal(drawing(x).asnumpy(), drawing(x).asnumpy())
         assert not np.array_equal(drawing(x).asnumpy(), drawing(x).asnumpy())
+
+
+def reports_in(tmp_path, monkeypatch):
+    monkeypatch.delenv("MS_OM_PATH", raising=False)
+
+    class Sum(nn.Cell):
+        def construct(self, x, y):
+            return x + y
+
+    with pytest.raises(ValueError), seam.reports_in(lambda: tmp_path):
+        Sum()(Tensor([1.0, 2.0]), Tensor([1.0, 2.0, 3.0]))
+    assert list(tmp_path.glob("rank_*")) and "MS_OM_PATH" not in os.environ
+    monkeypatch.setenv("MS_OM_PATH", "theirs")
+    with seam.reports_in(lambda: pytest.fail("the user has named a folder")):
+        assert os.environ["MS_OM_PATH"] == "theirs"
 
 
 def run_eagerly():

@@ -15,7 +15,7 @@ import ascend_fixes
 ROOT = Path(ascend_fixes.__file__).parent
 TOOLBOXES = {"shapes", "host", "fusion", "amp", "dryrun"}
 FLOORS = (  # from the ground; what stands on one floor may import what is below, and a toolbox its neighbours
-    {"errors", "wire"},
+    {"errors"},
     {"_mindspore"},
     {"patching", "processes", "files", "factories", "tensors"},
     {"compiling"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mindspore
@@ -17,6 +17,7 @@ __all__ = [
     "has_fusion_compiler",
     "in_graph_mode",
     "mode_set",
+    "reports_in",
     "saturates",
     "set_graph_kernel_flags",
     "set_kernel_directory",
@@ -37,6 +38,22 @@ def mode_set(mode: int) -> Iterator[None]:
         yield
     finally:
         mindspore.set_context(mode=before)
+
+
+_REPORTS = "MS_OM_PATH"  # the folder in which MindSpore makes rank_<n>/om
+
+
+@contextlib.contextmanager
+def reports_in(folder: Callable[[], Path]) -> Iterator[None]:
+    """Reports of failed compilations go to a folder, which is asked for if the user has named none."""
+    if _REPORTS in os.environ:
+        yield
+        return
+    os.environ[_REPORTS] = str(folder())
+    try:
+        yield
+    finally:
+        os.environ.pop(_REPORTS, None)
 
 
 def graph_kernel_flags() -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import mindspore
 
-from ascend_fixes import wire
 from ascend_fixes._mindspore.executors import _executor, compiled_phases
 
 __all__ = [
@@ -124,56 +123,57 @@ def _proto_bytes(kind: Any) -> int:
     return total
 
 
-@dataclass(frozen=True)
-class _Function:
-    """A graph, or the graph of a branch or loop: its Parameters, and of every node the operator and what goes in, by name."""
-
-    parameters: list[str]
-    nodes: list[tuple[str, list[str]]]
-
-
-def _whole_graph(cell: mindspore.nn.Cell) -> list[_Function]:
-    """The latest graph of a cell, and behind it those of its branches and loops, which `anf_ir` leaves out."""
-    data = _executor()._graph_executor.get_func_graph_proto(compiled_phases(cell)[-1], "mind_ir", False)
-    parts = [(number, content) for number, content in wire.fields(memoryview(data)) if number in _GRAPHS]
-    return [_function(content) for _, content in sorted(parts, key=lambda part: part[0])]
+_WANTED = {
+    "ModelProto": {"graph", "functions"},
+    "GraphProto": {"node", "parameter"},
+    "NodeProto": {"input", "op_type"},
+    "TensorProto": {"name"},
+}
+"""Of MindSpore's messages, the fields that are read. The others, values of constants and types among them, are passed over."""
 
 
-# Numbers of fields in MindSpore's mind_ir.proto.
-_GRAPHS = (7, 8)  # ModelProto.graph, ModelProto.functions
-_NODE, _PARAMETER = 1, 3  # of GraphProto
-_INPUT, _OPERATOR = 1, 4  # of NodeProto
-_NAME = 7  # of TensorProto
+@functools.cache
+def _lean_schema() -> Any:
+    """`mind_ir`'s ModelProto with the wanted fields alone: MindSpore has protobuf parse in Python, most of a second a graph."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    from mindspore.train import mind_ir_pb2  # slow to import, and seldom wanted
+
+    file = descriptor_pb2.FileDescriptorProto()
+    mind_ir_pb2.DESCRIPTOR.CopyToProto(file)
+    messages = [message for message in file.message_type if message.name in _WANTED]
+    for message in messages:
+        fields = [field for field in message.field if field.name in _WANTED[message.name]]
+        kept = descriptor_pb2.DescriptorProto(name=message.name, field=fields)
+        message.CopyFrom(kept)
+    lean = descriptor_pb2.FileDescriptorProto(
+        name="lean_mind_ir.proto", package=file.package, syntax=file.syntax, message_type=messages
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(lean)
+    found = pool.FindMessageTypeByName(f"{file.package}.ModelProto" if file.package else "ModelProto")
+    return message_factory.GetMessageClass(found)
 
 
-def _function(graph: memoryview) -> _Function:
-    parameters: list[str] = []
-    nodes: list[tuple[str, list[str]]] = []
-    for number, content in wire.fields(graph):
-        if number == _NODE:
-            inputs, operator = [], ""
-            for part, value in wire.fields(content):
-                if part == _INPUT:
-                    inputs.append(wire.text(value))
-                elif part == _OPERATOR:
-                    operator = _operator(wire.text(value))
-            nodes.append((operator, inputs))
-        elif number == _PARAMETER:
-            parameters += [_plain(wire.text(value)) for part, value in wire.fields(content) if part == _NAME]
-    return _Function(parameters, nodes)
+def _whole_graph(cell: mindspore.nn.Cell) -> Any:
+    """The latest graph of a cell with those of its branches and loops, which `anf_ir` leaves out."""
+    model = _lean_schema()()
+    model.ParseFromString(_executor()._graph_executor.get_func_graph_proto(compiled_phases(cell)[-1], "mind_ir", False))
+    return model
 
 
 def whole_graph_operators(cell: mindspore.nn.Cell) -> list[str]:
     """The operators of a cell's latest graph, branches and loops included; calls of these are left out."""
-    return [operator for function in _whole_graph(cell) for operator, _ in function.nodes if operator]
+    model = _whole_graph(cell)
+    names = [_operator(node) for graph in (model.graph, *model.functions) for node in graph.node]
+    return [name for name in names if name]
 
 
 def graph_writes(cell: mindspore.nn.Cell) -> tuple[set[str], set[str]]:
     """The Parameters that a cell's latest graph writes, by name: outside its branches and loops, and inside them."""
-    main, *functions = _whole_graph(cell)
-    parameters = set(main.parameters)
-    inside = {name for function in functions for name in _writes(function)}
-    return set(_writes(main)) & parameters, inside & parameters
+    model = _whole_graph(cell)
+    parameters = {_plain(parameter.name) for parameter in model.graph.parameter}
+    inside = {name for graph in model.functions for name in _writes(graph)}
+    return set(_writes(model.graph)) & parameters, inside & parameters
 
 
 _WRITERS = ("Assign", "Scatter", "Inplace", "Apply", "Momentum", "Adam", "SparseApply", "FusedSparse")
@@ -185,11 +185,12 @@ _RUNNING_STATISTICS: dict[str, tuple[int, ...]] = {
 }
 
 
-def _writes(function: _Function) -> Iterator[str]:
+def _writes(graph: Any) -> Iterator[str]:
     """Names of what operators write. A Parameter that is only read comes through a Load, and has another name then."""
-    for operator, inputs in function.nodes:
+    for node in graph.node:
+        operator = _operator(node)
         positions = (0,) if operator.startswith(_WRITERS) else _RUNNING_STATISTICS.get(operator, ())
-        yield from (_plain(inputs[position]) for position in positions if position < len(inputs))
+        yield from (_plain(node.input[position]) for position in positions if position < len(node.input))
 
 
 def _plain(name: str) -> str:
@@ -197,7 +198,7 @@ def _plain(name: str) -> str:
     return name.rpartition(":")[2].lstrip("▸◂")
 
 
-def _operator(kind: str) -> str:
+def _operator(node: Any) -> str:
     """``"Add"`` of ``"REF::Add:69"``; "" for a constant and for the call of a graph, which has more than a number behind it."""
-    name, _, number = kind[len("REF::") :].partition(":")
+    name, _, number = node.op_type[len("REF::") :].partition(":")
     return name if number.isdigit() else ""

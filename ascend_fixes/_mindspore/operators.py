@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import re
 import sys
 import tempfile
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, Callable, TypeVar
 
 import mindspore
+
+from ascend_fixes._mindspore.context import reports_in
 
 __all__ = [
     "aicpu_operators",
@@ -112,9 +113,10 @@ def as_in_graphs() -> Iterator[None]:
     from mindspore.ops import Primitive
 
     with (
+        tempfile.TemporaryDirectory() as folder,
+        reports_in(lambda: Path(folder)),
         _replaced(Tensor, {name: _values_of(getattr(Tensor, name)) for name in ("max", "min")}),
         _replaced(Primitive, {"__call__": _or_compiled(Primitive.__call__)}),
-        _reports_elsewhere(),
     ):
         yield
 
@@ -186,20 +188,6 @@ def _replaced(cls: type, members: dict[str, Any]) -> Iterator[None]:
                 setattr(cls, name, own[name])
             else:
                 delattr(cls, name)
-
-
-@contextlib.contextmanager
-def _reports_elsewhere() -> Iterator[None]:
-    """What MindSpore writes of a failed compilation is no file of the user's."""
-    if "MS_OM_PATH" in os.environ:
-        yield
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["MS_OM_PATH"] = folder
-        try:
-            yield
-        finally:
-            os.environ.pop("MS_OM_PATH", None)
 
 
 def run_eagerly(run: Callable[[], _T]) -> _T:

@@ -173,7 +173,7 @@ def _is_alone(array: np.ndarray, leaves: Mapping[str, np.ndarray]) -> bool:
 
 def zero_ends(array: np.ndarray, axis: int) -> np.ndarray | None:
     """Where rows end along an axis, if at different places, with nothing but zeros behind and never before."""
-    if array.ndim < 3 or array.dtype.kind != "f":
+    if array.ndim < 3 or array.dtype.kind != "f" or array.size == 0:
         return None
     own = (array != 0).any(tuple(other for other in range(1, array.ndim) if other != axis))
     ends = own.sum(1)
@@ -188,11 +188,10 @@ def row_ends(array: np.ndarray) -> np.ndarray | None:
     """
     if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "iuf" or (array != np.round(array)).any():
         return None
-    last = array[:, -1]
-    if not (last[:, None] == array[:, -2:]).all(1).any():
+    filled_up = array[:, -1] == array[:, -2]
+    if not filled_up.any():
         return None
-    fill = last[(last[:, None] == array[:, -2:]).all(1)][0]
-    own = array != fill
+    own = array != array[filled_up, -1][0]
     ends = np.where(own.any(1), array.shape[1] - own[:, ::-1].argmax(1), 0)
     filled = np.arange(array.shape[1]) >= ends[:, None]
     return ends if (filled == ~own).all() and (ends > 0).all() and ends.min() < array.shape[1] else None

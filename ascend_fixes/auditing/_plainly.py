@@ -40,8 +40,9 @@ def look(subject: Subject) -> Iterator[Finding]:
             yield from _runs(AS_IN_GRAPHS, ran.failure, _AS_A_GRAPH)
             yield from _as_it_runs(subject, before)
             return
-    if _NO_KERNEL.search(ran.failure.text):
-        yield from _without_kernel(subject, ran.failure)
+    missing = _NO_KERNEL.search(ran.failure.text)
+    if missing:
+        yield from _without_kernel(subject, missing.group(1) or missing.group(2), ran.failure)
         return
     compiled = replace(subject, runs=COMPILED_ONLY)
     ready(compiled)
@@ -89,10 +90,7 @@ _EQUALS = {
 """What runs here in place of operators that Ascend alone has."""
 
 
-def _without_kernel(subject: Subject, failure: Failure) -> Iterator[Finding]:
-    missing = _NO_KERNEL.search(failure.text)
-    assert missing
-    operator = missing.group(1) or missing.group(2)
+def _without_kernel(subject: Subject, operator: str, failure: Failure) -> Iterator[Finding]:
     yield hazard(
         "missing-kernel-cpu",
         kinds.FAILED,

@@ -18,13 +18,12 @@ from mindspore import Tensor, nn
 from ascend_fixes import _mindspore
 from ascend_fixes.tensors import array_of
 
-__all__ = ["AS_IN_GRAPHS", "COMPILED_ONLY", "EAGERLY", "RUNS", "Clock", "Subject", "leaves_of", "rebuilt"]
+__all__ = ["AS_IN_GRAPHS", "COMPILED_ONLY", "EAGERLY", "Clock", "Subject", "leaves_of", "rebuilt"]
 
 EAGERLY = "operator by operator"
 AS_IN_GRAPHS = "operator by operator, as a graph takes it"
 COMPILED_ONLY = "compiled only"
-RUNS = (EAGERLY, AS_IN_GRAPHS, COMPILED_ONLY)
-"""How a cell runs: what most looks need, what `_mindspore.as_in_graphs` makes possible, and what is left."""
+"""How a cell runs: as most looks need it, as `_mindspore.as_in_graphs` makes it possible, and what is left."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Subject:
         target: the device to compile for.
         clock: the time that is left.
         function: the function that is audited, of which ``cell`` is a wrapper; None for a cell.
-        runs: how it runs here, one of `RUNS`.
+        runs: how it runs here: `EAGERLY`, `AS_IN_GRAPHS` or `COMPILED_ONLY`.
         random: whether two calls differ unless the same numbers are drawn; looks see to that.
     """
 

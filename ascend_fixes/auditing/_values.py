@@ -317,7 +317,7 @@ def _is_finite(ran: Ran) -> bool:
 
 def _not_finite(recording: Recording, told: str) -> Hazard:
     odd = [one for one in recording.events if not one.is_cell and _finite(one.args) and not _finite(one.result)]
-    # An infinity may be a mask's; where the end is NaN, what first made one is the cause.
+    # An infinity may be a mask's; what first made a NaN is the cause.
     event = next((one for one in recording.events if not one.is_cell and _makes_nan(one)), next(iter(odd), None))
     operator = event.operator if event else ""
     words = {"div": "a division by zero", "log": "a logarithm of zero", "softmax": "a softmax over nothing but -inf"}

@@ -27,7 +27,6 @@ from ascend_fixes.files import user_folder
 
 __all__ = ["TIDY", "cache_folder", "scratch_folder", "tidily"]
 
-_REPORTS = "MS_OM_PATH"  # the folder in which MindSpore makes rank_<n>/om
 _TRACE = "dsa_transfrom.log"
 
 
@@ -59,7 +58,7 @@ def scratch_folder() -> Path:
 @contextlib.contextmanager
 def tidily() -> Iterator[None]:
     """What is compiled inside leaves the working directory as it is."""
-    with _kernels_in_cache(), _reports_in_cache(), _without_trace():
+    with _kernels_in_cache(), _mindspore.reports_in(cache_folder), _without_trace():
         yield
 
 
@@ -79,18 +78,6 @@ def _kernels_in_cache() -> Iterator[None]:
         yield
     finally:
         _mindspore.set_kernel_directory("")
-
-
-@contextlib.contextmanager
-def _reports_in_cache() -> Iterator[None]:
-    if _REPORTS in os.environ:
-        yield
-        return
-    os.environ[_REPORTS] = str(cache_folder())
-    try:
-        yield
-    finally:
-        os.environ.pop(_REPORTS, None)
 
 
 @contextlib.contextmanager

@@ -187,9 +187,14 @@ def _endings(ragged: RaggedInputs, args: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
+def _are_ids(array: np.ndarray) -> bool:
+    """Whether numbers of a float type are whole ones that a table may have, and not only zeros and ones."""
+    return bool((array == np.round(array)).all() and np.abs(array).max(initial=0) < 2**31 and array.max(initial=0) > 1)
+
+
 def _garbage_like(array: np.ndarray, shape: tuple, random: np.random.Generator) -> np.ndarray:
     """Whole numbers up to the array's largest, so that ids stay in their table; floats of several times its size."""
-    whole = array.dtype.kind == "f" and array.max(initial=0) > 1 and bool((array == np.round(array)).all())
+    whole = array.dtype.kind == "f" and _are_ids(array)
     if array.dtype.kind in "iu" or whole:
         low, high = int(min(0, array.min(initial=0))), int(array.max(initial=0))
         return random.integers(low, high, shape, endpoint=True).astype(array.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mindspore import Parameter, Tensor
 
-from examples.common import checkpoint, training
+from examples.common import checkpoint, loop, training
 from examples.common.files import CheckpointError, UsageError
 from examples.common.randomness import Stream, generator
 
@@ -54,11 +54,11 @@ class Momentum:
         self.scale = state["scale"]
 
 
-def train(run: Momentum, path, epochs: int = 4, resume: bool = False) -> training.Progress:
-    return training.train(run, epochs, path, resume, "test")
+def train(run: Momentum, path, epochs: int = 4, resume: bool = False) -> loop.Progress:
+    return loop.train(run, epochs, path, resume, "test")
 
 
-def same(one: training.Progress, other: training.Progress) -> bool:
+def same(one: loop.Progress, other: loop.Progress) -> bool:
     def plain(progress):
         epochs = [(e.losses, e.overflowed, e.validation, e.validation_loss) for e in progress.epochs]
         return epochs, progress.best_epoch, {name: value.tolist() for name, value in progress.best.items()}
@@ -109,7 +109,7 @@ def test_the_best_epoch_can_be_chosen_by_loss_and_nan_is_never_best(tmp_path):
     run = Momentum()
     validations = iter([(0.5, math.nan), (0.6, 0.7), (0.9, 0.8), (0.6, 0.9)])
     run.validate, run.by_loss = lambda: next(validations), True
-    assert training.train(run, 4, tmp_path / "checkpoint.npz", False, "test").best_epoch == 1
+    assert loop.train(run, 4, tmp_path / "checkpoint.npz", False, "test").best_epoch == 1
 
 
 def test_what_is_validated_is_the_weighted_mean_of_the_epochs(tmp_path):
@@ -153,7 +153,7 @@ def test_a_checkpoint_with_other_settings_or_a_broken_description_is_refused(tmp
 
 def test_the_summary_is_json_and_adds_up(tmp_path):
     progress = train(Momentum(), tmp_path / "checkpoint.npz")
-    summary = json.loads(json.dumps(training.summary(progress)))
+    summary = json.loads(json.dumps(loop.summary(progress)))
     assert summary["steps"] == len(summary["losses"]) == 16 and summary["overflowed"] == 4
     assert summary["wall_seconds"] == pytest.approx(summary["history"][-1]["elapsed"])
     assert 0.05 < summary["peak_memory_gb"] < 64

@@ -21,6 +21,7 @@ from shapes_leaks import (
 
 from ascend_fixes import _mindspore
 from ascend_fixes.shapes import AxesError, LengthError, PaddingCheckError, check_padding
+from ascend_fixes.shapes._garbage import _garbage_like
 
 AXES, PAD = {"ids": 1, "mask": 1}, {"mask": 0}
 
@@ -167,3 +168,10 @@ def test_a_mask_is_padded_as_a_mask_unless_told_otherwise(kind):
     assert check_padding(Classifier(MaskedMean()), given_inputs, AXES, (7,)).ok
     told = check_padding(Classifier(MaskedMean()), given_inputs, AXES, (7,), pad={"mask": 1})
     assert not told.ok
+
+
+@pytest.mark.parametrize("values", [[1e30, 2.0], [np.inf, 2.0], [-np.inf, 2.0], [1.5, 2.0]])
+def test_floats_that_are_no_ids_get_garbage_of_their_size(values):
+    array = np.array([values], np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):
+        assert _garbage_like(array, (4, 8), np.random.default_rng(0)).shape == (4, 8)
