@@ -81,7 +81,6 @@ def compared(entry: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     wrong = [one for one in certain if one not in right and one["kind"] in entry["absent"]]
     return {
         "name": entry["name"],
-        "apart": entry["apart"],
         "set": entry.get("set"),
         "seconds": report["wall_seconds"],
         "budget": report["budget"],

@@ -22,15 +22,6 @@ from benchmarks.ascend.cells.parts import (
 )
 
 
-class _Masked(nn.Cell):
-    def __init__(self, layer: nn.Cell) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def construct(self, x, mask):
-        return self.layer(x, mask)
-
-
 class PlainMaskedSoftmax(nn.Cell):
     def construct(self, x, mask):
         return ops.softmax(ops.masked_fill(x, ops.logical_not(mask), Tensor(-1e9, ms.float32)), -1)
