@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["inferred_axes", "is_mask", "normalised_axes", "row_ends", "zero_ends"]
+__all__ = ["filler", "inferred_axes", "is_mask", "normalised_axes", "row_ends", "zero_ends"]
 
 from ascend_fixes.auditing._report import AuditError
 
@@ -186,15 +186,23 @@ def row_ends(array: np.ndarray) -> np.ndarray | None:
 
     None where that is not so, or all rows are as long as the array.
     """
+    return next((ends for ends, _ in _filled_up(array)), None)
+
+
+def filler(array: np.ndarray) -> int | None:
+    """The one value that rows of whole numbers are filled up with, as `row_ends` sees it; None where there is none."""
+    return next((value for _, value in _filled_up(array)), None)
+
+
+def _filled_up(array: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
     if array.ndim != 2 or array.shape[1] < 3 or array.dtype.kind not in "iuf" or (array != np.round(array)).any():
-        return None
-    filled_up = array[:, -1] == array[:, -2]
-    if not filled_up.any():
-        return None
-    own = array != array[filled_up, -1][0]
-    ends = np.where(own.any(1), array.shape[1] - own[:, ::-1].argmax(1), 0)
-    filled = np.arange(array.shape[1]) >= ends[:, None]
-    return ends if (filled == ~own).all() and (ends > 0).all() and ends.min() < array.shape[1] else None
+        return
+    for value in np.unique(array[array[:, -1] == array[:, -2], -1]):
+        own = array != value
+        ends = np.where(own.any(1), array.shape[1] - own[:, ::-1].argmax(1), 0)
+        filled = np.arange(array.shape[1]) >= ends[:, None]
+        if (filled == ~own).all() and (ends > 0).all() and ends.min() < array.shape[1]:
+            yield ends, int(value)
 
 
 def _beside_weights(array: np.ndarray, leaves: Mapping[str, np.ndarray]) -> bool:

@@ -8,6 +8,7 @@ choice is a hazard. Parameters that are zero, behind which a leak could hide, ar
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import itertools
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes.auditing import _kinds as kinds
-from ascend_fixes.auditing._inferring import is_mask, row_ends, zero_ends
-from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard
+from ascend_fixes.auditing._inferring import filler, is_mask, row_ends, zero_ends
+from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, carry_out, hazard
 from ascend_fixes.auditing._recording import Recording, looked_up, record
 from ascend_fixes.auditing._report import Hazard
 from ascend_fixes.auditing._running import attempt, differs_by, ready, reseeded
-from ascend_fixes.auditing._subject import Subject, rebuilt
+from ascend_fixes.auditing._subject import EAGERLY, Subject, rebuilt
 from ascend_fixes.errors import first_line
 from ascend_fixes.shapes import Leak, PaddingReport, Suspect, check_padding
 from ascend_fixes.tensors import array_of
@@ -70,7 +71,10 @@ def _best(
     best: tuple[dict[str, Any], PaddingReport] | None = None
     why = ""
     rows: dict[str, np.ndarray] = {}
+    stands = functools.cache(functools.partial(_stands, subject))
     for pads in _choices(subject, indices):
+        if not all(stands(name, value) for name, value in pads.items() if value in _IGNORED):
+            continue
         try:
             report = (
                 _in_place(subject, pads, rows) if rows else _checked(_full(subject, pads), pads, tolerance=tolerance)
@@ -91,6 +95,19 @@ def _best(
         if report.ok:
             break
     return best, why
+
+
+def _stands(subject: Subject, name: str, value: int) -> bool:
+    """Whether the cell runs with such a label, tried in a fork: where labels are indices, a kernel on CPU may end its process."""
+
+    def run(inner: Subject) -> Iterator[Finding]:
+        array = inner.leaves[name].copy()
+        array.flat[-1] = value
+        if attempt(inner.cell, inner.with_arrays({name: array})).failure is None:
+            yield Fact("runs", True)
+
+    here = replace(subject, runs=EAGERLY, random=False)  # what these need is in force already
+    return bool(carry_out(Look("padding", (), run), here, max(1.0, subject.clock.left)).findings)
 
 
 def _also_in_place(subject: Subject, pads: Mapping[str, Any], report: PaddingReport) -> PaddingReport:
@@ -211,8 +228,10 @@ def _choices(subject: Subject, indices: Container[str]) -> list[dict[str, Any]]:
     counted = [name for name in ids if name not in indices]
     labels = [{name: value} for name in counted for value in _IGNORED]
     zeros = dict.fromkeys(ids, 0)
+    own = {name: filler(leaves[name]) or 0 for name in ids}  # what their rows are filled up with already
     pairs = [{a: -100, b: -100} for a, b in itertools.combinations(counted, 2)][:6]
-    every = [{}, *labels, zeros, *({**zeros, **one} for one in (*labels, *pairs))]
+    shown = [own] if own != zeros else []
+    every = [{}, *shown, *labels, zeros, *({**own, **one} for one in (*labels, *pairs))]
     return [one for place, one in enumerate(every) if one not in every[:place]]  # where one argument is all there is
 
 

@@ -100,14 +100,14 @@ def _types(cell: nn.Cell, inputs: Sequence[Any]) -> dict[tuple[str, str, str, in
 
 
 def _casts(plain: Recording) -> Iterator[Finding]:
-    """float32 that construct itself turns into half precision."""
+    """What construct itself turns into half precision: float32, and masks in other types."""
     found: dict[str, list[Event]] = {}
     for event in plain.events:
         if event.operator.lower() in _CASTS and _lowers(event):
             found.setdefault(event.source, []).append(event)
     for source, events in found.items():
         event = events[0]
-        dtype = str(event.outputs[0].dtype).lower()
+        given, dtype = (str(one.dtype).lower() for one in (event.inputs[0], event.outputs[0]))
         error = max(_rounding(one) for one in events)
         cells = list(dict.fromkeys(one.cell for one in events))
         where = f", in {', '.join(cells)}" if len(cells) > 1 else ""
@@ -115,7 +115,7 @@ def _casts(plain: Recording) -> Iterator[Finding]:
             "cast-in-construct",
             kinds.DIFFERED if error > 0 else kinds.READ,
             f"construct casts to {dtype} whatever the policy says",
-            f"{event.text}: float32 becomes {dtype}, {len(events)} times in a run{where}, rounded by up to {error:.2g}",
+            f"{event.text}: {given} becomes {dtype}, {len(events)} times in a run{where}, rounded by up to {error:.2g}",
             "# take the cast out; the policy casts what gains from it\n"
             'net = amp.autocast(net, amp.Policy("compute=float16"))',
             operator="Cast",
@@ -123,13 +123,13 @@ def _casts(plain: Recording) -> Iterator[Finding]:
             source=source,
         )
     if not found:
-        yield Cleared("cast-in-construct", "no operation of a plain run turned float32 into half precision")
+        yield Cleared("cast-in-construct", "no operation of a plain run turned anything into half precision")
 
 
 def _lowers(event: Event) -> bool:
     given = next(iter(event.inputs), None)
     made = event.outputs
-    return given is not None and bool(made) and given.dtype == mindspore.float32 and made[0].dtype in _HALF
+    return given is not None and bool(made) and given.dtype not in _HALF and made[0].dtype in _HALF
 
 
 def _rounding(event: Event) -> float:
@@ -156,8 +156,7 @@ def _under_policy(subject: Subject, plain: Recording) -> Iterator[Finding]:
         return
     report = trace_overflow(subject.cell, *subject.inputs, policy=Policy())
     if not report:
-        how = "loss and gradients" if subject.cell.trainable_params() else "results"
-        yield Cleared("overflow", f"{how} stayed finite under a float16 policy")
+        yield _under_theirs(subject)
         return
     yield hazard(
         "overflow",
@@ -172,9 +171,40 @@ def _under_policy(subject: Subject, plain: Recording) -> Iterator[Finding]:
     )
 
 
+def _under_theirs(subject: Subject) -> Finding:
+    """The same under MindSpore's own mixed precision, which ports turn on. Last: it changes the cell."""
+    how = "loss and gradients" if subject.cell.trainable_params() else "results"
+    finite = Cleared("overflow", f"{how} stayed finite under a float16 policy")
+    try:
+        output, gradients = _differentiated(mindspore.amp.auto_mixed_precision(subject.cell, "auto"), subject)
+    except Exception:  # whatever it cannot convert
+        return finite
+    names = [weight.name for weight in subject.cell.trainable_params()]
+    bad = [name for name, gradient in zip(names, gradients) if not np.isfinite(array_of(gradient)).all()]
+    if np.isfinite(array_of(output)).all() and not bad:
+        return finite
+    what = f"{len(bad)} of {len(names)} gradients are, the first that of {bad[0]}" if bad else "the result is"
+    return hazard(
+        "overflow",
+        kinds.FAILED,
+        "something leaves float16's range under MindSpore's own mixed precision, and nothing under a policy",
+        f'with mindspore.amp.auto_mixed_precision(net, "auto") {what} not finite; all are in float32 and under amp.Policy()',
+        'net = amp.autocast(net, amp.Policy("compute=float16"))  # and no auto_mixed_precision; or amp.TrainStep(net, ..., policy=)',
+        operator=type(subject.cell).__name__,
+    )
+
+
 def _failure(subject: Subject) -> Exception | None:
     """The error of the forward or backward pass under a policy, if there is one."""
-    net = autocast(subject.cell, Policy())
+    try:
+        _differentiated(autocast(subject.cell, Policy()), subject)
+    except Exception as error:
+        return error
+    return None
+
+
+def _differentiated(net: nn.Cell, subject: Subject) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The sum of all results of a cell, and its gradients by the subject's weights, waited for."""
     weights = mindspore.ParameterTuple(subject.cell.trainable_params())
 
     def total() -> Tensor:
@@ -185,15 +215,10 @@ def _failure(subject: Subject) -> Exception | None:
         ]
         return sum(parts[1:], parts[0]) if parts else Tensor(0.0)
 
-    try:
-        if weights:
-            for value in tensors_in(mindspore.value_and_grad(total, None, weights)()):
-                value.asnumpy()
-        else:
-            total().asnumpy()
-    except Exception as error:
-        return error
-    return None
+    output, gradients = mindspore.value_and_grad(total, None, weights)() if weights else (total(), ())
+    for value in tensors_in((output, gradients)):
+        value.asnumpy()
+    return output, tuple(tensors_in(gradients))
 
 
 def _own_bprop(own: dict[str, nn.Cell], error: Exception | None) -> Finding:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
+import re
 from collections.abc import Container, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import mindspore
@@ -11,12 +15,12 @@ import numpy as np
 from mindspore import Tensor
 
 from ascend_fixes.auditing import _kinds as kinds
-from ascend_fixes.auditing._inferring import row_ends
-from ascend_fixes.auditing._looking import Cleared, Finding, Look, Unknown, hazard
+from ascend_fixes.auditing._inferring import filler
+from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, carry_out, hazard
 from ascend_fixes.auditing._recording import Event, Recording, looked_up, record
 from ascend_fixes.auditing._report import Hazard
 from ascend_fixes.auditing._running import Ran, attempt, settled
-from ascend_fixes.auditing._subject import Subject
+from ascend_fixes.auditing._subject import EAGERLY, Subject
 from ascend_fixes.tensors import array_of, tensors_in
 
 __all__ = ["VALUES"]
@@ -45,8 +49,10 @@ def look(subject: Subject) -> Iterator[Finding]:
     if not any(one.kind == "exp-without-maximum" for one in larger):
         yield Cleared("exp-without-maximum", "no sum of exponentials overflowed at 512 times the weights")
     seen = {(one.kind, one.cell, one.source) for one in larger}
-    for one in _nothing_to_count(subject, plain):  # last: an empty row may end the process in a kernel on CPU
-        if (one.kind, one.cell, one.source) not in seen:
+    for one in itertools.chain(_roots(plain), _nothing_to_count(subject, plain)):
+        if isinstance(one, Fact):
+            yield one
+        elif (one.kind, one.cell, one.source) not in seen:
             seen.add((one.kind, one.cell, one.source))
             yield one
     if not any(kind == "not-an-overflow" for kind, _, _ in seen):
@@ -55,7 +61,7 @@ def look(subject: Subject) -> Iterator[Finding]:
 
 _TRIED = (
     "results stayed finite with labels ignored, with masks off, with one row masked or of length 0, "
-    "and at 512 times the weights where a logarithm is taken"
+    "and at 512 times the weights where a logarithm is taken; no root of 1 less a squared cosine is taken"
 )
 
 
@@ -241,53 +247,135 @@ def _logarithm(event: Event, told: str) -> Hazard:
     )
 
 
+# --- roots ----------------------------------------------------------------------------------------
+
+
+def _roots(plain: Recording) -> Iterator[Hazard]:
+    """Roots of 1 less the square of a cosine, which rounding takes beyond 1: of equal directions 1.0000001 in float32."""
+    made: dict[int, Event] = {}
+    for event in plain.events:
+        for value in event.outputs:
+            made.setdefault(id(value), event)  # the operation itself, not a function around it
+    seen = set()
+    for event in plain.events:
+        given = next(iter(event.inputs), None)
+        if event.operator.lower() not in ("sqrt", "rsqrt") or given is None or event.source in seen:
+            continue
+        cosine = _one_less_square(made, given)
+        if cosine is None or not _is_product(made, cosine):
+            continue
+        seen.add(event.source)
+        beyond = Tensor(1 - np.float32(1.0000001) ** 2, mindspore.float32)
+        with contextlib.suppress(Exception):  # it takes more than the number
+            value = float(array_of(event.run(beyond)))
+            if not np.isfinite(value):
+                yield hazard(
+                    "not-an-overflow",
+                    kinds.FAILED,
+                    "the root of 1 less a squared cosine, which rounding takes beyond 1: no precision and no loss scale helps",
+                    f"{event.text} gives {value} for a cosine of 1.0000001, as two equal directions have in float32",
+                    "sine = ops.sqrt(ops.clamp(1.0 - cosine * cosine, 0.0, 1.0))  # its gradient at 0 is infinite: 1e-6 instead of 0",
+                    operator=event.operator,
+                    cell=event.cell,
+                    source=event.source,
+                )
+
+
+def _one_less_square(made: Mapping[int, Event], value: Tensor) -> Tensor | None:
+    """x, where ``value`` was made as 1 - x * x."""
+    less = made.get(id(value))
+    if less is None or less.operator.lower() not in ("sub", "rsub", "subext") or not _begins_with_one(less):
+        return None
+    square = made.get(id(less.inputs[-1]))
+    if square is None or square.operator.lower() not in ("mul", "pow", "square", "power"):
+        return None
+    first, last = square.inputs[0], square.inputs[-1]
+    powers = square.operator.lower() in ("pow", "power")
+    return (
+        first
+        if (not powers and first is last)
+        or (powers and any(type(one) in (int, float) and one == 2 for one in square.args))
+        else None
+    )
+
+
+def _begins_with_one(event: Event) -> bool:
+    """Whether a subtraction is from 1."""
+    first = event.args[0]
+    value = array_of(first) if isinstance(first, Tensor) and first.size == 1 else first
+    if isinstance(value, (int, float, np.ndarray)):
+        return bool(np.all(value == 1))
+    return any(isinstance(other, (int, float)) and other == 1 for other in event.args) and event.operator == "rsub"
+
+
+def _is_product(made: Mapping[int, Event], value: Tensor) -> bool:
+    """Whether it was summed from products, as cosines are, and is not within bounds by itself, as tanh is."""
+    event = made.get(id(value))
+    return event is not None and bool(re.search("matmul|dense|linear|bmm|sum|cosine", event.operator, re.I))
+
+
 # --- nothing to count -----------------------------------------------------------------------------
 
 
-def _nothing_to_count(subject: Subject, plain: Recording) -> Iterator[Hazard]:
-    """Runs in which every label is ignored, a mask is off, or a row has nothing: what is not finite then."""
+def _nothing_to_count(subject: Subject, plain: Recording) -> Iterator[Hazard | Fact]:
+    """Runs in which every label is ignored, a mask is off, or a row has nothing: what is not finite then.
+
+    Each in a fork of its own: a kernel on CPU may end the process of a row that is empty, or of an index that is none.
+    """
     if not _finite(plain.output):
         yield _not_finite(plain, "the inputs as they are")
         return
     indices = looked_up(subject, plain)
-    for told, arrays in itertools.chain(_emptied(subject, indices), _ignored(subject, indices)):
-        inputs = subject.with_arrays(arrays)
-        ran = attempt(subject.cell, inputs)
-        if ran.failure is None and not _is_finite(ran):
-            yield _not_finite(record(subject.cell, inputs), told)
+    here = replace(subject, runs=EAGERLY, random=False)  # what these need is in force already
+    for told, first, arrays in itertools.chain(_emptied(subject, indices), _ignored(subject, indices)):
+        trial = Look(told, (), functools.partial(_tried, told=told, first=first, arrays=arrays))
+        outcome = carry_out(trial, here, max(1.0, subject.clock.left))
+        yield from (one for one in outcome.findings if isinstance(one, (Hazard, Fact)))
+        if outcome.stopped and not first:  # else these are indices, not labels
+            yield Fact("notes", [f"run with {told}, {outcome.stopped}"])
 
 
-def _emptied(subject: Subject, indices: Container[str]) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
+_Arrays = Mapping[str, np.ndarray]
+
+
+def _tried(subject: Subject, told: str, first: _Arrays, arrays: _Arrays) -> Iterator[Hazard]:
+    """What is not finite with these leaves, where the cell runs with the ``first`` ones, of which some count."""
+    if first and not _is_finite(attempt(subject.cell, subject.with_arrays(first))):
+        return
+    inputs = subject.with_arrays(arrays)
+    ran = attempt(subject.cell, inputs)
+    if ran.failure is None and not _is_finite(ran):
+        yield _not_finite(record(subject.cell, inputs), told)
+
+
+def _emptied(subject: Subject, indices: Container[str]) -> Iterator[tuple[str, _Arrays, _Arrays]]:
     """What was done, and the leaves so changed: nothing but what rows are filled up with, masks off, rows of length 0."""
     for name, array in subject.leaves.items():
         if array.dtype.kind in "iu" and array.ndim > 1 and array.size > 1 and not _switches(array):
-            ended = row_ends(array) is not None
-            for value in dict.fromkeys((0, int(array[:, -1].max()) if ended else 0)):
-                yield f"{name!r} all {value}", {name: np.full_like(array, value)}
+            for value in dict.fromkeys((0, int(filler(array) or 0))):
+                yield f"{name!r} all {value}", {}, {name: np.full_like(array, value)}
         if name in indices:
             continue
         if _switches(array):
             row = array.copy()
             row[-1] = 0
-            yield f"one row of {name!r} all zeros", {name: row}
-            yield f"{name!r} all zeros", {name: np.zeros_like(array)}
+            yield f"one row of {name!r} all zeros", {}, {name: row}
+            yield f"{name!r} all zeros", {}, {name: np.zeros_like(array)}
         if _may_be_lengths(array, name, subject):
             short = array.copy()
             short.flat[-1] = 0
-            yield f"{name!r} 0 in one row, as in a row that only fills up a batch", {name: short}
+            yield f"{name!r} 0 in one row, as in a row that only fills up a batch", {}, {name: short}
 
 
-def _ignored(subject: Subject, indices: Container[str]) -> Iterator[tuple[str, Mapping[str, np.ndarray]]]:
-    """The same for labels that losses ignore. Last: where they are indices after all, a kernel on CPU may end the process."""
+def _ignored(subject: Subject, indices: Container[str]) -> Iterator[tuple[str, _Arrays, _Arrays]]:
+    """The same for labels that losses ignore; first one label alone, which shows whether this loss does."""
     for name, array in subject.leaves.items():
         if name in indices or _switches(array) or array.dtype.kind != "i" or array.size < 2:
             continue
         for value in _IGNORED:
             some = array.copy()
             some.flat[-1] = value
-            if _is_finite(attempt(subject.cell, subject.with_arrays({name: some}))):
-                yield f"{name!r} all {value}", {name: np.full_like(array, value)}
-                break
+            yield f"{name!r} all {value}", {name: some}, {name: np.full_like(array, value)}
 
 
 def _switches(array: np.ndarray) -> bool:

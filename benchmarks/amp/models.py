@@ -109,19 +109,19 @@ class Graph(nn.Cell):
 MODELS = {"attention": Attention, "translation": Translation, "tagger": Tagger, "graph": Graph}
 
 
-def batches(name: str, seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
-    """An endless stream of batches for a model, the same for the same seed."""
+def batches(name: str, seed: int = 0, rows: int = BATCH) -> Iterator[tuple[Tensor, ...]]:
+    """An endless stream of batches of ``rows`` (for "translation" of `BATCH`), the same for the same seed."""
     random = np.random.default_rng(seed)
     while True:
-        ids = random.integers(2, WORDS, (BATCH, LENGTH)).astype(np.int32)
-        mask = (np.arange(LENGTH) < random.integers(3, LENGTH + 1, (BATCH, 1))).astype(np.float32)
+        ids = random.integers(2, WORDS, (rows, LENGTH)).astype(np.int32)
+        mask = (np.arange(LENGTH) < random.integers(3, LENGTH + 1, (rows, 1))).astype(np.float32)
         counts = ((ids[..., None] % TAGS == np.arange(TAGS)) * mask[..., None]).sum(1)
         label = counts.argmax(-1).astype(np.int32)  # the commonest kind of word
         if name == "attention":
             arrays: tuple[np.ndarray, ...] = (ids, mask, label)
         elif name == "translation":
             target = (ids * 5 + 3) % WORDS
-            arrays = (ids, np.concatenate([np.ones((BATCH, 1)), target[:, :-1]], 1), target)
+            arrays = (ids, np.concatenate([np.ones((rows, 1)), target[:, :-1]], 1), target)
         elif name == "tagger":
             arrays = (ids, ids % TAGS)
         else:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import mindspore
 import numpy as np
 from audit_cells import Positions, Tagger
@@ -84,6 +87,41 @@ class Ranking(nn.Cell):
         scores = (self.embedding(ids) * self.embedding(items)).sum(-1)
         total = counts.sum()
         return (scores * counts).sum() / (ops.maximum(total, Tensor(1.0)) if self.safe else total)
+
+
+class Filled(nn.Cell):
+    """A loss that leaves out labels of one value, which is what rows are filled up with."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.embedding, self.head, self.value = nn.Embedding(50, 16), nn.Dense(16, 13), value
+
+    def construct(self, ids, labels):
+        return ops.cross_entropy(
+            self.head(self.embedding(ids)).reshape(-1, 13), labels.reshape(-1), ignore_index=self.value
+        )
+
+
+class Angle(nn.Cell):
+    """The sine of an angle from its cosine, as the losses of speaker and face recognition take it; ``kept``: within bounds."""
+
+    def __init__(self, kept=lambda cosine: cosine):
+        super().__init__()
+        self.embedding, self.kept = nn.Embedding(50, 16), kept
+
+    def construct(self, ids):
+        x = ops.L2Normalize(-1)(self.embedding(ids))
+        cosine = self.kept(ops.matmul(x[:, :1], x[:, 1:].transpose(0, 2, 1)))
+        return ops.sqrt(1.0 - ops.pow(cosine, 2)).sum()
+
+
+class Killed(Ranking):
+    """Ends its process where nothing is left to count, as some kernels do on an empty row, and has a loss of 0/0 besides."""
+
+    def construct(self, ids, items):
+        if not ids.asnumpy().any():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().construct(ids, items)
 
 
 class OldLookup(nn.Cell):

@@ -69,6 +69,26 @@ class Large(nn.Cell):
         return ops.tanh(self.head(self.embedding(ids) * self.size).mean(1))
 
 
+class Masked(Casting):
+    """Turns a mask into a type, and no numbers."""
+
+    def construct(self, ids):
+        return self.head(self.embedding(ids)) * (ids > 3).astype(self.dtype).astype(mindspore.float32).expand_dims(-1)
+
+
+class Squares(nn.Cell):
+    """Squared differences of what a dense layer gives: in its type by MindSpore's own mixed precision, in float32 by a policy."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.embedding, self.head, self.size = nn.Embedding(50, 16), nn.Dense(16, 5, has_bias=False), size
+        self.squares = ops.SquaredDifference()
+
+    def construct(self, ids):
+        x = self.head(self.embedding(ids) * self.size)
+        return self.squares(x, -x).mean() * 0.01
+
+
 class WithoutKernel(Casting):
     """Fails as a cell does one of whose operators has no kernel on CPU, and has a layer marked by `.to_float`."""
 

@@ -19,7 +19,7 @@ from audit_cells import (
     Variadic,
     Wrapped,
 )
-from audit_odd_cells import Stored
+from audit_odd_cells import Filled, Stored
 from mindspore import Tensor
 
 from ascend_fixes.auditing._padding import PADDING, _choices
@@ -89,6 +89,15 @@ def test_a_batch_that_is_padded_already_hides_nothing(looked, safe):
 @pytest.mark.parametrize("safe", [False, True])
 def test_a_result_that_hardly_depends_on_its_inputs_is_compared_the_closer(looked, safe):
     assert looked(PADDING, Faint(safe), IDS, MASK).kinds == (set() if safe else {"padding-leak-loss"})
+
+
+@pytest.mark.parametrize("value, kinds", [(12, set()), (7, {"padding-leak-loss"})])
+def test_rows_are_padded_with_what_they_are_filled_up_with(looked, value, kinds):
+    labels = np.where(np.arange(8) < [[8], [5], [6], [4]], LABELS, 12).astype(np.int32)
+    found = looked(PADDING, Filled(value), IDS, labels)
+    assert found.kinds == kinds
+    if not kinds:
+        assert found.facts["pad"]["labels"] == 12
 
 
 @pytest.mark.parametrize("names", [("labels",), ("ids", "labels"), ("ids", "kinds", "labels")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mindspore
 import pytest
 from audit_cells import IDS, LABELS, MASK, Tagger, Wrapped
-from audit_precision_cells import Casting, Fixed, Large, OnOneLine, OwnGradient
+from audit_precision_cells import Casting, Fixed, Large, Masked, OnOneLine, OwnGradient, Squares
 
 from ascend_fixes.auditing._precision import PRECISION
 
@@ -35,6 +35,11 @@ def test_casts_in_construct(looked, dtype):
         )
 
 
+def test_the_cast_of_a_mask(looked):
+    found = looked(PRECISION, Masked(mindspore.float16), IDS)["cast-in-construct"]
+    assert "bool becomes float16" in found.evidence and found.certainty == "read only"
+
+
 def test_a_gradient_of_its_own(looked):
     found = looked(PRECISION, OwnGradient(), IDS)["own-bprop"]
     assert found.cell == "head" and found.operator == "Product" and 'fp32=["head"]' in found.cure
@@ -46,6 +51,14 @@ def test_overflow(looked, size, kinds):
     assert found.kinds == kinds
     if kinds:
         assert found["overflow"].certainty == "ran and failed" and "policy" in found["overflow"].cure
+
+
+@pytest.mark.parametrize("size, kinds", [(1.0, set()), (8e4, {"overflow"})])
+def test_overflow_under_mindspores_own_mixed_precision_alone(looked, size, kinds):
+    found = looked(PRECISION, Squares(size), IDS)
+    assert found.kinds == kinds
+    if kinds:
+        assert "auto_mixed_precision" in found["overflow"].evidence and "amp.autocast" in found["overflow"].cure
 
 
 def test_layers_in_a_sequence_are_recorded(looked):

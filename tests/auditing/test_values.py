@@ -18,12 +18,14 @@ from audit_cells import (
     Tagger,
     UnderJit,
 )
-from audit_odd_cells import Ranking
+from audit_odd_cells import Angle, Killed, Ranking
+from mindspore import Tensor, ops
 
 from ascend_fixes.auditing._looking import Fact, Look
 from ascend_fixes.auditing._recording import looked_up, record
 from ascend_fixes.auditing._running import ready
-from ascend_fixes.auditing._values import VALUES
+from ascend_fixes.auditing._subject import Clock, Subject
+from ascend_fixes.auditing._values import VALUES, _ignored
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +103,24 @@ def test_a_row_of_length_0(looked, safe):
     assert safe or "'lengths' 0 in one row" in found["not-an-overflow"].evidence
 
 
+def test_a_kernel_that_ends_its_process_ends_one_trial(looked):
+    found = looked(VALUES, Killed(safe=False), IDS, np.where(np.arange(8) < 5, IDS, 0))
+    assert found.facts["notes"] == ["run with 'ids' all 0, the look was killed by SIGKILL"]
+    assert "'items' all 0" in found["not-an-overflow"].evidence
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [lambda cosine: cosine, lambda cosine: ops.clamp(cosine, -0.9999, 0.9999), ops.tanh],
+    ids=["as it is", "clamped", "tanh"],
+)
+def test_a_root_of_one_less_a_squared_cosine(looked, kept, request):
+    found = looked(VALUES, Angle(kept), IDS)
+    wanted = {"not-an-overflow"} if "as it is" in request.node.name else set()
+    assert found.kinds == wanted
+    assert not wanted or "nan for a cosine of 1.0000001" in found["not-an-overflow"].evidence
+
+
 def _indices(subject):
     ready(subject)
     yield Fact("indices", sorted(looked_up(subject, record(subject.cell, subject.inputs))))
@@ -111,5 +131,7 @@ def test_indices_of_a_table_are_told_from_labels(looked, cell):
     assert looked(Look("indices", (), _indices), cell, IDS, LABELS).facts["indices"] == ["ids"]
 
 
-def test_no_value_beyond_a_table_is_tried(looked):
-    looked(VALUES, Subscripted(), IDS, LABELS)  # or the look would end with its process
+def test_no_value_beyond_a_table_is_tried():
+    axes = {name: {1: "length"} for name in ("ids", "labels")}
+    subject = Subject(Subscripted(), (Tensor(IDS), Tensor(LABELS)), ("ids", "labels"), axes, "", "Ascend910B", Clock(1))
+    assert {name for _, first, _ in _ignored(subject, {"ids"}) for name in first} == {"labels"}
