@@ -203,7 +203,10 @@ def _impossible(subject: Subject) -> str:
 
 
 def _reveal(cell: nn.Cell) -> None:
-    """Fill parameters and rows of tables that are constant, behind which a leak cannot be seen."""
+    """Fill parameters all of whose rows are constant, behind which a leak cannot be seen.
+
+    Not one row of a table alone, as that of padding is: where it is trained, its gradient shows that padding gets in.
+    """
     random = np.random.default_rng(0)
     for parameter in cell.get_parameters():
         if parameter.has_init:
@@ -212,10 +215,9 @@ def _reveal(cell: nn.Cell) -> None:
         if not parameter.requires_grad or value.dtype.kind != "f" or value.ndim == 0 or value.size == 0:
             continue
         flat = value.reshape(-1, value.shape[-1]) if value.ndim > 1 else value.reshape(1, -1)
-        constant = (flat == flat[:, :1]).all(1, keepdims=True)
-        noise = random.standard_normal(flat.shape) * 0.1
-        filled = np.where(constant, flat + noise, flat).reshape(value.shape)
-        parameter.set_data(Tensor(filled.astype(value.dtype)).astype(parameter.dtype))
+        if (flat == flat[:, :1]).all():
+            filled = (flat + random.standard_normal(flat.shape) * 0.1).reshape(value.shape)
+            parameter.set_data(Tensor(filled.astype(value.dtype)).astype(parameter.dtype))
 
 
 def _choices(subject: Subject, indices: Container[str]) -> list[dict[str, Any]]:
