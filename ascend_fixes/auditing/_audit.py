@@ -119,8 +119,8 @@ def audited(
     leaves = {name: value.asnumpy() for name, value in leaves_of(names, inputs)}
     numbers = [value for value in inputs if type(value) is int]
     ragged = inferred_axes(leaves, numbers) if axes is None else normalised_axes(axes, leaves)
-    subject = Subject(cell, inputs, names, ragged, factory, target, clock, function)
-    return _report(subject, axes is None, _outcomes(subject, looks))
+    subject = Subject(cell, inputs, names, ragged, factory, target, clock, function, inferred=axes is None)
+    return _report(*_outcomes(subject, looks))
 
 
 def _names(cell: nn.Cell, inputs: Sequence[Any]) -> tuple[str, ...]:
@@ -141,8 +141,8 @@ def _names(cell: nn.Cell, inputs: Sequence[Any]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _outcomes(subject: Subject, looks: Sequence[Look]) -> list[tuple[Look, Outcome]]:
-    """What every look gave; all but the first are left out where the cell does not run.
+def _outcomes(subject: Subject, looks: Sequence[Look]) -> tuple[Subject, list[tuple[Look, Outcome]]]:
+    """What every look gave, and the subject as the first has found it; the others are left out where the cell does not run.
 
     Raises:
         AuditError: the cell fails as it is.
@@ -166,8 +166,16 @@ def _outcomes(subject: Subject, looks: Sequence[Look]) -> list[tuple[Look, Outco
         if look is PLAINLY:
             stopped = _ended(subject, done[0][1])
             facts = _facts([done[0][1]])
-            subject = replace(subject, runs=facts.get("runs", subject.runs), random=facts.get("random", False))
-    return done
+            subject = replace(
+                subject,
+                runs=facts.get("runs", subject.runs),
+                random=facts.get("random", False),
+                axes={
+                    **subject.axes,
+                    **{leaf: {2: length} for leaf, length in facts.get("channels_first", {}).items()},
+                },
+            )
+    return subject, done
 
 
 def _spent(budget: float, share: float) -> str:
@@ -199,7 +207,7 @@ def _facts(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     return facts
 
 
-def _report(subject: Subject, inferred: bool, done: Sequence[tuple[Look, Outcome]]) -> AuditReport:
+def _report(subject: Subject, done: Sequence[tuple[Look, Outcome]]) -> AuditReport:
     findings = [finding for _, outcome in done for finding in outcome.findings]
     hazards = _without_less_exact([finding for finding in findings if isinstance(finding, Hazard)])
     hazards.sort(key=lambda one: CERTAINTIES.index(one.certainty))
@@ -221,7 +229,7 @@ def _report(subject: Subject, inferred: bool, done: Sequence[tuple[Look, Outcome
         axes={name: dict(by_axis) for name, by_axis in subject.axes.items()},
         pad=facts.get("pad", {}),
         masks=tuple(facts.get("masks", ())),
-        notes=(*_on_axes(subject, inferred), *facts.get("notes", ())),
+        notes=(*_on_axes(subject), *facts.get("notes", ())),
         seconds=subject.clock.budget - subject.clock.left,
     )
 
@@ -232,8 +240,8 @@ def _without_less_exact(hazards: list[Hazard]) -> list[Hazard]:
     return list(dict.fromkeys(one for one in hazards if last.get(one.kind, one) == one))
 
 
-def _on_axes(subject: Subject, inferred: bool) -> tuple[str, ...]:
-    if not inferred:
+def _on_axes(subject: Subject) -> tuple[str, ...]:
+    if not subject.inferred:
         return ()
     if not subject.axes:
         return ("no axis of the inputs was taken for ragged; where one is, give axes=",)

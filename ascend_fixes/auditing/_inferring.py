@@ -62,18 +62,21 @@ def _axes(name: str, spec: Any) -> tuple[int, ...]:
 
 
 def inferred_axes(leaves: Mapping[str, np.ndarray], numbers: Sequence[int] = ()) -> Axes:
-    """The axes that are likely ragged, by leaf: those of one size have one name. None where time comes before rows.
+    """The axes that are likely ragged, by leaf: those of one size have one name.
 
     Args:
         leaves: the arrays among the inputs, by name.
         numbers: the Python integers among them; an axis of such a size is as long as the caller says.
     """
-    if _time_comes_first(leaves):
-        return {}
+    rows = _rows_after_time(leaves)
     batch = _batch(leaves)
-    candidates = {name: _candidates(name, array, leaves, batch) for name, array in leaves.items()}
-    shared = Counter(size for name, axes in candidates.items() for size in {leaves[name].shape[axis] for axis in axes})
-    lengths = [size for size in shared if _is_length(size, shared[size], candidates, leaves)]
+    if rows:
+        candidates = {name: _along_time(array, rows) for name, array in leaves.items()}
+        lengths = list(dict.fromkeys(leaves[name].shape[0] for name, axes in candidates.items() if 0 in axes))
+    else:
+        candidates = {name: _candidates(name, array, leaves, batch) for name, array in leaves.items()}
+        shared = Counter(size for name, axes in candidates.items() for size in _at(leaves[name], axes))
+        lengths = [size for size in shared if _is_length(size, shared[size], candidates, leaves)]
     sizes = [size for size in lengths if size not in numbers]
     names = dict.fromkeys(sizes, "length")
     if len(sizes) > 1:  # named after the first argument that has it
@@ -109,8 +112,8 @@ def _candidates(name: str, array: np.ndarray, leaves: Mapping[str, np.ndarray], 
         return (array.ndim - 1,) if low < array.ndim <= 3 and array.shape[-1] > 1 else ()
     if array.ndim > 3:
         return reached or tuple(axis for axis in range(1, array.ndim) if zero_ends(array, axis) is not None)
-    if array.ndim == 3:
-        return reached or (1,)
+    if array.ndim == 3:  # channels may come before positions
+        return reached or tuple(axis for axis in (1, 2) if zero_ends(array, axis) is not None) or (1,)
     if batch and row_ends(array) is not None:
         return (1,)
     if array.ndim == 2 and not batch:
@@ -140,12 +143,22 @@ def _batch(leaves: Mapping[str, np.ndarray]) -> int:
     return firsts.most_common(1)[0][0] if firsts else 0
 
 
-def _time_comes_first(leaves: Mapping[str, np.ndarray]) -> bool:
-    lengths = [
-        (one.size, int(one.max())) for one in leaves.values() if one.ndim == 1 and one.dtype.kind in "iu" and one.size
-    ]
-    shapes = [array.shape[:2] for array in leaves.values() if array.ndim > 1]
-    return any((top, rows) in shapes and (rows, top) not in shapes for rows, top in lengths)
+def _rows_after_time(leaves: Mapping[str, np.ndarray]) -> int:
+    """The number of rows, where these come after time; 0 where they come first. Lengths of the rows show it."""
+    shapes = [array.shape[:2] for array in leaves.values() if array.ndim > 1 and not is_mask(array)]
+    for one in leaves.values():
+        if one.ndim == 1 and one.dtype.kind in "iu" and one.size:
+            rows, top = one.size, int(one.max())
+            if (top, rows) in shapes and (rows, top) not in shapes:
+                return rows
+    return 0
+
+
+def _along_time(array: np.ndarray, rows: int) -> tuple[int, ...]:
+    """The first axis of what has rows in the second; of what begins with rows, as masks may, the second."""
+    if array.ndim < 2 or rows not in array.shape[:2] or array.shape[0] == array.shape[1]:
+        return ()
+    return (0,) if array.shape[1] == rows else (1,)
 
 
 def _are_lengths(array: np.ndarray, batch: int) -> bool:

@@ -28,7 +28,7 @@ _NO_KERNEL = re.compile(
 
 def look(subject: Subject) -> Iterator[Finding]:
     """Run it, twice; facts are "failure" (a `Failure`, where it does not run), "stopped" (why nothing else can), "mode",
-    "runs" (how, where not operator by operator), and "random"."""
+    "runs" (how, where not operator by operator), "random", and "channels_first"."""
     ready(subject)
     before = _values(subject.cell)
     ran = attempt(subject.cell, subject.inputs)
@@ -81,6 +81,33 @@ def _as_it_runs(subject: Subject, before: dict[str, np.ndarray]) -> Iterator[Fin
             yield Fact("random", True)
             yield Fact("notes", [_RANDOM])
     yield Fact("mode", mode)
+    if subject.inferred and subject.runs != COMPILED_ONLY:
+        yield Fact("channels_first", dict(_channels_first(subject)))
+
+
+def _channels_first(subject: Subject) -> Iterator[tuple[str, str]]:
+    """Of (rows, positions, features), taken for such by their number of axes, those that turn out to be (rows, channels, positions).
+
+    Leaf and name of the length: it runs with fewer and more of the last axis, and not of the one before.
+    """
+    leaves = subject.leaves
+    for leaf, by_axis in subject.axes.items():
+        length = by_axis.get(1)
+        if (
+            leaves[leaf].ndim == 3
+            and length
+            and [leaf] == [one for one in subject.axes if length in subject.axes[one].values()]
+        ):
+            swapped = replace(subject, axes={**subject.axes, leaf: {2: length}})
+            if not any(_runs_resized(subject, length)) and all(_runs_resized(swapped, length)):
+                yield leaf, length
+
+
+def _runs_resized(subject: Subject, length: str) -> Iterator[bool]:
+    """Whether it runs with one position less, and one more."""
+    for size in (subject.lengths[length] - 1, subject.lengths[length] + 1):
+        inputs = subject.with_arrays(subject.resized({length: size}))
+        yield size > 0 and attempt(subject.cell, inputs).failure is None
 
 
 _EQUALS = {

@@ -48,6 +48,7 @@ class Subject:
         inputs: its arguments, arrays as Tensors.
         names: construct's names for them.
         axes: the ragged axes of the leaves that have any: {leaf: {axis: name of the length}}.
+        inferred: whether nobody said which these are.
         factory: the factory it came from; "" for a cell in memory.
         target: the device to compile for.
         clock: the time that is left.
@@ -66,6 +67,7 @@ class Subject:
     function: Any = None
     runs: str = EAGERLY
     random: bool = False
+    inferred: bool = False
 
     @property
     def leaves(self) -> dict[str, np.ndarray]:

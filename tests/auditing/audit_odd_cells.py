@@ -115,6 +115,17 @@ class Angle(nn.Cell):
         return ops.sqrt(1.0 - ops.pow(cosine, 2)).sum()
 
 
+class Sound(nn.Cell):
+    """Convolutions over (rows, channels, positions)."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Conv1d(5, 3, 3)
+
+    def construct(self, x):
+        return ops.relu(self.inner(x)).mean()
+
+
 class Killed(Ranking):
     """Ends its process where nothing is left to count, as some kernels do on an empty row, and has a loss of 0/0 besides."""
 

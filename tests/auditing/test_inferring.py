@@ -83,7 +83,17 @@ def test_axes_as_long_as_an_argument_says_are_not_ragged():
         ({"user": ints(4, 1), "item": ints(4, 1)}, {}),
         ({"user": ints(4), "item": ints(4), "history": ints(4, 7)}, {"history": LENGTH}),
         ({"x": floats(4, 9, 9)}, {"x": {1: "length", 2: "length"}}),
-        ({"x": floats(9, 4, 16), "lengths": np.array([9, 7, 3, 1])}, {}),  # time first: nothing is inferred
+        ({"x": floats(9, 4, 16), "lengths": np.array([9, 7, 3, 1])}, {"x": {0: "length"}}),  # time first
+        (
+            {
+                "ids": ints(9, 4),
+                "lengths": np.array([9, 7, 3, 1]),
+                "target": ints(6, 4),
+                "mask": padded(9, 9, 7, 3, 1) > 0,
+            },
+            {"ids": {0: "ids"}, "target": {0: "target"}, "mask": {1: "ids"}},
+        ),
+        ({"sound": floats(2, 5, 16) * valid(16, 16, 9)[:, None]}, {"sound": {2: "length"}}),  # channels first
         (
             {"x": floats(6, 16), "adjacency": floats(6, 6)},
             {"x": {0: "length"}, "adjacency": {0: "length", 1: "length"}},

@@ -6,12 +6,14 @@ import mindspore
 import numpy as np
 import pytest
 from audit_cells import IDS, LABELS, MASK, Failing, Normalised, Tagger
-from audit_odd_cells import CompiledOnly, OldLookup, Sampling
+from audit_odd_cells import CompiledOnly, OldLookup, Sampling, Sound
 from audit_precision_cells import WithoutKernel
 from mindspore import Tensor, nn
 
 import ascend_fixes
 from ascend_fixes.auditing import AuditError
+from ascend_fixes.auditing._audit import audited
+from ascend_fixes.auditing._lengths import LENGTHS
 from ascend_fixes.auditing._plainly import PLAINLY
 from ascend_fixes.auditing._subject import AS_IN_GRAPHS
 
@@ -87,6 +89,14 @@ def test_wrong_use_is_one_line_and_nothing_runs(arguments, options, words):
     with pytest.raises(AuditError) as raised:
         ascend_fixes.audit(Tagger(), *map(Tensor, arguments), **options)
     assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("said", [None, {"x": 1}])
+def test_channels_before_positions_are_told_by_running(said):
+    x = Tensor(np.random.default_rng(0).normal(size=(4, 5, 16)).astype(np.float32))
+    report = audited((PLAINLY, LENGTHS), Sound(), (x,), said, None, "Ascend910B", 60)
+    assert report.axes == {"x": {1 if said else 2: "length"}}
+    assert [one.kind for one in report.hazards] == (["length-written-in"] if said else [])
 
 
 def test_only_cells_and_functions_are_audited():
