@@ -58,9 +58,7 @@ class Albert(nn.Cell):
             table.embedding_table.set_data(Tensor(value, ms.float32))
         self.embeddings.places.embedding_table.set_data(Tensor(sinusoids(config.length, config.embedding)))
 
-    def construct(
-        self, ids: Tensor, segments: Tensor, mask: Tensor, positions: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def construct(self, ids, segments, mask, positions=None):
         """``ids`` (batch, length) int32 and ``segments``, 0 for the question and 1 for the passage, with a ``mask``.
 
         It is 1 for pieces and 0 for padding, where the logits mean nothing; of packed windows `ascend_fixes.shapes.segment_mask`, as
@@ -90,9 +88,7 @@ class SpanLoss(nn.Cell):
             return ops.select(mask > 0, logits, ops.full_like(logits, -1e9))
         return logits + (mask.astype(logits.dtype) - 1) * 1e9
 
-    def construct(
-        self, ids: Tensor, segments: Tensor, mask: Tensor, first: Tensor, last: Tensor, weights: Tensor
-    ) -> Tensor:
+    def construct(self, ids, segments, mask, first, last, weights):
         """As `Albert.construct`, with places ``first`` and ``last`` and ``weights``, each (batch,) -> float32 scalar.
 
         A row of weight 0, which fills up a batch, does not count.

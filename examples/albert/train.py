@@ -17,12 +17,12 @@ from examples.common import checkpoint, training
 from examples.common.command_line import positive
 from examples.common.files import UsageError, expect
 from examples.common.randomness import Stream, digest, generator
+from examples.common.training import axes
 
-BATCH, EVALUATION_BATCH = 16, 64
-LEARNING_RATE, PRETRAINED_LEARNING_RATE = 0.002, 3e-5
+BATCH, LEARNING_RATE, PRETRAINED_LEARNING_RATE = 16, 0.002, 3e-5
 SMALL = {"embedding": 64, "width": 64, "layers": 2, "heads": 4, "inner": 128}  # what starts from random weights
 COSTS = 0.01, 0.0007, 5.0  # in seconds on two CPU cores: of a batch, of every padded piece of a row, of a compilation
-_ROWS, _BOTH = {0: "rows"}, {0: "rows", 1: "size"}
+_BOTH = {0: "rows", 1: "size"}
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,12 @@ def start(request: Mapping[str, Any]) -> Start:
     given = {name: request[name] for name in ("length", "stride") if request[name]}
     shape = Shape(**{**(PUBLISHED if request["data"] else BUILT_IN), **given})
     corpus = training.corpus(request, data.read_folder, data.built_in, parts=2)
-    tests = dict(corpus.tests)
-    if not corpus.has_unanswerable:
-        tests = {name: tuple(one for one in questions if one.answers) for name, questions in tests.items()}
-    left_out = {name: len(corpus.tests[name]) - len(questions) for name, questions in tests.items()}
-    tests = {name: questions for name, questions in tests.items() if questions}
+    asked = {
+        name: tuple(one for one in questions if one.answers or corpus.has_unanswerable)
+        for name, questions in corpus.tests.items()
+    }
+    left_out = {name: len(corpus.tests[name]) - len(questions) for name, questions in asked.items()}
+    tests = {name: questions for name, questions in asked.items() if questions}
     none = "no test question has an answer, and every training question has one"
     expect(tests, f"--data {request['data']}: {none}")
     vocabulary = _vocabulary(request, corpus)
@@ -95,9 +96,9 @@ class AlbertTrainer(training.Trainer):
         "stride": {"type": positive, "metavar": "N", "help": "pieces from one window to the next (default: 128)"},
     }
     check = staticmethod(start)
-    metric = "test_exact_match"
-    ragged_axes: ClassVar = dict.fromkeys(("ids", "segments", "mask"), _BOTH)
-    training_axes: ClassVar = dict.fromkeys(("first", "last", "weights"), _ROWS)
+    metric, evaluation_batch = "test_exact_match", 64
+    ragged_axes: ClassVar = axes(ids="rows size", segments="rows size", mask="rows size")
+    training_axes: ClassVar = axes(first="rows", last="rows", weights="rows")
 
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
         super().__init__(request, BATCH)
@@ -116,7 +117,7 @@ class AlbertTrainer(training.Trainer):
         self.build(model.SpanLoss(network, finite_masks=self.finite), network, optimizer)
         longest = max(int(lengths.max()) for lengths in self.lengths.values())
         self.buckets = self.plan(self.lengths["train"][self.train], longest, COSTS)
-        self.bucket(EVALUATION_BATCH, {0: _BOTH, 1: _BOTH}, pad={"ids": given.vocabulary.pad})
+        self.bucket({0: _BOTH, 1: _BOTH}, pad={"ids": given.vocabulary.pad})
 
     def identity(self) -> dict[str, Any]:
         given = self.given
@@ -128,7 +129,7 @@ class AlbertTrainer(training.Trainer):
             "weights": digest(*(given.weights[name] for name in sorted(given.weights))),
         }
 
-    def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, ...]:
         windows = [self.parts[part].windows[number] for number in samples]
         return data.collate(windows, max(map(len, windows)) if self.own else self.longest, self.given.vocabulary.pad)
 
@@ -140,7 +141,7 @@ class AlbertTrainer(training.Trainer):
     def answered(self, name: str) -> tuple[list[answers.Answers], float]:
         """The answers to a part's questions, and the loss over its windows, as `SpanLoss` has it."""
         part = self.parts[name]
-        logits = answers.logits_of(part, ((own, both) for own, _, both in self.evaluated(name, EVALUATION_BATCH)))
+        logits = answers.logits_of(part, ((own, both) for own, _, both in self.evaluated(name)))
         losses = [
             np.logaddexp.reduce(values) - values[place]
             for window, both in zip(part.windows, logits)
@@ -172,14 +173,11 @@ class AlbertTrainer(training.Trainer):
         tests = {name: self.scores(name, self.answered(name)[0], threshold) for name in self.given.tests}
         first = next(iter(tests.values()))
         return {
-            self.metric: first["exact"],
-            "test_f1": first["f1"],
-            "tests": tests,
-            "threshold": threshold,
+            **{self.metric: first["exact"], "test_f1": first["f1"], "tests": tests, "threshold": threshold},
             "questions": {name: len(part.questions) for name, part in self.parts.items()},
             "windows": {name: len(part.windows) for name, part in self.parts.items()},
             "sizes": list(self.buckets),
-            "parameters": sum(math.prod(parameter.shape) for parameter in self.parameters),
+            "parameters": sum(parameter.size for parameter in self.parameters),
         }
 
 

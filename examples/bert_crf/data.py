@@ -13,12 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from examples.bert_crf.model import SPECIAL
-from examples.common.checkpoint import optional
 from examples.common.files import DataError, existing, expect, read_text
 from examples.common.randomness import Stream, digest, drawn, generator, padded
 
@@ -192,18 +192,13 @@ class WordPieces:
     def ids(self) -> dict[str, int]:
         return {piece: number for number, piece in enumerate(self.vocabulary)}
 
-    @cached_property
-    def _tokenizer(self) -> Any:
-        tokenizers = optional("tokenizers", "splitting words")
-        splitter = tokenizers.Tokenizer(tokenizers.models.WordPiece(self.ids, unk_token="[UNK]"))
-        splitter.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=self.lowercase)
-        splitter.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-        return splitter
-
     def split(self, words: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """The ids of every word's pieces; [UNK] for a word that has none, such as a lone variation selector."""
         distinct = sorted(set(words))
-        split = self._tokenizer.encode_batch(distinct, add_special_tokens=False)
+        splitter = Tokenizer(models.WordPiece(self.ids, unk_token="[UNK]"))
+        splitter.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
+        splitter.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        split = splitter.encode_batch(distinct, add_special_tokens=False)
         return {word: tuple(pieces.ids) or (self.ids["[UNK]"],) for word, pieces in zip(distinct, split)}
 
 

@@ -48,15 +48,7 @@ class BERT(nn.Cell):
         blocks = [Block(sizes.width, sizes.heads, sizes.inner, False, safe) for _ in range(sizes.layers)]
         self.blocks = nn.CellList(blocks)
 
-    def construct(
-        self,
-        ids: Tensor,
-        segments: Tensor,
-        mask: Tensor,
-        keep_hidden: Tensor | None = None,
-        keep_weights: Tensor | None = None,
-        positions: Tensor | None = None,
-    ) -> Tensor:
+    def construct(self, ids, segments, mask, keep_hidden=None, keep_weights=None, positions=None):
         """Encode ``ids`` and ``segments`` (batch, pieces) int32, with a ``mask`` as `Block.construct` takes it.
 
         Dropout masks, or None: ``keep_hidden`` (1 + 2 layers, batch, pieces, width), of the embeddings and of every block's two
@@ -86,7 +78,7 @@ class LoopCRF(nn.Cell):
         self.start = Parameter(np.zeros(num_tags, np.float32), name="start")
         self.end = Parameter(np.zeros(num_tags, np.float32), name="end")
 
-    def construct(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
+    def construct(self, emissions, tags, lengths):
         rows = ops.arange(emissions.shape[0])
         forward = self.start + emissions[:, 0]
         score = self.start[tags[:, 0]] + emissions[rows, 0, tags[:, 0]]
@@ -115,16 +107,7 @@ class BertCRF(nn.Cell):
         initialise(self, random, 0.8 * sizes.width**-0.5)
         self.encoder.embeddings.places.embedding_table.set_data(Tensor(0.3 * sinusoids(sizes.places, sizes.width)))
 
-    def construct(
-        self,
-        ids: Tensor,
-        mask: Tensor,
-        firsts: Tensor,
-        lengths: Tensor,
-        tags: Tensor,
-        keep_hidden: Tensor | None = None,
-        keep_weights: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
+    def construct(self, ids, mask, firsts, lengths, tags, keep_hidden=None, keep_weights=None):
         """Run the model on ``ids`` (batch, pieces) int32 and their ``mask``.
 
         ``firsts`` (batch, words) int32 are the places of every word's first piece, 0 past the end; ``lengths`` (batch,) int32 words;
@@ -147,17 +130,7 @@ class Loss(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network = network
 
-    def construct(
-        self,
-        ids: Tensor,
-        mask: Tensor,
-        firsts: Tensor,
-        lengths: Tensor,
-        tags: Tensor,
-        weights: Tensor,
-        keep_hidden: Tensor | None = None,
-        keep_weights: Tensor | None = None,
-    ) -> Tensor:
+    def construct(self, ids, mask, firsts, lengths, tags, weights, keep_hidden=None, keep_weights=None):
         _, losses = self.network(ids, mask, firsts, lengths, tags, keep_hidden, keep_weights)
         return (losses.astype(ms.float32) * weights).sum() / weights.sum()
 

@@ -15,6 +15,7 @@ from ascend_fixes import amp, fusion, shapes
 from examples.bert_crf import data, model
 from examples.common import checkpoint, training
 from examples.common.randomness import Stream, digest, dropout, generator
+from examples.common.training import axes
 from examples.common.transformer import AddedMask
 
 BATCH, SMALL_BATCH, EVALUATION_BATCH = 32, 16, 32  # sentences a step, fine-tuning and from random weights
@@ -91,18 +92,12 @@ class BertCRFTrainer(training.Trainer):
         }
     }
     check = staticmethod(prepare)
-    metric = "test_f1"
+    metric, evaluation_batch = "test_f1", EVALUATION_BATCH
     # Words are padded to as many as there are pieces: one axis, few graphs.
-    ragged_axes: ClassVar = {
-        **{name: {0: "rows", 1: "size"} for name in ("ids", "mask", "firsts", "tags")},
-        "lengths": {0: "rows"},
-    }
-    training_axes: ClassVar = {
-        "weights": {0: "rows"},
-        "keep_hidden": {1: "rows", 2: "size"},
-        "keep_weights": {1: "rows", 3: "size", 4: "size"},
-    }
-    row_axes: ClassVar = {6: 1, 7: 1}
+    ragged_axes: ClassVar = axes(
+        ids="rows size", mask="rows size", firsts="rows size", lengths="rows", tags="rows size"
+    )
+    training_axes: ClassVar = axes(weights="rows", keep_hidden="- rows size", keep_weights="- rows - size size")
 
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
         super().__init__(request, 0)
@@ -118,14 +113,17 @@ class BertCRFTrainer(training.Trainer):
         self.crf = network.crf
         if self.safe:
             fusion.safe(network)
+        # Adam (Kingma and Ba 2015), faster for what lies on top of the encoder.
         steps = request["epochs"] * math.ceil(len(self.train) / self.batch)
-        optimizer = _optimizer(network, FINE_TUNING if setting.arrays else FROM_SCRATCH, steps)
+        top = [*network.classify.trainable_params(), *network.crf.trainable_params()]
+        heights = {FINE_TUNING if setting.arrays else FROM_SCRATCH: network.encoder.trainable_params(), ON_TOP: top}
+        groups = [{"params": own, "lr": training.learning_rates(one, steps)} for one, own in heights.items()]
         # float16 but for the two cells of the plain model that leave its range: the added -1e9 and the loop of the CRF.
         policy = amp.Policy(training.HALF, fp32=() if self.safe else (AddedMask, model.LoopCRF))
         scaler = amp.LossScaler(SCALE) if request["precision"] == "float16" else None
-        self.build(model.Loss(network), network, optimizer, policy, scaler)
+        self.build(model.Loss(network), network, nn.Adam(groups), policy, scaler)
         padded = shapes.Buckets(self.evaluation.sizes[-1:]) if request["unbucketed"] else self.evaluation
-        self.bucket(EVALUATION_BATCH, {0: {0: "rows", 1: "size"}, 1: {0: "rows"}}, padded=padded)
+        self.bucket({0: {0: "rows", 1: "size"}, 1: {0: "rows"}}, padded=padded)
 
     def identity(self) -> dict[str, Any]:
         described = digest(self.setting.description)
@@ -159,7 +157,7 @@ class BertCRFTrainer(training.Trainer):
         true: list[Sequence[str]] = []
         found: list[Sequence[str]] = []
         loss = 0.0
-        for numbers, arrays, (emissions, losses) in self.evaluated(part, EVALUATION_BATCH):
+        for numbers, arrays, (emissions, losses) in self.evaluated(part):
             loss += float(losses.asnumpy().astype(np.float64).sum())
             tags = decode(emissions.asnumpy().astype(np.float32), transitions, arrays.lengths)
             found += [[names[tag] for tag in sentence] for sentence in tags]
@@ -177,14 +175,6 @@ def dropout_masks(
     """Of a batch of ``count`` sentences: ``keep_hidden`` and ``keep_weights`` as `BertCRF.construct` takes them."""
     hidden = dropout(random, (2 * sizes.layers + 2, count, pieces, sizes.width), DROPOUT)
     return hidden, dropout(random, (sizes.layers, count, sizes.heads, pieces, pieces), DROPOUT)
-
-
-def _optimizer(network: model.BertCRF, height: float, steps: int) -> nn.Optimizer:
-    """Adam (Kingma and Ba 2015), faster for what lies on top of the encoder."""
-    encoder = network.encoder.trainable_params()
-    top = [*network.classify.trainable_params(), *network.crf.trainable_params()]
-    rates = training.learning_rates(height, steps), training.learning_rates(ON_TOP, steps)
-    return nn.Adam([{"params": encoder, "lr": rates[0]}, {"params": top, "lr": rates[1]}])
 
 
 TRAINER = BertCRFTrainer

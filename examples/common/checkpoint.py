@@ -7,7 +7,6 @@ from and fed with. Of Hugging Face's folders ``config.json`` and ``model.safeten
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +16,11 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes import files
-from examples.common.files import CheckpointError, ExampleError, UsageError, fits, load_record, reading, save_record
+from examples.common.files import CheckpointError, ExampleError, fits, load_record, reading, save_record
 
 FILE = "checkpoint.npz"
 _KIND = "ascend_fixes.examples checkpoint 1"
-_DESCRIPTION, _MODEL = "description.json", "model.json"
+_DESCRIPTION, _MODEL, _CONFIG, _WEIGHTS = "description.json", "model.json", "config.json", "model.safetensors"
 Made = TypeVar("Made")
 
 
@@ -86,8 +85,24 @@ def restore(network: nn.Cell, folder: Path) -> dict[str, np.ndarray]:
     return best
 
 
+def assign(cell: nn.Cell, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
+    """Give the parameters ``prefix`` + name of ``cell`` new values, all or none of them; others are left as they are.
+
+    Raises `CheckpointError` where the cell lacks a parameter, or it has another shape.
+    """
+    parameters = {parameter.name: parameter for parameter in cell.get_parameters()}
+    for name, value in arrays.items():
+        parameter = parameters.get(prefix + name)
+        found = "is none of the model's parameters" if parameter is None else f"has {tuple(parameter.shape)}"
+        same = parameter is not None and tuple(parameter.shape) == value.shape
+        fits(same, f"the weights do not fit the model: {name} of shape {value.shape} {found}")
+    for name, value in arrays.items():
+        parameters[prefix + name].set_data(Tensor(value))
+
+
+# --- Hugging Face's checkpoints ----------------------------------------------------------------
+
 Named = list[tuple[str, str, tuple[int, ...]]]  # name here, name there, shape
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 # What every checkpoint calls otherwise than the layers of `transformer`; what is called otherwise by one model comes first.
 _NAMES = {
     "embeddings.words.embedding_table": "embeddings.word_embeddings.weight",
@@ -107,30 +122,6 @@ SIZES = {
     "places": "max_position_embeddings",
     "segments": "type_vocab_size",
 }
-
-
-def optional(package: str, purpose: str) -> Any:
-    """Import a package of the extra ``examples``; `UsageError` where it is not installed."""
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        name = package.split(".")[0]
-        raise UsageError(f"{purpose} needs the package {name}: pip install {name} (extra: examples)") from None
-
-
-def assign(cell: nn.Cell, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
-    """Give the parameters ``prefix`` + name of ``cell`` new values, all or none of them; others are left as they are.
-
-    Raises `CheckpointError` where the cell lacks a parameter, or it has another shape.
-    """
-    parameters = {parameter.name: parameter for parameter in cell.get_parameters()}
-    for name, value in arrays.items():
-        parameter = parameters.get(prefix + name)
-        if parameter is None or tuple(parameter.shape) != value.shape:
-            found = "is none of the model's parameters" if parameter is None else f"has {tuple(parameter.shape)}"
-            raise CheckpointError(f"the weights do not fit the model: {name} of shape {value.shape} {found}")
-    for name, value in arrays.items():
-        parameters[prefix + name].set_data(Tensor(value))
 
 
 def named(network: nn.Cell, names: Mapping[str, str]) -> Named:
@@ -159,8 +150,7 @@ def read_sizes(
     fits(there == kind, f"{path}: model_type is {there!r}, expected {kind!r}")
     found = {name: config.get(key) for name, key in counts.items()}
     for name, value in found.items():
-        whole = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        fits(whole, f"{path}: {counts[name]} is {value!r}, expected a positive integer")
+        fits(type(value) is int and value > 0, f"{path}: {counts[name]} is {value!r}, expected a positive integer")
     for key, expected in fixed.items():
         value = config.get(key, expected)
         fits(value == expected, f"{path}: {key} is {value!r}, this {model} has {expected!r}")
@@ -175,7 +165,8 @@ def read_arrays(folder: Path, prefix: str, parameters: Named, head: str | None =
     ``prefix`` is what stands before the encoder's names in checkpoints with a head, ``bert.``. Raises `CheckpointError` where the
     file is missing or damaged, or an array is missing, of another shape, or neither float32 nor float16.
     """
-    safetensors = optional("safetensors", "reading a checkpoint")
+    import safetensors
+
     path = folder / _WEIGHTS
     other = any((*folder.glob("*.bin"), *folder.glob(f"{_WEIGHTS}.index.json")))
     fits(path.exists(), f"{path}: no such file{'; save it again as one safetensors file' if other else ''}")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import importlib.util
 import os
 import signal
 import socket
@@ -26,7 +25,7 @@ from typing import Any, Callable, NamedTuple
 
 import mindspore as ms
 
-from ascend_fixes import files, shapes
+from ascend_fixes import shapes
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.processes import Children
 from examples.common import report, training
@@ -34,8 +33,10 @@ from examples.common.files import (
     DataError,
     ExampleError,
     UsageError,
+    expect,
     fits,
     load_record,
+    read_answer,
     save_record,
     write_json,
     write_text,
@@ -46,7 +47,6 @@ FIXES = ("shapes", "host", "fusion", "amp")
 INTERRUPTED = 130
 _ROOT = Path(__file__).resolve().parents[2]
 _FILE, _OUTPUT = "options.json", "output.log"
-_PATHS = ("DIR", "FILE")  # metavars of an example's own options that name what is read
 
 
 class Variant(NamedTuple):
@@ -64,8 +64,9 @@ class Variant(NamedTuple):
 
 def main(name: str, arguments: Sequence[str] | None = None) -> int:
     """``python -m examples.NAME``; returns the exit status: 0 if all variants finished, 1 if not, 2 for wrong use."""
-    command, example = f"python -m examples.{name}", training.load(name)
+    command = f"python -m examples.{name}"
     try:
+        example = training.load(name)
         options = settled(name, arguments)
         example.check(options)
         if not options["resume"]:
@@ -78,14 +79,14 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
         data = Path(options["data"]).name if options["data"] else "built-in data"
         title = f"{example.title} on {data}, {options['epochs']} epochs"
         report.write(rows, Path(options["output"]), title, options["json"])
+    except ModuleNotFoundError as error:
+        print(f"{command}: needs the package {error.name}: pip install {error.name} (extra: examples)", file=sys.stderr)
+        return 2
     except (ExampleError, OSError) as error:
         if str(error):
             print(f"{command}: {error}", file=sys.stderr)
         return 2
     return 0 if all(row["status"] == "finished" for row in rows) else 1
-
-
-# --- options -----------------------------------------------------------------------------------
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,11 +123,10 @@ def chosen(option: str, text: str, known: Sequence[str], comma: str = ",", alone
     """The names in a list that an option was given; `UsageError`, which names the ``alone`` too, for one that is not ``known``."""
     found = [name.strip() for name in text.split(comma.strip())]
     for name in found:
-        if name not in known:
-            near = difflib.get_close_matches(name, (*alone, *known), 1) if alone else []
-            remedy = f"use {', '.join(alone)}, or some of" if alone else "choose from"
-            remedy = f"did you mean {near[0]}?" if near else f"{remedy} {comma.join(known)}"
-            raise UsageError(f"{option} {text}: there is no {name!r}; {remedy}")
+        near = difflib.get_close_matches(name, (*alone, *known), 1) if alone else []
+        remedy = f"use {', '.join(alone)}, or some of" if alone else "choose from"
+        remedy = f"did you mean {near[0]}?" if near else f"{remedy} {comma.join(known)}"
+        expect(name in known, f"{option} {text}: there is no {name!r}; {remedy}", UsageError)
     return found
 
 
@@ -174,10 +174,11 @@ def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Options:
     if "resume" not in given:
         return {**defaults, **given, "resume": None}
     folder = Path(given.pop("resume"))
-    stored = recalled(folder)
+    fits((folder / _FILE).exists(), f"--resume {folder}: holds no run (no {_FILE})")
+    stored = load_record(folder / _FILE, "options")["options"]
     for name, value in given.items():
-        if name not in ("json", "epochs") and value != stored.get(name):
-            raise UsageError(f"--{name} {value}: the run in {folder} has {stored.get(name)}; leave the option out")
+        same = name in ("json", "epochs") or value == stored.get(name)
+        expect(same, f"--{name} {value}: the run in {folder} has {stored.get(name)}; leave the option out", UsageError)
     return {**defaults, **stored, **given, "output": str(folder), "resume": str(folder)}
 
 
@@ -185,17 +186,6 @@ def remember(options: Mapping[str, Any]) -> None:
     """Write the options of a fresh run to its output folder."""
     content = {name: value for name, value in options.items() if name != "resume"}
     save_record(Path(options["output"]) / _FILE, "options", {"options": content})
-
-
-def recalled(folder: Path) -> Options:
-    """The options of the run in a folder; `CheckpointError` where it holds none, or they are damaged."""
-    fits((folder / _FILE).exists(), f"--resume {folder}: holds no run (no {_FILE})")
-    stored = load_record(folder / _FILE, "options").get("options")
-    fits(isinstance(stored, dict), f"--resume {folder}: {_FILE} is damaged (no options in it)")
-    return stored
-
-
-# --- a variant ---------------------------------------------------------------------------------
 
 
 def run_variant(name: str, options: Options, variant: Variant, children: Children | None = None) -> dict[str, Any]:
@@ -206,7 +196,8 @@ def run_variant(name: str, options: Options, variant: Variant, children: Childre
     "crashed: ..." or "killed by SIGKILL". Raises `UsageError` where the child refused its input.
     """
     own = training.load(name).options
-    paths = {option: options[option] for option in ("data", *(one for one in own if own[one].get("metavar") in _PATHS))}
+    named = ("data", *(option for option, settings in own.items() if settings.get("metavar") in ("DIR", "FILE")))
+    paths = {option: options[option] for option in named}
     there = {option: str(Path(path).resolve()) for option, path in paths.items() if path and Path(path).exists()}
     request = {
         **{option: options[option] for option in (*own, "epochs", "limit", "seed", "distributed", "unbucketed")},
@@ -216,76 +207,47 @@ def run_variant(name: str, options: Options, variant: Variant, children: Childre
         "fused": options["fused"] == "on",
     }
     folder = Path(options["output"]) / variant.name.replace(" ", "-").replace(",", "+")
-    result = _run(f"examples.{name}.train", request, folder, bool(options["resume"]), children)
+    done = options["resume"] and read_answer(folder / training.REQUEST) == request
+    result = (read_answer(folder / training.RESULT) if done else {}) or _train(name, request, folder, options, children)
     return {**request, **paths, **result}  # what is published names files as the user did, and not where they lie here
 
 
-def _run(
-    module: str, request: Mapping[str, Any], folder: Path, resume: bool, children: Children | None
+def _train(
+    name: str, request: Mapping[str, Any], folder: Path, options: Options, children: Children | None
 ) -> dict[str, Any]:
-    answer = folder / training.RESULT
-    if resume and answer.exists() and _read(folder / training.REQUEST) == request:
-        return _read(answer)
+    """Run the training of an example in ``folder``; what it answers, or how it ended.
+
+    On Ctrl-C it is killed, and loses the epoch it is in. Of several ranks the first one's output is shown, the others' is in
+    ``folder``/ranks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (training.RESULT, training.LOG, _OUTPUT):
         (folder / stale).unlink(missing_ok=True)
     write_json(folder / training.REQUEST, request)
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"GLOG_v": "3", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}  # GLOG_v 3: errors only
-    command = [sys.executable, "-m", module]
-    if request["distributed"] > 1:
-        command = _ranks(module, request["distributed"], folder)
+    command = [sys.executable, "-m", f"examples.{name}.train"]
+    if (count := request["distributed"]) > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        ranks = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={port}", "--join=True"]
+        ranks += [f"--log_dir={folder.resolve() / 'ranks'}", "--tail_worker_log=0"]
+        program = str(_ROOT / "examples" / name / "train.py")
+        command = [sys.executable, "-m", "mindspore.parallel.cluster.run", *ranks, program]
         environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
-    command += [str(folder.resolve()), *(["--resume"] if resume else [])]
+    command += [str(folder.resolve()), *(["--resume"] if options["resume"] else [])]
+    said = ""  # it prints to this terminal why it refuses its input, unless it prints to the log
     if children is None:
-        status, said = _in_front(command, folder, environment), ""
+        status = subprocess.run(command, cwd=folder, env=environment).returncode
     else:
         outcome = children.run(command, folder=folder, environment={**environment, "OMP_NUM_THREADS": "1"})
         write_text(folder / _OUTPUT, outcome.output)
         status, said = outcome.status or 0, outcome.failure.partition(": ")[2]  # None: there is no time limit
-    if status == training.WRONG_USE:
-        raise UsageError(said)  # it has printed why, unless it printed to the log
+    expect(status != training.WRONG_USE, said, UsageError)
     if status < 0:
         return {"status": f"killed by {signal.Signals(-status).name}"}
-    return _read(answer) or {"status": f"ended with exit status {status}"}
-
-
-def _ranks(module: str, count: int, folder: Path) -> list[str]:
-    """What starts ``count`` ranks of a module: the first one's output is shown, the others' is in ``folder``/ranks."""
-    specification = importlib.util.find_spec(module)
-    assert specification is not None and specification.origin is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = [f"--worker_num={count}", f"--local_worker_num={count}", f"--master_port={port}", "--join=True"]
-    options += [f"--log_dir={folder.resolve() / 'ranks'}", "--tail_worker_log=0"]
-    return [sys.executable, "-m", "mindspore.parallel.cluster.run", *options, specification.origin]
-
-
-def _in_front(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
-    """Run a program that prints to this terminal; on Ctrl-C it ends by itself, and loses at most the epoch it is in."""
-    child = subprocess.Popen(command, cwd=folder, env=environment)
-    try:
-        return child.wait()
-    except BaseException:
-        child.send_signal(signal.SIGINT)
-        try:
-            child.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        raise
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = files.read_json(path)
-    except files.FileError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-# --- typed text --------------------------------------------------------------------------------
+    return read_answer(folder / training.RESULT) or {"status": f"ended with exit status {status}"}
 
 
 def predict(

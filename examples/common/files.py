@@ -12,8 +12,6 @@ from typing import Any
 from ascend_fixes import files
 from ascend_fixes.errors import AscendFixesError
 
-_EARLIER = "; what an earlier version wrote without a checksum has to be trained again"
-
 
 class ExampleError(AscendFixesError, ValueError):
     """Base of the errors about what an example was given."""
@@ -58,8 +56,8 @@ def read_text(path: Path, error: type[ExampleError] = DataError, hint: str = "co
 
 
 def read_lines(path: Path, error: type[ExampleError] = DataError) -> list[str]:
-    """The lines of a file, without their ends."""
-    lines = read_text(path, error).replace("\r\n", "\n").split("\n")
+    """The lines of a file, without their ends and without a byte order mark."""
+    lines = read_text(path, error).removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
     return lines[:-1] if lines[-1] == "" else lines
 
 
@@ -78,15 +76,24 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as JSON, all or nothing; JSON has no NaN and no infinity: they become null."""
-    write_text(path, json.dumps(_finite(value), indent=1) + "\n")
+
+    def finite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: finite(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [finite(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    write_text(path, json.dumps(finite(value), indent=1) + "\n")
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def read_answer(path: Path) -> dict[str, Any]:
+    """The object in a JSON file that another process wrote; empty where it did not."""
+    try:
+        value = files.read_json(path)
+    except files.FileError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def save_record(path: Path, kind: str, content: Mapping[str, Any]) -> None:
@@ -97,5 +104,6 @@ def save_record(path: Path, kind: str, content: Mapping[str, Any]) -> None:
 
 def load_record(path: Path, kind: str) -> dict[str, Any]:
     """What `save_record` wrote under the same ``kind``; `CheckpointError` where there is none, or it is damaged."""
-    with reading(CheckpointError, _EARLIER if path.exists() else ""):
+    earlier = "; what an earlier version wrote without a checksum has to be trained again"
+    with reading(CheckpointError, earlier if path.exists() else ""):
         return files.read_record(path, f"ascend_fixes.examples {kind} 1")

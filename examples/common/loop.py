@@ -11,17 +11,20 @@ import math
 import os
 import resource
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mindspore import Parameter, Tensor
+from mindspore.communication import GlobalComm, get_rank
 from tqdm import tqdm
 
 from examples.common import checkpoint
-from examples.common.files import CheckpointError, UsageError
+from examples.common.files import CheckpointError, UsageError, expect, fits
+
+Values = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class Progress:
     """What the checkpoint holds besides the parameters: epochs, averaged and best parameters by name."""
 
     epochs: list[Epoch] = field(default_factory=list)
-    average: dict[str, np.ndarray] = field(default_factory=dict)
-    best: dict[str, np.ndarray] = field(default_factory=dict)
+    average: Values = field(default_factory=dict)
+    best: Values = field(default_factory=dict)
     best_epoch: int = 0
     peak_memory: float = 0.0
 
@@ -55,8 +58,8 @@ def train(run: Any, epochs: int, path: Path, resume: bool, title: str) -> Progre
     """
     resume = resume and path.exists()
     progress = _restore(run, path) if resume else Progress()
-    if len(progress.epochs) > epochs:
-        raise UsageError(f"--epochs {epochs}: the run in {path.parent} already has {len(progress.epochs)}")
+    more = f"--epochs {epochs}: the run in {path.parent} already has {len(progress.epochs)}"
+    expect(len(progress.epochs) <= epochs, more, UsageError)
     if not resume:
         _save(run, progress, path)
     parent = os.getppid()
@@ -66,17 +69,16 @@ def train(run: Any, epochs: int, path: Path, resume: bool, title: str) -> Progre
         for batch in tqdm(run.batches(number), f"{title}, epoch {number + 1}/{epochs}", leave=False, mininterval=0.5):
             _end_with(parent)
             steps.append(run.step(batch))
-        current = _values(run.parameters)
+        now, before = _values(run.parameters), progress.average
         weight = np.float32(1 / sum(run.average**age for age in range(number + 1)))  # no bias towards the first epoch
-        progress.average = {
-            name: (1 - weight) * progress.average.get(name, 0) + weight * now for name, now in current.items()
-        }
+        progress.average = {name: (1 - weight) * before.get(name, 0) + weight * value for name, value in now.items()}
         _assign(run.parameters, progress.average)
-        validated = run.validate()
-        _assign(run.parameters, current)
+        validated = run.evaluate("validation")
+        _assign(run.parameters, now)
         overflowed, seconds = sum(step.overflowed for step in steps), time.perf_counter() - started
         progress.epochs.append(Epoch([step.loss for step in steps], overflowed, seconds, *validated))
-        if number == _best(progress.epochs, run.by_loss):
+        ranks = [_rank(epoch, run.by_loss) for epoch in progress.epochs]
+        if ranks.index(max(ranks)) == number:  # of equals the first is the best
             progress.best_epoch, progress.best = number, progress.average
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # the largest so far, in GB
         progress.peak_memory = max(progress.peak_memory, resident)
@@ -92,45 +94,36 @@ def _end_with(parent: int) -> None:
         raise SystemExit("the run that started this training has ended")
 
 
-def _best(epochs: Sequence[Epoch], by_loss: bool) -> int:
-    """The best epoch so far; of equals the first. A loss that is not a number is the worst."""
-
-    def rank(number: int) -> tuple[float, float]:
-        epoch = epochs[number]
-        loss = epoch.validation_loss if math.isfinite(epoch.validation_loss) else math.inf
-        return (-loss, epoch.validation) if by_loss else (epoch.validation, -loss)
-
-    return max(range(len(epochs)), key=rank)
+def _rank(epoch: Epoch, by_loss: bool) -> tuple[float, float]:
+    """How good an epoch is. A loss that is not a number is the worst."""
+    loss = epoch.validation_loss if math.isfinite(epoch.validation_loss) else math.inf
+    return (-loss, epoch.validation) if by_loss else (epoch.validation, -loss)
 
 
 def summary(progress: Progress) -> dict[str, Any]:
     """The numbers of a finished run that every example reports; seconds include compilation and validation."""
-    epochs = progress.epochs
-    seconds = [epoch.seconds for epoch in epochs]
-    history = [
-        {
-            "loss": float(np.mean(epoch.losses)),
-            "validation": epoch.validation,
-            "validation_loss": epoch.validation_loss,
-            "elapsed": sum(seconds[: number + 1]),
-            "overflowed": epoch.overflowed,
-        }
-        for number, epoch in enumerate(epochs)
-    ]
+    epochs, history, elapsed = progress.epochs, [], 0.0
+    for epoch in epochs:
+        elapsed += epoch.seconds
+        kept = {name: getattr(epoch, name) for name in ("validation", "validation_loss", "overflowed")}
+        history.append({"loss": float(np.mean(epoch.losses)), "elapsed": elapsed, **kept})
+    losses = [loss for epoch in epochs for loss in epoch.losses]
     return {
-        "wall_seconds": sum(seconds),
-        "epoch_seconds": float(np.median(seconds)),
-        "steps": sum(len(epoch.losses) for epoch in epochs),
+        "wall_seconds": elapsed,
+        "epoch_seconds": float(np.median([epoch.seconds for epoch in epochs])),
+        "steps": len(losses),
         "overflowed": sum(epoch.overflowed for epoch in epochs),
         "best_epoch": progress.best_epoch + 1,
         "validation": epochs[progress.best_epoch].validation,
         "peak_memory_gb": progress.peak_memory,
-        "losses": [loss for epoch in epochs for loss in epoch.losses],
+        "losses": losses,
         "history": history,
     }
 
 
 def _save(run: Any, progress: Progress, path: Path) -> None:
+    if GlobalComm.INITED and get_rank():  # the first rank writes what all begin with when they resume
+        return
     groups = {"parameters": _values(run.parameters), "slots": _values(run.slots)}
     groups.update(average=progress.average, best=progress.best)
     arrays = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
@@ -145,47 +138,37 @@ def _save(run: Any, progress: Progress, path: Path) -> None:
 
 
 def _restore(run: Any, path: Path) -> Progress:
-    stored, description = checkpoint.load(path)
+    arrays, description = checkpoint.load(path)
     try:
         for name, value in run.settings.items():
-            if description["settings"].get(name) != value:
-                raise CheckpointError(
-                    f"{path}: made with {name} {description['settings'].get(name)!r}, this run has {value!r}"
-                )
+            there = description["settings"].get(name)
+            fits(there == value, f"{path}: made with {name} {there!r}, this run has {value!r}")
         epochs = [Epoch(**epoch) for epoch in description["epochs"]]
         best_epoch, peak = int(description["best_epoch"]), float(description["peak_memory"])
         kept = run.parameters if epochs else ()
-        groups = {"parameters": run.parameters, "slots": run.slots, "average": kept, "best": kept}
-        values = {name: _group(stored, path, name, group) for name, group in groups.items()}
+        found: dict[str, dict[str, np.ndarray]] = {}
+        for group, own in {"parameters": run.parameters, "slots": run.slots, "average": kept, "best": kept}.items():
+            found[group] = {parameter.name: arrays.get(f"{group}/{parameter.name}") for parameter in own}
+            for parameter in own:
+                value, shape = found[group][parameter.name], tuple(parameter.shape)
+                there = "missing" if value is None else f"of shape {value.shape}"
+                right = value is not None and value.shape == shape
+                fits(right, f"{path}: {group}/{parameter.name} is {there}, expected {shape}")
         if run.scaler is not None:
             run.scaler.load_state_dict(description["scaler"])
     except CheckpointError:
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error}); remove it to start afresh") from None
-    _assign(run.parameters, values["parameters"])
-    _assign(run.slots, values["slots"])
-    return Progress(epochs, values["average"], values["best"], best_epoch, peak)
+    _assign(run.parameters, found["parameters"])
+    _assign(run.slots, found["slots"])
+    return Progress(epochs, found["average"], found["best"], best_epoch, peak)
 
 
-def _group(
-    stored: Mapping[str, np.ndarray], path: Path, name: str, group: Iterable[Parameter]
-) -> dict[str, np.ndarray]:
-    """The stored values of a group of parameters, by name."""
-    found = {}
-    for parameter in group:
-        value = stored.get(f"{name}/{parameter.name}")
-        if value is None or value.shape != tuple(parameter.shape):
-            there = "missing" if value is None else f"of shape {value.shape}"
-            raise CheckpointError(f"{path}: {name}/{parameter.name} is {there}, expected {tuple(parameter.shape)}")
-        found[parameter.name] = value
-    return found
-
-
-def _values(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:
+def _values(parameters: Iterable[Parameter]) -> Values:
     return {parameter.name: parameter.asnumpy().copy() for parameter in parameters}
 
 
-def _assign(parameters: Iterable[Parameter], values: Mapping[str, np.ndarray]) -> None:
+def _assign(parameters: Iterable[Parameter], values: Values) -> None:
     for parameter in parameters:
         parameter.set_data(Tensor(values[parameter.name]))

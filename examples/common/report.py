@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tabulate import tabulate
 
 from examples.common.files import write_json, write_text
 
@@ -33,31 +36,25 @@ def grid(rows: Sequence[Row], columns: Sequence[tuple[str, str | None, str]]) ->
     return lines
 
 
-def aligned(lines: Lines, right: bool = False) -> str:
-    """Columns side by side; ``right`` puts all but the first to the right, under a rule."""
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    shown = [[cell.rjust(width) if right else cell.ljust(width) for cell, width in zip(line, widths)] for line in lines]
-    if right:
-        shown = [[line[0].ljust(widths[0]), *cells[1:]] for line, cells in zip(lines, shown)]
-        shown.insert(1, ["-" * width for width in widths])
-    return "\n".join("  ".join(line).rstrip() for line in shown)
+def aligned(lines: Lines, right: bool = False, style: str = "simple") -> str:
+    """A table whose first line is the head, as tabulate styles it; ``right``: all columns but the first to the right."""
+    sides = ["left", *["right" if right else "left"] * (len(lines[0]) - 1)]
+    return tabulate(lines[1:], lines[0], style, colalign=sides, disable_numparse=True)
 
 
 def markdown(lines: Lines, right: bool = False) -> str:
-    """A Markdown table whose first line is the head; ``right`` aligns all columns but the first to the right."""
-    rule = ["---", *["---:" if right else "---"] * (len(lines[0]) - 1)]
-    rows = [[cell.replace("|", "/") for cell in line] for line in (lines[0], rule, *lines[1:])]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    """The same in Markdown."""
+    return aligned([[cell.replace("|", "/") for cell in line] for line in lines], right, "pipe") + "\n"
 
 
 def _metric(rows: Sequence[Row]) -> str:
-    return next((row["metric"] for row in rows if row.get("metric")), "test_metric")
+    return next((row["metric"] for row in rows if row.get("metric")), "test_metric").replace("_", " ")
 
 
 def table(rows: Sequence[Row]) -> tuple[Lines, str]:
     """The cells of the table, and a line for every variant that did not finish."""
     lines = grid(rows, COLUMNS)
-    lines[0] = [_metric(rows).replace("_", " ") if heading == "metric" else heading for heading in lines[0]]
+    lines[0] = [_metric(rows) if heading == "metric" else heading for heading in lines[0]]
     failed = [row for row in rows if row.get("status", "finished") != "finished"]
     return lines, "".join(f"{row['variant']}: {row['status']}\n" for row in failed)
 
@@ -72,6 +69,16 @@ def write(rows: Sequence[Row], output: Path, title: str, json: str | None) -> No
     print(f"\n{aligned(lines, right=True)}\n{notes}\ntable, figure and results: {output}")
 
 
+def curves(axes: Any, rows: Sequence[Row], name: str, value: str) -> None:
+    """Draw what ``value`` was after every epoch over wall time, a line, called ``name``, for each row."""
+    for row in rows:
+        seconds = [epoch["elapsed"] for epoch in row["history"]]
+        values = [math.nan if epoch[value] is None else epoch[value] for epoch in row["history"]]
+        axes.plot(seconds, values, marker="o", markersize=3, label=row[name])
+    axes.set(xlabel="wall time with compilation, s", xlim=(0, None))
+    axes.grid(alpha=0.3)
+
+
 def figure(rows: Sequence[Row], path: Path, title: str) -> None:
     """Draw training loss and the validation metric over wall time, and the padded share, as a PNG at ``path``."""
     from matplotlib.figure import Figure
@@ -80,18 +87,17 @@ def figure(rows: Sequence[Row], path: Path, title: str) -> None:
     drawing = Figure(figsize=(11, 3.6), layout="constrained")
     drawing.suptitle(title)
     loss, quality, padding = drawing.subplots(1, 3)
+    curves(loss, finished, "variant", "loss")
+    curves(quality, finished, "variant", "validation")
     for number, row in enumerate(finished):
-        seconds = [epoch["elapsed"] for epoch in row["history"]]
-        style = {"color": f"C{number}", "marker": "o", "markersize": 3}
-        loss.plot(seconds, [epoch["loss"] for epoch in row["history"]], label=row["variant"], **style)
-        quality.plot(seconds, [100 * epoch["validation"] for epoch in row["history"]], **style)
-        padding.barh(row["variant"], 100 * row["padded_share"], color=f"C{number}")
-    for axes, label in ((loss, "training loss"), (quality, f"validation {_metric(rows).removeprefix('test_')}, %")):
-        axes.set(xlabel="wall time with compilation, s", ylabel=label, xlim=(0, None))
-        axes.grid(alpha=0.3)
+        padding.barh(row["variant"], row["padded_share"], color=f"C{number}")
+    loss.set_ylabel("training loss")
+    quality.set_ylabel(f"validation {_metric(rows).removeprefix('test ')}")
+    quality.yaxis.set_major_formatter("{x:.0%}")
+    padding.xaxis.set_major_formatter("{x:.0%}")
+    padding.set(xlabel="padded share", xlim=(0, 1))
+    padding.invert_yaxis()
     if finished:
         loss.legend(frameon=False)
-    padding.set(xlabel="padded share, %", xlim=(0, 100))
-    padding.invert_yaxis()
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=130)

@@ -1,14 +1,13 @@
 """How every example trains a variant: its cells, batches and step, in a process of its own; `examples.common.loop` trains it.
 
-Under `msrun` every rank runs the same program on the
-same batches and takes its own rows of each; MindSpore averages the gradients.
+Under `msrun` every rank runs the same program on the same batches and takes its own rows of each; MindSpore averages the
+gradients.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-import shutil
 import signal
 import sys
 import traceback
@@ -50,6 +49,12 @@ class Step(NamedTuple):
     overflowed: bool
 
 
+def axes(**arguments: str) -> dict[str, dict[int, str]]:
+    """What the axes of arguments count, ``axes(ids="rows size")``, as `shapes.bucketed` takes it; "-" is always the same."""
+    named = {name: enumerate(sides.split()) for name, sides in arguments.items()}
+    return {name: {axis: side for axis, side in sides if side != "-"} for name, sides in named.items()}
+
+
 class Trainer(ABC):
     """One variant, made ready to train from a request (`command_line.run_variant`).
 
@@ -61,18 +66,16 @@ class Trainer(ABC):
     title: ClassVar[str]  # the model's name; ``about``: with its source
     about: ClassVar[str]
     options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # what its command line has besides, as argparse takes it
-    epochs: ClassVar[
-        Mapping[str, int]
-    ]  # without ``--epochs``: from "pretrained" weights, else on "data", else "built-in"
+    epochs: ClassVar[Mapping[str, int]]  # by default, from "pretrained" weights, else on "data", else "built-in"
     check: ClassVar[Callable[[Mapping[str, Any]], Any]]  # raises an `ExampleError` for options that cannot be used
     metric: ClassVar[str]
     average: ClassVar[float] = 0.0  # how much an epoch weighs beside the next in the weights that are evaluated
     by_loss: ClassVar[bool] = False  # whether the loss chooses the best epoch
     ragged_axes: ClassVar[Mapping[str, Mapping[int, str]]]  # of the arguments of `network`
-    training_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {}  # of those that only `cell` has
+    training_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {}  # of those that follow them in `cell`
     sides: ClassVar[Any] = "size"  # the name of the lengths in both, or the names of two
-    row_axes: ClassVar[Mapping[int, int] | None] = None  # see `share`
     counted: ClassVar[int | None] = None  # the array of weights over whose sum the loss is a mean; None: over rows
+    evaluation_batch: ClassVar[int]  # samples that are evaluated at a time; else as many as a step has
     lengths: Mapping[str, np.ndarray]  # by part, of every sample, (n,), or (n, 2) where two sides are padded
     numbers: Mapping[str, np.ndarray]  # by part, of its samples; ``train``: those to train on
     train: np.ndarray
@@ -86,8 +89,7 @@ class Trainer(ABC):
             ascend_fixes.patch(*request["fixes"])
         self.request, self.seed = request, request["seed"]
         self.ragged, self.batch = bool(request.get("ragged")), request.get("batch") or batch
-        self.bucketing, self.safe = "shapes" in request["fixes"], "fusion" in request["fixes"]
-        self.finite = "amp" in request["fixes"]
+        self.bucketing, self.safe, self.finite = (name in request["fixes"] for name in ("shapes", "fusion", "amp"))
         self.own = self.bucketing or self.ragged  # arrays are as wide as the longest of their batch, not of the corpus
 
     def build(
@@ -102,26 +104,24 @@ class Trainer(ABC):
         self.slots = [parameter for parameter in optimizer.get_parameters() if id(parameter) not in trained]
         self.loss_cell, self.network, self.optimizer = loss, network, optimizer
         self.scaler: amp.LossScaler | None = None
+        self.cell: nn.Cell
         half = self.request["precision"] == "float16"
-        if not self.finite:
+        if self.finite:
+            policy = (policy or amp.Policy(HALF)) if half else None
+            self.scaler = (scaler or amp.LossScaler()) if half else amp.LossScaler.off()
+            self.cell = amp.TrainStep(loss, optimizer, self.scaler, policy, weight_output=self.weight_output)
+            self.network = amp.autocast(network, policy) if half else network
+        else:
             if half:
                 network.to_float(ms.float16)
-            self.cell: nn.Cell = nn.TrainOneStepCell(loss, optimizer)
-        elif half:
-            policy, self.scaler = policy or amp.Policy(HALF), scaler or amp.LossScaler()
-            step = amp.TrainStep(loss, optimizer, self.scaler, policy, weight_output=self.weight_output)
-            self.cell, self.network = step, amp.autocast(network, policy)
-        else:
-            self.scaler = amp.LossScaler.off()
-            self.cell = amp.TrainStep(loss, optimizer, self.scaler, weight_output=self.weight_output)
+            self.cell = nn.TrainOneStepCell(loss, optimizer)
 
-    def bucket(self, rows: int, outputs: Any = None, pad: Any = 0, padded: Any = None) -> None:
-        """Let ``cell`` pad a rank's share of a batch, and ``network`` whole batches of so many rows; unless the family is off."""
+    def bucket(self, outputs: Any = None, pad: Any = 0, padded: Any = None) -> None:
+        """Let ``cell`` pad a rank's share of a batch, and ``network`` the batches that are evaluated; unless the family is off."""
         if self.bucketing:
             sizes: dict[Any, Any] = {"rows": shapes.Buckets([share_rows(self.batch)]), self.sides: self.padded}
-            axes = {**self.ragged_axes, **self.training_axes}
-            self.cell = shapes.bucketed(self.cell, axes=axes, buckets=sizes, pad=pad)
-            sizes = {"rows": shapes.Buckets([rows]), self.sides: padded or self.padded}
+            self.cell = shapes.bucketed(self.cell, axes=self.axes, buckets=sizes, pad=pad)
+            sizes = {"rows": shapes.Buckets([self.evaluation_batch]), self.sides: padded or self.padded}
             self.network = shapes.bucketed(self.network, axes=self.ragged_axes, buckets=sizes, pad=pad, outputs=outputs)
 
     def sample(self, lengths: Mapping[str, np.ndarray]) -> None:
@@ -129,8 +129,6 @@ class Trainer(ABC):
         self.lengths = lengths
         self.numbers = {part: np.arange(len(own)) for part, own in lengths.items()}
         self.train = self.numbers["train"]
-
-    # --- what an example says ------------------------------------------------------------------
 
     @abstractmethod
     def arrays(self, part: str, samples: np.ndarray) -> Sequence[np.ndarray]:
@@ -152,7 +150,16 @@ class Trainer(ABC):
         """The metric of the test part, and what else the results hold."""
         return {self.metric: self.evaluate("test")[0], "sizes": list(self.buckets)}
 
-    # --- what follows from it ------------------------------------------------------------------
+    @property
+    def axes(self) -> Mapping[str, Mapping[int, str]]:
+        """Of all arguments of `cell`, in their order."""
+        return {**self.ragged_axes, **self.training_axes}
+
+    @property
+    def row_axes(self) -> Mapping[int, int]:
+        """The axis of the rows in those arguments of `cell`, by position, in which it is not the first; see `share`."""
+        every = enumerate(self.axes.values())
+        return {number: axis for number, own in every for axis, side in own.items() if side == "rows" and axis}
 
     @property
     def padded(self) -> shapes.Buckets | shapes.Grid:
@@ -175,7 +182,7 @@ class Trainer(ABC):
         return Batch(0, 0, self.train[: self.batch])
 
     def plan(self, lengths: np.ndarray, longest: int, costs: tuple[float, float, float]) -> shapes.Buckets:
-        """The sizes with which training is soonest over; without the shapes family, only ``longest``."""
+        """The sizes with which this training is soonest over (`plan`); without the family, only the longest."""
         sizes = plan(lengths, longest, self.batch, self.request["epochs"], costs) if self.bucketing else [longest]
         return shapes.Buckets(sizes)
 
@@ -189,24 +196,20 @@ class Trainer(ABC):
         cut = self.cut("train", self.batch, generator(self.seed, Stream.ORDER, epoch))
         return [Batch(epoch, number, samples) for number, samples in enumerate(cut)]
 
-    def evaluated(self, part: str, size: int) -> Iterator[tuple[np.ndarray, Sequence[np.ndarray], Any]]:
+    def evaluated(self, part: str) -> Iterator[tuple[np.ndarray, Sequence[np.ndarray], Any]]:
         """The numbers, the arrays and what `network` makes of them, of every batch of a part."""
-        for samples in self.cut(part, size):
+        for samples in self.cut(part, self.evaluation_batch):
             arrays = self.arrays(part, samples)
             yield samples, arrays, self.network(*map(Tensor, arrays))
-
-    def validate(self) -> tuple[float, float]:
-        return self.evaluate("validation")
 
     def step(self, batch: Batch) -> Step:
         """Train on this rank's share of a batch. Without a loss scaler a loss that is not finite counts as an overflow."""
         arrays = share(self.inputs(batch), self.row_axes)
-        weight = 1.0 if self.counted is None else float(arrays[self.counted].sum())
         result = self.cell(*map(Tensor, arrays))
-        if isinstance(result, amp.StepResult):
-            return Step(mean(float(result.loss), weight), overflowed=not bool(result.finite))
-        loss = mean(float(result), weight)
-        return Step(loss, overflowed=not math.isfinite(loss))
+        scaled = isinstance(result, amp.StepResult)
+        weight = 1.0 if self.counted is None else float(arrays[self.counted].sum())
+        loss = mean(float(result.loss if scaled else result), weight)
+        return Step(loss, overflowed=not (bool(result.finite) if scaled else math.isfinite(loss)))
 
     @property
     def weight_output(self) -> int | None:
@@ -262,9 +265,6 @@ def learning_rates(height: float, steps: int, warm_up: float = 0.1) -> list[floa
     return [height * min((step + 1) / rising, (steps - step) / max(1, steps - rising)) for step in range(steps)]
 
 
-# --- ranks -------------------------------------------------------------------------------------
-
-
 def start(count: int) -> None:
     """Make this process one of ``count`` data-parallel ranks; elsewhere there is one, and what follows changes nothing."""
     ms.set_context(mode=ms.GRAPH_MODE)
@@ -275,19 +275,6 @@ def start(count: int) -> None:
 def _here() -> tuple[int, int]:
     """The number of this rank, and how many there are."""
     return (get_rank(), get_group_size()) if GlobalComm.INITED else (0, 1)
-
-
-def own_folder(folder: Path, resume: bool) -> Path:
-    """Where this rank writes: the first one to ``folder``, the others below it, beginning with the first one's checkpoint."""
-    rank, _ = _here()
-    if rank == 0:
-        return folder
-    own = folder / f"rank{rank}"
-    own.mkdir(exist_ok=True)
-    (own / checkpoint.FILE).unlink(missing_ok=True)
-    if resume and (folder / checkpoint.FILE).exists():  # the first rank cannot replace it before all have taken a step
-        shutil.copyfile(folder / checkpoint.FILE, own / checkpoint.FILE)
-    return own
 
 
 def share_rows(batch: int) -> int:
@@ -317,9 +304,6 @@ def mean(value: float, weight: float = 1.0) -> float:
     return total / weights
 
 
-# --- a variant's process -----------------------------------------------------------------------
-
-
 def load(example: str) -> type[Trainer]:
     """The trainer of an example, by its package's name."""
     return importlib.import_module(f"examples.{example}.train").TRAINER
@@ -331,7 +315,6 @@ def main(trainer: type[Trainer]) -> None:
     request = files.read_json(folder / REQUEST)
     if request["distributed"] > 1:
         start(request["distributed"])
-        folder = own_folder(folder, resume)
     try:
         made = trainer(request, folder)
         progress = train(made, request["epochs"], folder / checkpoint.FILE, resume, request["variant"])
@@ -345,7 +328,8 @@ def main(trainer: type[Trainer]) -> None:
     except Exception as error:  # whatever a platform defect throws becomes a row of the table
         write_text(folder / LOG, traceback.format_exc())
         result = {"status": f"crashed: {said(error, 120)}"}
-    write_json(folder / RESULT, result)
+    if _here()[0] == 0:
+        write_json(folder / RESULT, result)
 
 
 def said(error: Exception, most: int) -> str:

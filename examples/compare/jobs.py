@@ -10,9 +10,10 @@ import functools
 import math
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable
+from types import MappingProxyType
+from typing import Any, Callable, NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -31,26 +32,27 @@ from examples.rnnsearch.predict import Translator
 SIDES = ("plain", "cured")
 
 
-@dataclass(frozen=True)
-class Model:
-    """A model of the study: its title, samples a step, how long it may train on an epoch's batches of all shapes, and options.
+class Model(NamedTuple):
+    """A model of the study: its title, samples a step, how long it may train on an epoch's batches of all shapes, options.
 
-    The plain graph of one that ``unrolls`` grows with the length; fused, that of a long batch compiles for minutes.
+    ``use`` is what it uses the host family for. The plain graph of one that ``unrolls`` grows with the length; fused, that of a
+    long batch compiles for minutes.
     """
 
     title: str
     batch: int
     seconds: float
+    use: str
     unrolls: bool = False
-    options: tuple[tuple[str, Any], ...] = ()
+    options: Mapping[str, Any] = MappingProxyType({})
 
 
 # Those that compile longest come first: the last to run should not be the longest.
 MODELS = {
-    "bert_crf": Model("BERT-CRF", 4, 30, unrolls=True),
-    "rnnsearch": Model("RNNSearch", 8, 40, unrolls=True),
-    "albert": Model("ALBERT", 8, 20, options=(("length", 384), ("stride", 128))),
-    "texting": Model("TextING", 16, 15),
+    "bert_crf": Model("BERT-CRF", 4, 30, "tagging", unrolls=True),
+    "rnnsearch": Model("RNNSearch", 8, 40, "translating", unrolls=True),
+    "albert": Model("ALBERT", 8, 20, "words to ids", options={"length": 384, "stride": 128}),
+    "texting": Model("TextING", 16, 15, "training word vectors"),
 }
 _BATCHES = 40  # of training data, an epoch
 
@@ -63,7 +65,7 @@ def trainer(name: str, side: str, folder: Path, precision: str = "float32", fuse
         **{"unbucketed": False, "distributed": 1, "seed": 0, "epochs": 2, "variant": side},
         **{"fixes": FIXES if side == "cured" else (), "precision": precision, "fused": fused},
         **{"ragged": True, "batch": model.batch, "limit": _BATCHES * model.batch},
-        **dict(model.options),
+        **model.options,
     }
     made = made_by(request, folder)
     if model.unrolls:  # the first batch, which every part repeats, is the shortest
@@ -90,9 +92,12 @@ def running(model: str, side: str, folder: Path) -> dict[str, Any]:
         start = time.perf_counter()
         try:
             made = trainer(model, side, folder, **settings)
-            found[part] = _ragged(made, MODELS[model].seconds) if part == "ragged" else _repeated(made)
-            if part == "ragged" and side == "cured":
-                found[part]["leaks"] = _leaks(made)
+            if part == "ragged":
+                found[part] = _ragged(made, MODELS[model].seconds, side)
+            else:
+                steps = [made.step(made.first) for _ in range(REPEATS)]
+                skipped = sum(one.overflowed for one in steps)
+                found[part] = {"losses": [one.loss for one in steps], "skipped": skipped}
         except Exception as error:  # whatever a platform defect throws is what this comparison shows
             found[part] = {"crash": said(error, 160)}
         found[part]["seconds"] = time.perf_counter() - start
@@ -103,7 +108,8 @@ def running(model: str, side: str, folder: Path) -> dict[str, Any]:
     return found
 
 
-def _ragged(made: Trainer, seconds: float) -> dict[str, Any]:
+def _ragged(made: Trainer, seconds: float, side: str) -> dict[str, Any]:
+    """What training does; cured, also what garbage in the padding changes of two samples' loss and gradients, "" for nothing."""
     start = time.process_time()  # of one core, which it has to itself on a quiet machine
     losses = [made.step(made.first).loss for _ in range(REPEATS)]
     at = []  # when each further batch was done
@@ -112,7 +118,7 @@ def _ragged(made: Trainer, seconds: float) -> dict[str, Any]:
             break
         losses.append(made.step(batch).loss)
         at.append(round(time.process_time() - start, 2))
-    return {
+    found = {
         "losses": losses,
         "at": at,
         "samples": REPEATS * made.batch + made.batch * len(at),
@@ -120,21 +126,14 @@ def _ragged(made: Trainer, seconds: float) -> dict[str, Any]:
         "padded_share": made.padded_share(),
         "training_seconds": time.process_time() - start,
     }
-
-
-def _repeated(made: Trainer) -> dict[str, Any]:
-    steps = [made.step(made.first) for _ in range(REPEATS)]
-    return {"losses": [one.loss for one in steps], "skipped": sum(one.overflowed for one in steps)}
-
-
-def _leaks(made: Trainer) -> str:
-    """What garbage in the padding changes of two samples' loss and gradients, by `shapes.check_padding`; "" for nothing."""
-    every = {**made.ragged_axes, **made.training_axes}.items()
-    sides = {name: {axis: side for axis, side in axes.items() if side != "rows"} for name, axes in every}
-    axes = {name: own for name, own in sides.items() if own}
-    two = made.first._replace(samples=made.train[:2])
-    report = shapes.check_padding(made.loss_cell, tuple(made.inputs(two)), axes)
-    return "" if report.ok else str(report)
+    if side == "plain":
+        return found
+    two = made.inputs(made.first._replace(samples=made.train[:2]))
+    padded_axes = {
+        name: {axis: side for axis, side in own.items() if side != "rows"} for name, own in made.axes.items()
+    }
+    report = shapes.check_padding(made.loss_cell, tuple(two), {name: own for name, own in padded_axes.items() if own})
+    return {**found, "leaks": "" if report.ok else str(report)}
 
 
 def _culprit(made: Trainer) -> str:
@@ -222,7 +221,7 @@ class _Net(nn.Cell):
         super().__init__()
         self.look_up = look_up
 
-    def construct(self, ids: Tensor) -> Tensor:
+    def construct(self, ids):
         rows = self.look_up(ids)
         return (rows * rows).mean()
 
@@ -270,29 +269,25 @@ def translations(cured: bool, folder: Path) -> dict[str, Any]:
     By feeding back a growing prefix, as the published ports did, or by `host.beam_search`.
     """
     made: Any = trainer("rnnsearch", "cured" if cured else "plain", folder)
-    network = made.model.set_train(False)
-    sources = [made.parts["test"].source[number] for number in range(TRANSLATED)]
+    network, sources = made.model.set_train(False), list(made.parts["test"].source[:TRANSLATED])
     width = max(map(len, sources))
-    if not cured:
-        return _growing(network, *padded(sources, width))
-    translator = Translator(network, shapes.Buckets([width]), LONGEST, batch=TRANSLATED)
-    best, _ = translator.tokens(sources, beam=1)
-    rate, beam = _rate(lambda: len(translator(sources, beam=1))), _rate(lambda: len(translator(sources)))
-    graphs = len(shapes.graphs(translator.start)) + len(shapes.graphs(translator.step))
-    return {"rate": rate, "unit": "translations", "beam_rate": beam, "graphs": graphs, "tokens": best.tolist()}
-
-
-def _growing(network: nn.Cell, source: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-    """The best token at every step, by running the model on all tokens so far: every length is a graph."""
-    start, done = time.process_time(), False
-    tokens = np.full((len(source), 1), START, np.int32)
-    while not done and time.process_time() - start < 3 * SECONDS:
-        scores = network(Tensor(source), Tensor(mask), Tensor(tokens)).asnumpy()
-        tokens = np.concatenate([tokens, scores[:, -1:].argmax(-1).astype(np.int32)], 1)
-        done = tokens.shape[1] > LONGEST or bool((tokens == END).any(1).all())
-    rate = len(source) / (time.process_time() - start) if done else 0.0
-    graphs = len(shapes.graphs(network))
-    return {"rate": rate, "unit": "translations", "graphs": graphs, "tokens": tokens[:, 1:].tolist()}
+    if cured:
+        translator = Translator(network, shapes.Buckets([width]), LONGEST, batch=TRANSLATED)
+        tokens, _ = translator.tokens(sources, beam=1)
+        rate, beam = _rate(lambda: len(translator(sources, beam=1))), _rate(lambda: len(translator(sources)))
+        compiled, more = (translator.start, translator.step), {"beam_rate": beam}
+    else:  # the best token at every step, by running the model on all tokens so far: every length is a graph
+        start, done = time.process_time(), False
+        source, mask = map(Tensor, padded(sources, width))
+        grown = np.full((TRANSLATED, 1), START, np.int32)
+        while not done and time.process_time() - start < 3 * SECONDS:
+            scores = network(source, mask, Tensor(grown)).asnumpy()
+            grown = np.concatenate([grown, scores[:, -1:].argmax(-1).astype(np.int32)], 1)
+            done = grown.shape[1] > LONGEST or bool((grown == END).any(1).all())
+        rate = TRANSLATED / (time.process_time() - start) if done else 0.0
+        tokens, compiled, more = grown[:, 1:], (network,), {}
+    graphs = sum(len(shapes.graphs(cell)) for cell in compiled)
+    return {"rate": rate, "unit": "translations", "graphs": graphs, "tokens": tokens.tolist(), **more}
 
 
 USES = {"albert": keys, "texting": vectors, "bert_crf": tags, "rnnsearch": translations}

@@ -6,28 +6,29 @@ one of the two sides. The jobs of both sides follow each other in the queue, so 
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import platform
 import queue
 import sys
+import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, TypeVar
 
-from ascend_fixes import files
 from ascend_fixes.processes import Children
 from examples.common import report
-from examples.common.files import write_json, write_text
+from examples.common.files import read_answer, write_json, write_text
 from examples.compare import page
 from examples.compare.jobs import MODELS, REPEATS, SIDES
 
 PATIENCE = 1200.0  # seconds after which a job is ended: it hangs, or the machine is busy beyond measure
 Found = dict[str, Any]
-Work = TypeVar("Work")
+Work = TypeVar("Work", bound=Hashable)
 Done = TypeVar("Done")
 _KINDS = {"running": "trained on the CPU", "ascend": "compiled for Ascend", "hosted": "host at work"}
 _SAME = 1e-3  # relative difference of two losses that counts as none; rounding stays well below
@@ -52,32 +53,33 @@ def jobs(models: Sequence[str]) -> list[Job]:
 
 def run(models: Sequence[str], folder: Path, json: Path | None, most: int | None) -> int:
     """Run the comparison, print and write its results; 0 if everything with ascend_fixes did what it should, else 1."""
-    start, work = time.perf_counter(), jobs(models)
+    start, work, done = time.perf_counter(), jobs(models), {}
     cores = sorted(os.sched_getaffinity(0))[: most or 2]
     print(f"{len(work)} jobs on {len(cores)} cores, a few minutes in all", flush=True)
-
-    def told(count: int, job: Job, done: tuple[Found, float]) -> None:
-        print(f"[{count:2}/{len(work)}] {job} ({done[1]:.0f} s)", flush=True)
-
-    done = side_by_side(work, lambda job, children: _done(job, folder, children), cores, told)
-    found = results(models, {job: one for job, (one, _) in zip(work, done)})
+    for job, (one, seconds) in side_by_side(work, lambda job, children: _done(job, folder, children), cores):
+        done[job] = one
+        print(f"[{len(done):2}/{len(work)}] {job} ({seconds:.0f} s)", flush=True)
+    found = results(models, {job: done[job] for job in work})
     found.update(seconds=round(time.perf_counter() - start, 1), cores=len(cores))
     for path in filter(None, (folder / "results.json", json)):
         write_json(path, found)
-    _write(found, folder)
+    lines = [["family", "model", "as it is", "with ascend_fixes"]]
+    lines += [[row["family"], MODELS[row["model"]].title, row["plain"], row["cured"]] for row in found["rows"]]
+    sentences = [f"{family}: {said}" for family, said in found["sentences"].items()]
+    write_text(folder / "table.md", "\n".join([report.markdown(lines), *(f"- {one}" for one in sentences), ""]))
+    write_text(folder / "index.html", page.quick(found))
+    print(f"\n{report.aligned([[textwrap.shorten(cell, 64) for cell in line] for line in lines])}")
+    print("", *sentences, "", f"{found['seconds']:.0f} s; page: {folder / 'index.html'}", sep="\n")
     return 0 if all(row["ok"] for row in found["rows"]) else 1
 
 
 def side_by_side(
-    work: Sequence[Work],
-    do: Callable[[Work, Children], Done],
-    cores: Sequence[int],
-    told: Callable[[int, Work, Done], None],
-) -> list[Done]:
-    """What came of every piece of work, in order; as many at a time as ``cores``, so that their times compare.
+    work: Sequence[Work], do: Callable[[Work, Children], Done], cores: Sequence[int]
+) -> Iterator[tuple[Work, Done]]:
+    """Every piece of work with what came of it, as soon as it is done; as many at a time as ``cores``, so that times compare.
 
     ``do`` does a piece in a thread that is bound to a core, and so is a process that it starts with the `Children`, which end
-    with this call, whatever ends it. ``told`` is called for every piece that is done, with how many are.
+    with the iteration, whatever ends it.
     """
     free: queue.SimpleQueue[int] = queue.SimpleQueue()
     for core in cores:
@@ -86,11 +88,10 @@ def side_by_side(
         pool = ThreadPoolExecutor(len(cores), initializer=lambda: os.sched_setaffinity(0, {free.get()}))
         try:
             futures = {pool.submit(do, piece, children): piece for piece in work}
-            for count, future in enumerate(as_completed(futures), 1):
-                told(count, futures[future], future.result())
+            for future in as_completed(futures):
+                yield futures[future], future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    return [future.result() for future in futures]
 
 
 def _done(job: Job, folder: Path, children: Children) -> tuple[Found, float]:
@@ -102,39 +103,40 @@ def _done(job: Job, folder: Path, children: Children) -> tuple[Found, float]:
     environment = {"GLOG_v": "3", "OMP_NUM_THREADS": "1"}  # errors only
     outcome = children.run(command, folder=own, environment=environment, timeout=PATIENCE)
     write_text(own / "output.log", outcome.output)
-    try:
-        found = files.read_json(own / "result.json")
-    except files.FileError:
-        found = {}
-    return {**found, **({"ended": outcome.failure} if outcome.failure else {})}, outcome.seconds
+    ended = {"ended": outcome.failure} if outcome.failure else {}
+    return {**read_answer(own / "result.json"), **ended}, outcome.seconds
 
 
 def results(models: Sequence[str], found: Mapping[Any, Found]) -> Found:
     """The rows, the sentences and everything that was measured, by `Job`, as JSON can hold it."""
-    rows = {family: [_row(family, model, found) for model in MODELS if model in models] for family in _FAMILIES}
-    versions = {name: metadata.version(name) for name in ("mindspore", "numpy")}
-    return {
-        "versions": {"python": platform.python_version(), **versions},
-        "rows": [row for own in rows.values() for row in own],
-        "sentences": {family: judged.sentence(rows[family]) for family, judged in _FAMILIES.items()},
-        "measured": {" ".join(job): one for job, one in found.items()},
+    rows, sentences = [], {}
+    for family, judged in FAMILIES.items():
+        own = [_row(family, model, found) for model in MODELS if model in models]
+        bad = [row for row in own if not row["ok"]]  # it is never left out
+        troubled = f"NOT as it should be with ascend_fixes: {_names(bad)}." if bad else ""
+        sentences[family] = " ".join(filter(None, [judged.sentence(own), troubled]))
+        rows += own
+    versions = {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("mindspore", "numpy")},
     }
+    measured = {" ".join(job): one for job, one in found.items()}
+    return {"versions": versions, "rows": rows, "sentences": sentences, "measured": measured}
 
 
 def _row(family: str, model: str, found: Mapping[Any, Found]) -> Found:
     """``plain`` and ``cured`` in words, whether the cured side did what it should, and whether the plain one did."""
-    judged = _FAMILIES[family]
+    judged = FAMILIES[family]
     done = [found[model, side, judged.kind] for side in SIDES]
     sides = [job.get(judged.part) or {"crash": job.get("ended") or "no result"} for job in done]
     reference = found[model, "plain", "running"].get("ragged") or {}
-    plain, cured = ((one["crash"], False) if "crash" in one else judged.judge(one, reference) for one in sides)
+    (plain, right), (cured, ok) = (
+        (one["crash"], False) if "crash" in one else judged.judge(one, reference) for one in sides
+    )
     if family == "host" and not _agree(*sides):
-        cured = f"{cured[0]}; ANOTHER ANSWER", False
-    return {
-        **{"family": family, "model": model, "plain": plain[0], "cured": cured[0]},
-        **{"hit": not plain[1], "ok": cured[1], "figures": dict(zip(SIDES, sides))},
-        "unfused": (reference.get("losses") or [])[:REPEATS],
-    }
+        cured, ok = f"{cured}; ANOTHER ANSWER", False
+    row = {"family": family, "model": model, "plain": plain, "cured": cured, "hit": not right, "ok": ok}
+    return {**row, "figures": dict(zip(SIDES, sides)), "unfused": (reference.get("losses") or [])[:REPEATS]}
 
 
 # --- one side of one model: what it did, and whether that is what it should do ------------------
@@ -152,9 +154,8 @@ def _amp(one: Found, reference: Found) -> tuple[str, bool]:
     if lost[-1]:
         where = f": {one['where']}" if one.get("where") else ""
         return f"NaN from step {lost.index(True) + 1}{where}", False
-    skipped = f"{one['skipped']} of {REPEATS} steps skipped"
     apart = f"losses within {off(one, reference):.1%} of float32's"
-    return f"trains; {skipped}; {apart}", one["skipped"] < REPEATS
+    return f"trains; {one['skipped']} of {REPEATS} steps skipped; {apart}", one["skipped"] < REPEATS
 
 
 def _fusion(one: Found, reference: Found) -> tuple[str, bool]:
@@ -209,28 +210,16 @@ def _names(rows: Sequence[Found]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def _troubled(rows: Sequence[Found]) -> str:
-    """What is not as it should be with ascend_fixes; it is never left out."""
-    bad = [row for row in rows if not row["ok"]]
-    return f" NOT as it should be with ascend_fixes: {_names(bad)}." if bad else ""
-
-
-def _hit_and_cured(hit: str, cured: str) -> Callable[[Sequence[Found]], str]:
+def _hit_and_cured(hit: str, cured: str, rows: Sequence[Found]) -> str:
     """Which models a defect hits, which of them are cured, and which it spares."""
-
-    def sentence(rows: Sequence[Found]) -> str:
-        struck, spared = [row for row in rows if row["hit"]], [row for row in rows if not row["hit"]]
-        well = [row for row in struck if row["ok"]]
-        said = []
-        if struck:
-            said.append(
-                f"{hit} {_names(struck)}; {cured} {'all of them' if well == struck else _names(well) or 'none'}."
-            )
-        if spared:
-            said.append(f"{_names(spared)} {'was' if len(spared) == 1 else 'were'} not hit in these few steps.")
-        return " ".join(said) + _troubled(rows)
-
-    return sentence
+    struck, spared = [row for row in rows if row["hit"]], [row for row in rows if not row["hit"]]
+    well = [row for row in struck if row["ok"]]
+    said = []
+    if struck:
+        said.append(f"{hit} {_names(struck)}; {cured} {'all of them' if well == struck else _names(well) or 'none'}.")
+    if spared:
+        said.append(f"{_names(spared)} {'was' if len(spared) == 1 else 'were'} not hit in these few steps.")
+    return " ".join(said)
 
 
 def _shapes_sentence(rows: Sequence[Found]) -> str:
@@ -245,26 +234,19 @@ def _shapes_sentence(rows: Sequence[Found]) -> str:
 
     said = f"As they are, the models take {total('plain')}; with ascend_fixes they take {total('cured')}."
     slower = [row for row in rows if rate(row, "cured") <= rate(row, "plain")]
-    return said + (f" It did not help {_names(slower)}." if slower else "") + _troubled(rows)
-
-
-_USES = {
-    "albert": "words to ids",
-    "texting": "training word vectors",
-    "bert_crf": "tagging",
-    "rnnsearch": "translating",
-}
+    return said + (f" It did not help {_names(slower)}." if slower else "")
 
 
 def _host_sentence(rows: Sequence[Found]) -> str:
     said = []
     for row in rows:
         plain, cured = (row["figures"][side].get("rate") for side in SIDES)
+        use = MODELS[row["model"]].use
         if plain and cured:
-            said.append(f"{_USES[row['model']]} at {cured / plain:.1f} times the rate")
+            said.append(f"{use} at {cured / plain:.1f} times the rate")
         elif cured:
-            said.append(f"{_USES[row['model']]} at {cured:,.1f} a second, where a growing prefix had none in the time")
-    return f"On the host: {', '.join(said)}." + _troubled(rows) if said else _troubled(rows).strip()
+            said.append(f"{use} at {cured:,.1f} a second, where a growing prefix had none in the time")
+    return f"On the host: {', '.join(said)}." if said else ""
 
 
 def _ascend_sentence(rows: Sequence[Found]) -> str:
@@ -273,7 +255,7 @@ def _ascend_sentence(rows: Sequence[Found]) -> str:
     refused, compiled = [row for row in rows if row["hit"]], [row for row in rows if row["ok"]]
     said = f"MindSpore's Ascend back end refuses {_names(refused)} in float16 as written; it" if refused else ""
     cured = f"compiles {_names(compiled)} with ascend_fixes. Nothing was executed."
-    return f"{said or 'The Ascend back end'} {cured}{_troubled(rows)}"
+    return f"{said or 'The Ascend back end'} {cured}"
 
 
 class Family(NamedTuple):
@@ -287,23 +269,10 @@ class Family(NamedTuple):
 
 _LOST = "In float16 a newcomer's code crashes or turns to NaN for", "with ascend_fixes float16 trains"
 _FUSED = "Graph-kernel fusion crashes or changes the losses of", "ascend_fixes cures"
-_FAMILIES = {
+FAMILIES = {
     "shapes": Family("running", "ragged", _shapes, _shapes_sentence),
-    "amp": Family("running", "float16", _amp, _hit_and_cured(*_LOST)),
-    "fusion": Family("running", "fused", _fusion, _hit_and_cured(*_FUSED)),
+    "amp": Family("running", "float16", _amp, functools.partial(_hit_and_cured, *_LOST)),
+    "fusion": Family("running", "fused", _fusion, functools.partial(_hit_and_cured, *_FUSED)),
     "host": Family("hosted", "host", _host, _host_sentence),
     "ascend": Family("ascend", "ascend", _ascend, _ascend_sentence),
 }
-
-
-def _write(found: Found, folder: Path) -> None:
-    """Print table and sentences; write them as ``table.md`` and, with figures, as ``index.html``."""
-    lines = [["family", "model", "as it is", "with ascend_fixes"]]
-    lines += [[row["family"], MODELS[row["model"]].title, row["plain"], row["cured"]] for row in found["rows"]]
-    sentences = [f"{family}: {found['sentences'][family]}" for family in _FAMILIES]
-    text = "\n".join([report.markdown(lines), *(f"- {one}" for one in sentences), ""])
-    write_text(folder / "table.md", text)
-    write_text(folder / "index.html", page.quick(found, lines))
-    short = [[cell if len(cell) <= 64 else f"{cell[:61]}..." for cell in line] for line in lines]
-    print(f"\n{report.aligned(short)}")
-    print("", *sentences, "", f"{found['seconds']:.0f} s; page: {folder / 'index.html'}", sep="\n")

@@ -78,7 +78,6 @@ CELLS = (
     Cell("all", command_line.FIXES),
     Cell("all, float16, fused", command_line.FIXES, "float16", True, against="all"),
 )
-_Work = tuple[str, command_line.Options, Cell]
 
 
 def run(models: Sequence[str], options: argparse.Namespace) -> int:
@@ -86,24 +85,32 @@ def run(models: Sequence[str], options: argparse.Namespace) -> int:
 
     Raises `ExampleError` for options or files that cannot be used, before the first training.
     """
+    settled = {model: command_line.settled(model, arguments(MODELS[model], options)) for model in models}
     shown = cells(options.families or "all", options.cells)
-    ready = []
     for model in models:  # all, before the first is trained
-        settled = command_line.settled(model, arguments(MODELS[model], options))
-        training.load(model).check(settled)
-        ready.append((model, settled))
-    work = [(*model, cell) for model in ready for cell in shown]
+        training.load(model).check(settled[model])
+    work = [(model, cell) for model in models for cell in shown]
     cores = sorted(os.sched_getaffinity(0))
     jobs = min(options.jobs or min(len(cores), MOST_JOBS), len(work))
 
-    def told(count: int, each: _Work, row: Row) -> None:
-        print(f"{count} of {len(work)}, {row['model']}: {row['cell']}: {outcome(row)}", flush=True)
+    def train(each: tuple[str, Cell], children: Children | None = None) -> Row:
+        model, cell = each
+        output = options.output / model / cell.name.replace(", ", "-").replace(" ", "-")
+        resume = str(options.output) if options.resume else None
+        own = {**settled[model], "fused": "on" if cell.fused else "off", "output": str(output), "resume": resume}
+        if children is None:
+            print(f"{model}: {cell.name}", flush=True)
+        row = command_line.run_variant(model, own, command_line.Variant(cell.fixes, cell.precision), children)
+        return {**row, "model": model, "cell": cell.name, "against": cell.against}
 
     if jobs == 1:
-        rows = [_run(each, options) for each in work]
+        found = {each: train(each) for each in work}
     else:
-        taken = [cores[number % len(cores)] for number in range(jobs)]
-        rows = side_by_side(work, lambda each, children: _run(each, options, children), taken, told)
+        found = {}
+        for each, row in side_by_side(work, train, [cores[number % len(cores)] for number in range(jobs)]):
+            found[each] = row
+            print(f"{len(found)} of {len(work)}, {row['model']}: {row['cell']}: {outcome(row)}", flush=True)
+    rows = [found[each] for each in work]
     judge(rows)
     _write(rows, options)
     return 0 if all(row["status"] == "finished" for row in rows if row["fixes"]) else 1
@@ -119,30 +126,17 @@ def cells(families: str, chosen: str | None) -> list[Cell]:
     return [cell for cell in CELLS if cell.name in needed]
 
 
-def _run(work: _Work, options: argparse.Namespace, children: Children | None = None) -> Row:
-    """Train one model in one cell."""
-    model, settled, cell = work
-    output = options.output / model / cell.name.replace(", ", "-").replace(" ", "-")
-    resume = str(options.output) if options.resume else None
-    settled = {**settled, "fused": "on" if cell.fused else "off", "output": str(output), "resume": resume}
-    if children is None:
-        print(f"{model}: {cell.name}", flush=True)
-    row = command_line.run_variant(model, settled, command_line.Variant(cell.fixes, cell.precision), children)
-    return {**row, "model": model, "cell": cell.name, "against": cell.against}
-
-
 def arguments(model: Model, options: argparse.Namespace) -> list[str]:
     """What the model's own command line is given."""
-    given = {"--seed": options.seed}
-    if options.data:
-        given["--data"] = options.data / model.corpus
-        given.update((option, options.data / path) for option, path in model.files)
     length = model.real if options.data else model.built_in
+    given = {"--seed": options.seed}
     for name in ("epochs", "limit"):
-        most = getattr(options, name) or (None if options.full else getattr(length, name))
-        if most:
-            given[f"--{name}"] = most
-    return [str(part) for pair in given.items() for part in pair]
+        given[f"--{name}"] = getattr(options, name) or (None if options.full else getattr(length, name))
+    if options.data:
+        given.update(
+            {"--data": options.data / model.corpus, **{name: options.data / path for name, path in model.files}}
+        )
+    return [str(part) for name, value in given.items() if value is not None for part in (name, value)]
 
 
 # --- what the runs say beside each other ---------------------------------------------------------
@@ -156,8 +150,8 @@ def judge(rows: Sequence[Row]) -> None:
     found = _by_cell(rows)
     for row in rows:
         plain = found.get((row["model"], "plain"), {})
-        row["outcome"] = outcome(row)
         target = plain["history"][-1]["validation_loss"] if plain.get("history") else None
+        row["outcome"] = outcome(row)
         row["to_plain_loss"] = None if target is None else seconds_to(row, target * (1 + _SAME))
         row["drift"] = drift(row, plain) if row["cell"] != "plain" else None
 
@@ -204,23 +198,19 @@ def drift(row: Mapping[str, Any], reference: Mapping[str, Any]) -> float | None:
 def verdicts(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     """family -> model -> whether its defect hits the model, and what the fix changes."""
     found = _by_cell(rows)
-    judges = {
-        "shapes": ("shapes", "plain", _shapes),
-        "host": ("host", "plain", _host),
-        "fusion": ("fusion, fused", "plain, fused", _fusion),
-        "amp": ("amp, float16", "plain, float16", _amp),
-    }
     told: dict[str, dict[str, str]] = {}
-    for family, (fixed, plain, judge_) in judges.items():
+    for family, (fixed, plain, judged) in _FAMILIES.items():
         for model in dict.fromkeys(row["model"] for row in rows):
             before, after = found.get((model, plain)), found.get((model, fixed))
-            if before and after:
+            if not before or not after:
+                continue
+            if after["outcome"] != "finished":
                 said = f"not cured: {after['outcome']}"
-                if before["outcome"] == after["outcome"] == "finished":
-                    said = judge_(before, after)
-                elif after["outcome"] == "finished":
-                    said = f"hit ({before['outcome']}); cured"
-                told.setdefault(family, {})[model] = said
+            elif before["outcome"] != "finished":
+                said = f"hit ({before['outcome']}); cured"
+            else:
+                said = judged(before, after)
+            told.setdefault(family, {})[model] = said
     return told
 
 
@@ -258,17 +248,20 @@ def _fusion(plain: Row, fixed: Row) -> str:
     if before is None or after is None:
         return "other batches than unfused: not comparable"
     told = f"losses off by {before:.0e} -> {after:.0e}"
-    if before < _DRIFT:
-        return f"not hit ({told})"
-    return f"hit ({told}); {'cured' if after < _DRIFT else 'not cured'}"
+    return f"not hit ({told})" if before < _DRIFT else f"hit ({told}); {'cured' if after < _DRIFT else 'not cured'}"
 
 
 def _amp(plain: Row, fixed: Row) -> str:
     return f"not hit ({_metrics(plain, fixed)}, {fixed['overflowed']} steps skipped)"
 
 
-# --- for people ---------------------------------------------------------------------------------
-
+# family -> the cell with its fixes, the one without, and what both say where both finished
+_FAMILIES = {
+    "shapes": ("shapes", "plain", _shapes),
+    "host": ("host", "plain", _host),
+    "fusion": ("fusion, fused", "plain, fused", _fusion),
+    "amp": ("amp, float16", "plain, float16", _amp),
+}
 _COLUMNS = (
     ("model", "model", ""),
     ("cell", "cell", ""),
@@ -296,8 +289,9 @@ def _write(rows: Sequence[Row], options: argparse.Namespace) -> None:
         words = f"{what}: {each}{median}."
     for path in filter(None, (options.output / "results.json", options.json)):
         write_json(path, {"rows": rows, "matrix": found, "sooner": soon})
-    text = f"{report.markdown(shown)}\nWhich defect hits which model:\n\n{report.markdown(matrix)}\n{words}\n"
+    title = "Which defect hits which model:"
+    text = f"{report.markdown(shown)}\n{title}\n\n{report.markdown(matrix)}\n{words}\n"
     write_text(options.output / "table.md", text)
     write_text(options.output / "index.html", page.thorough(rows, shown, matrix, words))
-    print(f"\n{report.aligned(shown)}\n\nWhich defect hits which model:\n{report.aligned(matrix)}\n\n{words}")
+    print(f"\n{report.aligned(shown)}\n\n{title}\n{report.aligned(matrix)}\n\n{words}")
     print(f"page: {options.output}/index.html")

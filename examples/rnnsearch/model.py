@@ -10,7 +10,6 @@ without, MindSpore's, and -1e9 added to masked scores. Dropout masks are inputs:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -41,9 +40,7 @@ class Encoder(nn.Cell):
         self.keys = nn.Dense(2 * sizes.hidden, sizes.attention, has_bias=False)
         self.start = nn.Dense(sizes.hidden, sizes.hidden)
 
-    def construct(
-        self, source: Tensor, source_mask: Tensor, keep: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def construct(self, source, source_mask, keep=None):
         """Encode ``source`` (batch, words) int32; ``source_mask`` is 1 for words, 0 for the padding that follows; ``keep`` may drop.
 
         Returns annotations (batch, words, 2 hidden), their attention keys (batch, words, attention), and the decoder's first state
@@ -68,9 +65,7 @@ class Decoder(nn.Cell):
         self.readout = nn.Dense(3 * sizes.hidden + sizes.embedding, 2 * sizes.maxout)
         self.output = nn.Dense(sizes.maxout, words)
 
-    def construct(
-        self, x: Tensor, state: Tensor, annotations: Tensor, keys: Tensor, source_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def construct(self, x, state, annotations, keys, source_mask):
         """``x`` (batch, embedding), the word before, and ``state`` (batch, hidden) to the new state and the context."""
         scores = self.score(ops.tanh(keys + self.query(state).expand_dims(1))).squeeze(-1)
         weights = self.softmax(scores, source_mask)
@@ -100,15 +95,7 @@ class RNNSearch(nn.Cell):
         self.decoder = Decoder(target_words, sizes, safe)
         _initialise(self, random)
 
-    def construct(
-        self,
-        source: Tensor,
-        source_mask: Tensor,
-        before: Tensor,
-        keep_source: Tensor | None = None,
-        keep_target: Tensor | None = None,
-        keep_output: Tensor | None = None,
-    ) -> Tensor:
+    def construct(self, source, source_mask, before, keep_source=None, keep_target=None, keep_output=None):
         """Run the model with the right words fed in (teacher forcing): the start token, then the target without its last.
 
         ``source`` and ``before`` (batch, words) int32, ``source_mask`` as `Encoder.construct`; dropout masks of both sides' word
@@ -136,16 +123,8 @@ class Loss(nn.Cell):
         self.network, self.smoothing, self.counted = network, smoothing, counted
 
     def construct(
-        self,
-        source: Tensor,
-        source_mask: Tensor,
-        before: Tensor,
-        target: Tensor,
-        weights: Tensor,
-        keep_source: Tensor | None = None,
-        keep_target: Tensor | None = None,
-        keep_output: Tensor | None = None,
-    ) -> Any:
+        self, source, source_mask, before, target, weights, keep_source=None, keep_target=None, keep_output=None
+    ):
         logits = self.network(source, source_mask, before, keep_source, keep_target, keep_output).astype(ms.float32)
         scores = ops.log_softmax(logits.reshape(-1, logits.shape[-1]), -1)
         # Not `ops.cross_entropy`: on CPU a graph keeps 16 bytes for every element that it broadcasts over the words.
@@ -165,7 +144,7 @@ class Start(nn.Cell):
         super().__init__(auto_prefix=False)
         self.encoder = network.encoder
 
-    def construct(self, source: Tensor, source_mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def construct(self, source, source_mask):
         annotations, keys, state = self.encoder(source, source_mask)
         return annotations, keys, source_mask, state
 
@@ -177,7 +156,7 @@ class Step(nn.Cell):
         super().__init__(auto_prefix=False)
         self.decoder = network.decoder
 
-    def construct(self, tokens: Tensor, state: tuple) -> tuple[Tensor, tuple]:
+    def construct(self, tokens, state):
         annotations, keys, mask, hidden = state
         x = self.decoder.embedding(tokens)
         hidden, context = self.decoder(x, hidden, annotations, keys, mask)

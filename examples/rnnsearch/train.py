@@ -13,6 +13,7 @@ from mindspore import nn
 from ascend_fixes import fusion, shapes
 from examples.common import checkpoint, training
 from examples.common.randomness import Stream, dropout, generator, padded
+from examples.common.training import axes
 from examples.rnnsearch import data
 from examples.rnnsearch.model import Loss, RNNSearch, Sizes
 from examples.rnnsearch.predict import BEAM, Translator, decode
@@ -40,7 +41,6 @@ LANGUAGES = {"source": "en", "target": "de", "test": "test*"}
 # Translated after an epoch, by the best token at every step: it shows progress; the best epoch has the lowest loss.
 TRANSLATED = 200
 AVERAGE = 0.5  # what is evaluated is a running average of the weights (Polyak and Juditsky 1992)
-_SOURCE, _TARGET = {0: "rows", 1: "source"}, {0: "rows", 1: "target"}
 
 
 def corpus_of(options: Mapping[str, Any]) -> data.Corpus:
@@ -62,10 +62,11 @@ class RNNSearchTrainer(training.Trainer):
     check = staticmethod(corpus_of)
     average, by_loss = AVERAGE, True
     counted = 4
-    ragged_axes: ClassVar = {
-        **dict.fromkeys(("source", "source_mask", "keep_source"), _SOURCE),
-        **dict.fromkeys(("before", "target", "weights", "keep_target", "keep_output"), _TARGET),
-    }
+    ragged_axes: ClassVar = axes(
+        **dict.fromkeys(("source", "source_mask"), "rows source"),
+        **dict.fromkeys(("before", "target", "weights"), "rows target"),
+        **{"keep_source": "rows source", "keep_target": "rows target", "keep_output": "rows target"},
+    )
     sides = ("source", "target")
 
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
@@ -92,7 +93,8 @@ class RNNSearchTrainer(training.Trainer):
         loss = Loss(self.model, counted=self.weight_output is not None)
         self.build(loss, self.model, nn.Adam(self.model.trainable_params(), rates))
         self.network = Loss(self.model, smoothing=0.0)
-        self.bucket(self.batch)
+        self.evaluation_batch = self.batch
+        self.bucket()
         widest = max(int(lengths[:, 0].max()) for lengths in self.lengths.values())
         sources = sorted({source for source, _ in self.padded}) if self.bucketing else []
         longest = int(self.lengths["train"][:, 1].max()) + 10
@@ -146,7 +148,7 @@ class RNNSearchTrainer(training.Trainer):
     def evaluate(self, part: str) -> tuple[float, float]:
         """The quality of some greedy translations, and the mean cross entropy per token, without label smoothing."""
         total, tokens = 0.0, 0.0
-        for _, arrays, loss in self.evaluated(part, self.batch):
+        for _, arrays, loss in self.evaluated(part):
             weight = float(arrays[4].sum())
             total, tokens = total + weight * float(loss), tokens + weight
         return self.quality(part, beam=1, most=TRANSLATED), total / tokens

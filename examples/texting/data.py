@@ -143,11 +143,6 @@ def build(words: np.ndarray, lengths: np.ndarray, window: int = WINDOW) -> list[
     return graphs
 
 
-def sizes(graphs: Sequence[Graph]) -> np.ndarray:
-    """(n,) int64: the number of nodes of every document."""
-    return np.array([len(graph.nodes) for graph in graphs], np.int64)
-
-
 def split(corpus: Corpus, seed: int, validation: float = 0.1) -> dict[str, np.ndarray]:
     """Document numbers of "train", "validation" (a random share of the training documents) and "test"."""
     train = generator(seed, Stream.SPLIT).permutation(np.flatnonzero(corpus.is_train))

@@ -26,7 +26,7 @@ class GatedGraph(nn.Cell):
         self.gathered, self.own = nn.Dense(hidden, 3 * hidden), nn.Dense(hidden, 2 * hidden, has_bias=False)
         self.kept = nn.Dense(hidden, hidden, has_bias=False)
 
-    def construct(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:
+    def construct(self, x, adjacency, mask):
         for _ in range(self.steps):
             update, reset, candidate = ops.chunk(self.gathered(ops.bmm(adjacency, x)), 3, -1)
             own_update, own_reset = ops.chunk(self.own(x), 2, -1)
@@ -39,14 +39,14 @@ class GatedGraph(nn.Cell):
 class AddedMax(nn.Cell):
     """The maximum over the words as a newcomer writes it: -1e9, which float16 turns into NaN, is added to padding."""
 
-    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+    def construct(self, x, mask):
         return (x + (mask.expand_dims(-1) - 1) * 1e9).max(1)
 
 
 class FiniteMax(nn.Cell):
     """The maximum over the words of what is above -1, which is selected for padding; `fusion.MaskedMax` takes any, a little slower."""
 
-    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
+    def construct(self, x, mask):
         return ops.select(ops.broadcast_to(mask.expand_dims(-1) > 0, x.shape), x, ops.full_like(x, -1)).max(1)
 
 
@@ -70,11 +70,8 @@ class TextING(nn.Cell):
         self.vectors = Parameter(Tensor(vectors), name="vectors")
         self.encode = nn.Dense(vectors.shape[1], hidden)
         self.layers = (fusion.GatedGraph if safe else GatedGraph)(hidden, STEPS)
-        self.attention, self.embed, self.classify = (
-            nn.Dense(hidden, 1),
-            nn.Dense(hidden, hidden),
-            nn.Dense(hidden, labels),
-        )
+        self.attention, self.embed = nn.Dense(hidden, 1), nn.Dense(hidden, hidden)
+        self.classify = nn.Dense(hidden, labels)
         self.largest = FiniteMax() if finite_masks else AddedMax()
         for parameter in self.trainable_params()[1:]:
             gates = parameter.shape[0] // hidden if parameter.name.startswith("layers") else 1
@@ -82,14 +79,7 @@ class TextING(nn.Cell):
             value = random.uniform(-limit, limit, parameter.shape) if parameter.ndim > 1 else np.zeros(parameter.shape)
             parameter.set_data(Tensor(value, ms.float32))
 
-    def construct(
-        self,
-        nodes: Tensor,
-        adjacency: Tensor,
-        mask: Tensor,
-        keep_features: Tensor | None = None,
-        keep_readout: Tensor | None = None,
-    ) -> Tensor:
+    def construct(self, nodes, adjacency, mask, keep_features=None, keep_readout=None):
         """``nodes`` (batch, nodes) int32, rows of the word vectors; ``mask`` (batch, nodes, 1), 1 for nodes and 0 for padding.
 
         ``adjacency`` (batch, nodes, nodes) is normalised, zero where there is no edge or no node. Dropout masks ``keep_features``
@@ -117,16 +107,7 @@ class Loss(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network = network
 
-    def construct(
-        self,
-        nodes: Tensor,
-        adjacency: Tensor,
-        mask: Tensor,
-        keep_features: Tensor,
-        keep_readout: Tensor,
-        labels: Tensor,
-        weights: Tensor,
-    ) -> Tensor:
+    def construct(self, nodes, adjacency, mask, keep_features, keep_readout, labels, weights):
         logits = self.network(nodes, adjacency, mask, keep_features, keep_readout).astype(ms.float32)
         losses = ops.cross_entropy(logits, labels, reduction="none")
         return (losses * weights).sum() / weights.sum()

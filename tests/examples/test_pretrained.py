@@ -10,8 +10,9 @@ from example_support import write_bert
 
 from examples.bert_crf import model as pretrained
 from examples.bert_crf.model import BERT
-from examples.common.checkpoint import assign, optional
-from examples.common.files import CheckpointError, UsageError
+from examples.common import command_line
+from examples.common.checkpoint import assign
+from examples.common.files import CheckpointError
 
 pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_fixes[examples]'")
 from safetensors.numpy import load_file, save_file
@@ -111,9 +112,14 @@ def test_weights_that_do_not_fit_the_model_change_nothing(folder):
         np.testing.assert_array_equal(parameter.asnumpy(), before[parameter.name])
 
 
-def test_a_missing_package_is_named():
-    with pytest.raises(UsageError, match="reading needs the package no_such_package: pip install no_such_package"):
-        optional("no_such_package.part", "reading")
+def test_a_missing_package_is_named(monkeypatch, capsys):
+    def load(name):
+        raise ModuleNotFoundError("No module named 'tokenizers'", name="tokenizers")
+
+    monkeypatch.setattr(command_line.training, "load", load)
+    assert command_line.main("rnnsearch", []) == 2
+    said = "python -m examples.rnnsearch: needs the package tokenizers: pip install tokenizers (extra: examples)\n"
+    assert capsys.readouterr().err == said
 
 
 def test_minilm_is_found_where_it_is_installed():

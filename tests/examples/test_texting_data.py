@@ -126,7 +126,7 @@ def test_collated_arrays_hold_the_documents_and_zeros(texts, extra):
     graphs = build(words, np.array([len(text) for text in texts]))
     rows = np.arange(1, 11, dtype=np.int32)
     chosen = np.arange(len(texts))[::-1]
-    width = int(data.sizes(graphs).max()) + extra
+    width = max(len(graph.nodes) for graph in graphs) + extra
     nodes, adjacency, mask = data.collate(graphs, rows, chosen, width)
     assert nodes.shape == mask.shape[:2] == (len(texts), width) and adjacency.shape == (len(texts), width, width)
     for place, number in enumerate(chosen):

@@ -42,7 +42,7 @@ class Momentum:
         self.weight.set_data(Tensor(self.weight.asnumpy() - np.float32(0.1) * self.slot.asnumpy()))
         return training.Step(float((gradient**2).sum()) * self.scale, overflowed)
 
-    def validate(self) -> tuple[float, float]:
+    def evaluate(self, part: str) -> tuple[float, float]:
         self.validated.append(self.weight.asnumpy().tolist())
         distance = float(np.abs(self.weight.asnumpy() - 1).sum())
         return -round(distance), distance
@@ -108,7 +108,7 @@ def test_the_best_epoch_is_kept_and_ties_go_to_the_smaller_loss(tmp_path):
 def test_the_best_epoch_can_be_chosen_by_loss_and_nan_is_never_best(tmp_path):
     run = Momentum()
     validations = iter([(0.5, math.nan), (0.6, 0.7), (0.9, 0.8), (0.6, 0.9)])
-    run.validate, run.by_loss = lambda: next(validations), True
+    run.evaluate, run.by_loss = lambda part: next(validations), True
     assert loop.train(run, 4, tmp_path / "checkpoint.npz", False, "test").best_epoch == 1
 
 
