@@ -6,8 +6,6 @@ As in Devlin et al. 2019, section 4.3: a span scores the sum of its first and it
 reference answers, the empty text for a question without any.
 """
 
-from __future__ import annotations
-
 import re
 import string
 from collections import Counter
@@ -62,26 +60,23 @@ def best_answers(
     nothing = np.inf
     for window, (first, last) in zip(windows, logits):
         nothing = min(nothing, float(first[0]) + float(last[0]))
-        stop = len(window) - 1
-        starts, ends = (np.asarray(values[window.passage : stop], np.float64) for values in (first, last))
+        starts, ends = (np.asarray(one[window.passage : len(window) - 1], np.float64) for one in (first, last))
         size = len(starts)
         # Row i holds the spans that begin at piece i, by their number of pieces.
         reach = np.arange(size)[:, None] + np.arange(min(longest, size))
         table = starts[:, None] + np.where(reach < size, ends[np.minimum(reach, size - 1)], -np.inf)
-        flat = table.ravel()
-        for i in np.argpartition(-flat, min(_PER_WINDOW, len(flat)) - 1)[:_PER_WINDOW]:
-            if np.isfinite(flat[i]):
-                begin, end = window.piece + int(i // table.shape[1]), window.piece + int(reach.ravel()[i])
+        for i in np.argpartition(-table, min(_PER_WINDOW, table.size) - 1, axis=None)[:_PER_WINDOW]:
+            if np.isfinite(score := float(table.flat[i])):
+                begin, end = window.piece + int(i // table.shape[1]), window.piece + int(reach.flat[i])
                 place = (int(passage.starts[begin]), int(passage.ends[end]))
-                best[place] = max(best.get(place, -np.inf), float(flat[i]))
+                best[place] = max(best.get(place, -np.inf), score)
     if not best or not np.isfinite(nothing):
         return Answers((), 1.0, np.inf)  # logits that are no numbers, of a run that was lost
     order = sorted(best, key=lambda place: (-best[place], place))[:count]
     values = np.array([*(best[place] for place in order), nothing])
-    shares = np.exp(values - values.max())
-    shares /= shares.sum()
-    candidates = (Candidate(text[a:b], a, b, best[a, b], float(share)) for (a, b), share in zip(order, shares))
-    return Answers(tuple(candidates), float(shares[-1]), float(nothing - values[0]))
+    shares = np.exp(values - np.logaddexp.reduce(values)).tolist()
+    candidates = (Candidate(text[a:b], a, b, best[a, b], share) for (a, b), share in zip(order, shares))
+    return Answers(tuple(candidates), shares[-1], float(nothing - values[0]))
 
 
 def logits_of(part: Part, outputs: Iterable[tuple[np.ndarray, Sequence]]) -> list[Logits]:
@@ -103,13 +98,10 @@ def answers(part: Part, logits: Sequence[Logits], count: int = 1) -> list[Answer
     ]
 
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
 def normalise(text: str) -> str:
     """Lower case, without ASCII punctuation and without articles, the words separated by single blanks."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+    plain = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", plain).split())
 
 
 def exact(reference: str, predicted: str) -> float:
@@ -122,8 +114,7 @@ def f1(reference: str, predicted: str) -> float:
     expected, found = normalise(reference).split(), normalise(predicted).split()
     if not expected or not found:
         return float(expected == found)
-    common = sum((Counter(expected) & Counter(found)).values())
-    return 2 * common / (len(expected) + len(found))
+    return 2 * sum((Counter(expected) & Counter(found)).values()) / (len(expected) + len(found))
 
 
 def _best(measure: Callable[[str, str], float], question: Question, predicted: str) -> float:
@@ -138,16 +129,16 @@ def scores(questions: Sequence[Question], predictions: Mapping[str, str]) -> dic
     ``f1_answerable``, ``exact_unanswerable`` and ``unanswerable``, their number.
     """
     answerable = np.array([bool(question.answers) for question in questions])
-    result: dict[str, float] = {"questions": len(questions)}
+    found = {
+        measure.__name__: np.array([_best(measure, question, predictions[question.id]) for question in questions])
+        for measure in (exact, f1)
+    }
+    result = {"questions": len(questions), **{name: float(values.mean()) for name, values in found.items()}}
     if not answerable.all():
         result["unanswerable"] = int((~answerable).sum())
-    for measure in (exact, f1):
-        values = np.array([_best(measure, question, predictions[question.id]) for question in questions])
-        result[measure.__name__] = float(values.mean())
-        if not answerable.all() and answerable.any():
-            result[f"{measure.__name__}_answerable"] = float(values[answerable].mean())
-        if not answerable.all() and measure is exact:
-            result["exact_unanswerable"] = float(values[~answerable].mean())
+        result["exact_unanswerable"] = float(found["exact"][~answerable].mean())
+        if answerable.any():
+            result.update({f"{name}_answerable": float(values[answerable].mean()) for name, values in found.items()})
     return result
 
 

@@ -27,8 +27,7 @@ class Answer(NamedTuple):
     start: int
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """A question about a passage, which holds all of its reference answers; without any, it does not answer it.
 
     ``id`` is unique in its file, ``article`` what the passage is part of; a split keeps articles together.
@@ -67,8 +66,8 @@ def read_folder(folder: Path) -> Corpus:
     expect(training and tests, f"{needs}; has {len(training)} and {len(tests)}")
     train = tuple(question for path in training for question in read_file(path))
     expect(any(question.answers for question in train), f"--data {folder}: no training question has an answer")
-    articles = {question.article for question in train}
-    expect(len(articles) > 1, f"--data {folder}: needs two training articles at least, one of them for validation")
+    several = len({question.article for question in train}) > 1
+    expect(several, f"--data {folder}: needs two training articles at least, one of them for validation")
     return Corpus(folder.name, train, {path.name.split(".json")[0]: read_file(path) for path in tests})
 
 
@@ -94,13 +93,12 @@ def read_file(path: Path) -> tuple[Question, ...]:
 def _questions(tree: Any, path: Path) -> Iterator[Question]:
     def field(tree: Any, name: str, kind: Any, where: str) -> Any:
         value = tree.get(name) if isinstance(tree, dict) else None
-        if not isinstance(value, kind) or isinstance(value, bool):
-            place = f"{where}.{name}".lstrip(".")
-            raise DataError(f"{path}: not a SQuAD file: {place} is missing or of the wrong type")
+        right = isinstance(value, kind) and not isinstance(value, bool)
+        place = f"{where}.{name}".lstrip(".")
+        expect(right, f"{path}: not a SQuAD file: {place} is missing or of the wrong type")
         return value
 
     for a, article in enumerate(field(tree, "data", list, "")):
-        title = str(article.get("title", a)) if isinstance(article, dict) else ""
         for p, paragraph in enumerate(field(article, "paragraphs", list, f"data[{a}]")):
             inside = f"data[{a}].paragraphs[{p}]"
             passage = field(paragraph, "context", str, inside)
@@ -115,10 +113,8 @@ def _questions(tree: Any, path: Path) -> Iterator[Question]:
                     there = f"{path}: question {name}: {wrong}, which has {found[:40]!r} there"
                     expect(answer.text.strip() and found == answer.text, there)
                     answers.append(answer)
-                yield Question(name, title, passage, text, tuple(answers))
+                yield Question(name, str(article.get("title", a)), passage, text, tuple(answers))
 
-
-# --- built-in data -----------------------------------------------------------------------------
 
 _PEOPLE = "Anna Boris Clara David Elena Felix Greta Hugo Irene Jonas Karin Lukas Maria Nils Olga Peter".split()
 _THINGS = "castle parrot violin bridge horse lamp boat tower drum garden wagon statue rabbit kite piano tent".split()
@@ -145,18 +141,16 @@ def built_in(train: int = 6000, test: int = 1000, seed: int = 0, ragged: bool = 
     """
     random = generator(seed, Stream.DATA)
     lengths = drawn("albert", train + test, random)[:, 0].tolist() if ragged else [0] * (train + test)
-    questions = [_generated(random, f"{number}", length) for number, length in enumerate(lengths)]
+    questions = []
+    for number, length in enumerate(lengths):
+        count = int(np.clip(round(SENTENCES * np.exp(SPREAD * random.standard_normal())), 2, MOST))
+        *things, missing = (str(thing) for thing in random.choice(_THINGS, count + 1, replace=False))
+        passage, answers = _passage(random, things, length)
+        thing = missing if random.random() < UNANSWERABLE else things[random.integers(count)]
+        kind = int(random.integers(len(_QUESTIONS)))
+        answer = (answers[thing][kind],) if thing in answers else ()
+        questions.append(Question(f"{number}", f"{number}", passage, _QUESTIONS[kind].format(thing), answer))
     return Corpus("built-in", tuple(questions[:train]), {"generated": tuple(questions[train:])})
-
-
-def _generated(random: np.random.Generator, name: str, length: int) -> Question:
-    count = int(np.clip(round(SENTENCES * np.exp(SPREAD * random.standard_normal())), 2, MOST))
-    *things, missing = (str(thing) for thing in random.choice(_THINGS, count + 1, replace=False))
-    passage, answers = _passage(random, things, length)
-    thing = missing if random.random() < UNANSWERABLE else things[random.integers(count)]
-    kind = int(random.integers(len(_QUESTIONS)))
-    answer = (answers[thing][kind],) if thing in answers else ()
-    return Question(name, name, passage, _QUESTIONS[kind].format(thing), answer)
 
 
 def _passage(
@@ -180,25 +174,18 @@ def _passage(
     return text.rstrip(), answers
 
 
-def split(
-    questions: Sequence[Question], seed: int, validation: float = 0.1
-) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+def split(questions: Sequence[Question], seed: int, validation: float = 0.1) -> tuple[tuple[Question, ...], ...]:
     """Training and validation questions; whole articles, chosen at random, make up the share ``validation``."""
     sizes = Counter(question.article for question in questions)
-    articles = sorted(sizes)
-    held_out: set[str] = set()
+    articles, held_out = sorted(sizes), set()
     for place in generator(seed, Stream.SPLIT).permutation(len(articles))[:-1]:
         held_out.add(articles[place])
         if sum(sizes[article] for article in held_out) >= validation * len(questions):
             break
-    train = tuple(question for question in questions if question.article not in held_out)
-    return train, tuple(question for question in questions if question.article in held_out)
+    return tuple(tuple(one for one in questions if (one.article in held_out) == held) for held in (False, True))
 
 
-# --- vocabularies ------------------------------------------------------------------------------
-
-_SPECIAL = ("[CLS]", "[SEP]")
-_PADS, _UNKNOWNS = ("<pad>", "[PAD]"), ("<unk>", "[UNK]")
+_SPECIAL, _PADS, _UNKNOWNS = ("[CLS]", "[SEP]"), ("<pad>", "[PAD]"), ("<unk>", "[UNK]")
 
 
 class Encoded(NamedTuple):
@@ -213,17 +200,20 @@ class Vocabulary:
     """A tokenizer and the ids of its special pieces; `DataError`, which names ``source``, where one of them is missing."""
 
     def __init__(self, tokenizer: Tokenizer, source: str) -> None:
-        def special(*names: str) -> int:
+        self.tokenizer = tokenizer
+        ids = []
+        for names in ((_SPECIAL[0],), (_SPECIAL[1],), _PADS, _UNKNOWNS):
             found = [number for name in names if (number := tokenizer.token_to_id(name)) is not None]
             expect(found, f"{source}: the vocabulary has no piece {' or '.join(names)}")
-            return found[0]
-
-        self.tokenizer = tokenizer
-        self.first, self.separator = (special(name) for name in _SPECIAL)
-        self.pad, self.unknown = special(*_PADS), special(*_UNKNOWNS)
+            ids.append(found[0])
+        self.first, self.separator, self.pad, self.unknown = ids
 
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
+
+    def __str__(self) -> str:
+        """The content of a ``tokenizer.json``."""
+        return self.tokenizer.to_str()
 
     def encode(self, texts: Iterable[str]) -> list[Encoded]:
         """The pieces of every text, without special ones."""
@@ -241,17 +231,12 @@ class Vocabulary:
         (encoded,) = self.encode([text])
         return [text[start:end] for number, start, end in zip(*encoded) if number == self.unknown]
 
-    def __str__(self) -> str:
-        """The content of a ``tokenizer.json``."""
-        return self.tokenizer.to_str()
-
 
 def words_of(texts: Iterable[str]) -> Vocabulary:
     """The words of the texts and single signs of punctuation, in lower case."""
     normalise, split = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
     words = {word for text in set(texts) for word, _ in split.pre_tokenize_str(normalise.normalize_str(text))}
-    pieces = ["[PAD]", "[UNK]", *_SPECIAL, *sorted(words)]
-    ids = {piece: number for number, piece in enumerate(pieces)}
+    ids = {piece: number for number, piece in enumerate(["[PAD]", "[UNK]", *_SPECIAL, *sorted(words)])}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalise, split
     return Vocabulary(tokenizer, "built-in data")
@@ -260,21 +245,8 @@ def words_of(texts: Iterable[str]) -> Vocabulary:
 def read_vocabulary(path: Path) -> Vocabulary:
     """Read ``tokenizer.json``, or ALBERT's unigram pieces (Kudo 2018): lines of ``piece<TAB>log-probability`` of any other file."""
     text = read_text(path, hint="a sentencepiece .model is not read, give its .vocab or a tokenizer.json")
-    return parse_vocabulary(text, path) if path.suffix == ".json" else Vocabulary(_unigram(text, path), str(path))
-
-
-def parse_vocabulary(text: str, path: Path) -> Vocabulary:
-    """The vocabulary of a ``tokenizer.json`` with this content; `DataError` where it is none."""
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # the library raises plain Exception
-        raise DataError(f"{path}: not a tokenizer ({str(error).splitlines()[0][:80]})") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return Vocabulary(tokenizer, str(path))
-
-
-def _unigram(text: str, path: Path) -> Tokenizer:
+    if path.suffix == ".json":
+        return parse_vocabulary(text, path)
     pieces: list[tuple[str, float]] = []
     for number, line in enumerate(text.split("\n"), start=1):
         piece, _, score = line.rstrip("\r").partition("\t")
@@ -291,10 +263,19 @@ def _unigram(text: str, path: Path) -> Tokenizer:
     plain = [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
     tokenizer.normalizer = normalizers.Sequence([*quotes, *plain, normalizers.Replace(Regex(r"\s+"), " ")])
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    return tokenizer
+    return Vocabulary(tokenizer, str(path))
 
 
-# --- windows -----------------------------------------------------------------------------------
+def parse_vocabulary(text: str, path: Path) -> Vocabulary:
+    """The vocabulary of a ``tokenizer.json`` with this content; `DataError` where it is none."""
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # the library raises plain Exception
+        raise DataError(f"{path}: not a tokenizer ({str(error).splitlines()[0][:80]})") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return Vocabulary(tokenizer, str(path))
+
 
 BUILT_IN = {"length": 96, "stride": 48, "question": 24}
 PUBLISHED = {"length": 384, "stride": 128, "question": 64}  # as Devlin et al. 2019 cut SQuAD
@@ -313,11 +294,9 @@ class Shape:
 
     def __post_init__(self) -> None:
         room = self.length - self.question - 3
-        if not 1 <= self.stride <= room:
-            raise UsageError(
-                f"--stride {self.stride}: windows of {self.length} pieces leave {room} for the passage beside a question "
-                f"of {self.question}; choose --stride from 1 to {room}, or a larger --length"
-            )
+        leave = f"windows of {self.length} pieces leave {room} for the passage beside a question of {self.question}"
+        remedy = f"choose --stride from 1 to {room}, or a larger --length"
+        expect(1 <= self.stride <= room, f"--stride {self.stride}: {leave}; {remedy}", UsageError)
 
 
 @dataclass(frozen=True)
@@ -341,12 +320,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Part:
-    """Questions, the pieces of each one's passage, their windows, (windows,) int64 lengths, and each question's windows."""
+    """Questions, the pieces of each one's passage, their windows, and each question's windows."""
 
     questions: Sequence[Question]
     passages: Sequence[Encoded]
     windows: Sequence[Window]
-    lengths: np.ndarray
     owned: Sequence[range]
 
     @classmethod
@@ -364,7 +342,12 @@ class Part:
             before = len(windows)
             windows += _cut(number, text, passage, question, vocabulary, shape)
             owned.append(range(before, len(windows)))
-        return cls(questions, passages, windows, np.array([len(window) for window in windows], np.int64), owned)
+        return cls(questions, passages, windows, owned)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(windows,) int64: how many pieces every window has."""
+        return np.array([len(window) for window in self.windows], np.int64)
 
     def trainable(self) -> np.ndarray:
         """The numbers of the windows of those questions that have no answer, or one that fits a window."""

@@ -5,8 +5,6 @@ the paper's second version (section 4.9). With ``safe`` the layers are those of 
 padding is masked by selection. Without them the model is what a newcomer to MindSpore writes. Parameters have the same names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from examples.common.checkpoint import SIZES, Named, named, read_arrays, read_sizes
-from examples.common.files import CheckpointError
+from examples.common.files import fits
 from examples.common.transformer import EPSILON, Block, Embeddings, initialise, sinusoids
 
 
@@ -101,10 +99,8 @@ class SpanLoss(nn.Cell):
 
 # What this ALBERT computes; a checkpoint that was trained otherwise would give other results without a word.
 _FIXED = {
-    "num_hidden_groups": 1,
-    "inner_group_num": 1,
-    "layer_norm_eps": EPSILON,
-    "position_embedding_type": "absolute",
+    **{"num_hidden_groups": 1, "inner_group_num": 1},
+    **{"layer_norm_eps": EPSILON, "position_embedding_type": "absolute"},
 }
 _APPROXIMATE = {"gelu": False, "gelu_new": True, "gelu_pytorch_tanh": True}
 _SPAN, _LAYER = "qa_outputs", "encoder.albert_layer_groups.0.albert_layers.0"
@@ -121,14 +117,13 @@ _NAMES = {
 
 
 class Checkpoint(NamedTuple):
-    """A pre-trained ALBERT: its sizes, and float32 arrays by parameter name."""
+    """A pre-trained ALBERT: its sizes, and float32 arrays by parameter name, those of the span head among them or not."""
 
     config: Config
     arrays: Mapping[str, np.ndarray]
 
     @property
     def has_span(self) -> bool:
-        """Whether the span head is among the arrays."""
         return "span.weight" in self.arrays
 
 
@@ -139,9 +134,8 @@ def read(folder: Path) -> Checkpoint:
     """
     counts, stored = read_sizes(folder, "albert", "ALBERT", {**SIZES, "embedding": "embedding_size"}, _FIXED)
     activation = stored.get("hidden_act", "gelu_new")
-    if activation not in _APPROXIMATE:
-        known = " or ".join(_APPROXIMATE)
-        raise CheckpointError(f"{folder / 'config.json'}: hidden_act is {activation!r}, this ALBERT has {known}")
+    known = f"hidden_act is {activation!r}, this ALBERT has {' or '.join(_APPROXIMATE)}"
+    fits(activation in _APPROXIMATE, f"{folder / 'config.json'}: {known}")
     config = Config(length=counts.pop("places"), **counts, approximate=_APPROXIMATE[activation])
     return Checkpoint(config, read_arrays(folder, "albert.", parameters(config), head=_SPAN))
 

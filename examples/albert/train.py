@@ -17,7 +17,7 @@ from examples.common import checkpoint, training
 from examples.common.command_line import positive
 from examples.common.files import UsageError, expect
 from examples.common.randomness import Stream, digest, generator
-from examples.common.training import axes
+from examples.common.training import BOTH, axes
 
 BATCH, LEARNING_RATE, PRETRAINED_LEARNING_RATE = 16, 0.002, 3e-5
 SMALL = {"embedding": 64, "width": 64, "layers": 2, "heads": 4, "inner": 128}  # what starts from random weights
@@ -97,7 +97,7 @@ class AlbertTrainer(training.Trainer):
     }
     check = staticmethod(start)
     metric, evaluation_batch = "test_exact_match", 64
-    ragged_axes: ClassVar = axes(ids="rows size", segments="rows size", mask="rows size")
+    ragged_axes: ClassVar = axes(ids=BOTH, segments=BOTH, mask=BOTH)
     training_axes: ClassVar = axes(first="rows", last="rows", weights="rows")
 
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:

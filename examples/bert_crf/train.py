@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +15,7 @@ from ascend_fixes import amp, fusion, shapes
 from examples.bert_crf import data, model
 from examples.common import checkpoint, training
 from examples.common.randomness import Stream, digest, dropout, generator
-from examples.common.training import axes
+from examples.common.training import BOTH, axes
 from examples.common.transformer import AddedMask
 
 BATCH, SMALL_BATCH, EVALUATION_BATCH = 32, 16, 32  # sentences a step, fine-tuning and from random weights
@@ -94,9 +94,7 @@ class BertCRFTrainer(training.Trainer):
     check = staticmethod(prepare)
     metric, evaluation_batch = "test_f1", EVALUATION_BATCH
     # Words are padded to as many as there are pieces: one axis, few graphs.
-    ragged_axes: ClassVar = axes(
-        ids="rows size", mask="rows size", firsts="rows size", lengths="rows", tags="rows size"
-    )
+    ragged_axes: ClassVar = axes(ids=BOTH, mask=BOTH, firsts=BOTH, lengths="rows", tags=BOTH)
     training_axes: ClassVar = axes(weights="rows", keep_hidden="- rows size", keep_weights="- rows - size size")
 
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
@@ -116,8 +114,11 @@ class BertCRFTrainer(training.Trainer):
         # Adam (Kingma and Ba 2015), faster for what lies on top of the encoder.
         steps = request["epochs"] * math.ceil(len(self.train) / self.batch)
         top = [*network.classify.trainable_params(), *network.crf.trainable_params()]
-        heights = {FINE_TUNING if setting.arrays else FROM_SCRATCH: network.encoder.trainable_params(), ON_TOP: top}
-        groups = [{"params": own, "lr": training.learning_rates(one, steps)} for one, own in heights.items()]
+        height, encoder = FINE_TUNING if setting.arrays else FROM_SCRATCH, network.encoder.trainable_params()
+        groups = [
+            {"params": own, "lr": training.learning_rates(most, steps)}
+            for own, most in ((encoder, height), (top, ON_TOP))
+        ]
         # float16 but for the two cells of the plain model that leave its range: the added -1e9 and the loop of the CRF.
         policy = amp.Policy(training.HALF, fp32=() if self.safe else (AddedMask, model.LoopCRF))
         scaler = amp.LossScaler(SCALE) if request["precision"] == "float16" else None
@@ -154,9 +155,7 @@ class BertCRFTrainer(training.Trainer):
         sentences, names = self.setting.corpus.parts[part], self.setting.corpus.tags
         transitions = model.Transitions(*(p.asnumpy() for p in (self.crf.transitions, self.crf.start, self.crf.end)))
         decode = model.best_tags if "host" in self.request["fixes"] else model.best_tags_looping
-        true: list[Sequence[str]] = []
-        found: list[Sequence[str]] = []
-        loss = 0.0
+        true, found, loss = [], [], 0.0
         for numbers, arrays, (emissions, losses) in self.evaluated(part):
             loss += float(losses.asnumpy().astype(np.float64).sum())
             tags = decode(emissions.asnumpy().astype(np.float32), transitions, arrays.lengths)
@@ -169,9 +168,7 @@ class BertCRFTrainer(training.Trainer):
         return {**super().results(), "sentences": counts, "model": asdict(self.setting.sizes)}
 
 
-def dropout_masks(
-    random: np.random.Generator, sizes: model.Sizes, count: int, pieces: int
-) -> tuple[np.ndarray, np.ndarray]:
+def dropout_masks(random: np.random.Generator, sizes: model.Sizes, count: int, pieces: int) -> tuple[np.ndarray, ...]:
     """Of a batch of ``count`` sentences: ``keep_hidden`` and ``keep_weights`` as `BertCRF.construct` takes them."""
     hidden = dropout(random, (2 * sizes.layers + 2, count, pieces, sizes.width), DROPOUT)
     return hidden, dropout(random, (sizes.layers, count, sizes.heads, pieces, pieces), DROPOUT)

@@ -100,8 +100,6 @@ def assign(cell: nn.Cell, arrays: Mapping[str, np.ndarray], prefix: str = "") ->
         parameters[prefix + name].set_data(Tensor(value))
 
 
-# --- Hugging Face's checkpoints ----------------------------------------------------------------
-
 Named = list[tuple[str, str, tuple[int, ...]]]  # name here, name there, shape
 # What every checkpoint calls otherwise than the layers of `transformer`; what is called otherwise by one model comes first.
 _NAMES = {
@@ -113,15 +111,10 @@ _NAMES = {
     ".beta": ".bias",
 }
 # What both models call alike in ``config.json``.
-SIZES = {
-    "words": "vocab_size",
-    "width": "hidden_size",
-    "layers": "num_hidden_layers",
-    "heads": "num_attention_heads",
-    "inner": "intermediate_size",
-    "places": "max_position_embeddings",
-    "segments": "type_vocab_size",
-}
+SIZES = dict(
+    **{"words": "vocab_size", "width": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads"},
+    **{"inner": "intermediate_size", "places": "max_position_embeddings", "segments": "type_vocab_size"},
+)
 
 
 def named(network: nn.Cell, names: Mapping[str, str]) -> Named:

@@ -5,8 +5,6 @@ optimizer slots, the loss scaler, the best parameters so far and the history are
 by epoch and step (`examples.common.randomness`) and need no state.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import resource

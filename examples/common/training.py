@@ -11,7 +11,6 @@ import math
 import signal
 import sys
 import traceback
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, ClassVar, NamedTuple
@@ -31,7 +30,7 @@ from examples.common.randomness import TESTED, TRAINED, Stream, chunks, generato
 HALF = "params=float32,compute=float16,output=float32"
 SETTINGS = ("fixes", "precision", "fused", "seed", "distributed", "unbucketed", "limit")  # what a checkpoint has to fit
 REQUEST, RESULT, LOG = "request.json", "result.json", "traceback.log"
-WRONG_USE = 2
+WRONG_USE, BOTH = 2, "rows size"
 
 
 class Batch(NamedTuple):
@@ -55,7 +54,7 @@ def axes(**arguments: str) -> dict[str, dict[int, str]]:
     return {name: {axis: side for axis, side in sides if side != "-"} for name, sides in named.items()}
 
 
-class Trainer(ABC):
+class Trainer:
     """One variant, made ready to train from a request (`command_line.run_variant`).
 
     A subclass makes the network in its ``__init__``, which takes the request and the variant's folder, and calls `build` and
@@ -80,6 +79,10 @@ class Trainer(ABC):
     numbers: Mapping[str, np.ndarray]  # by part, of its samples; ``train``: those to train on
     train: np.ndarray
     buckets: shapes.Buckets | shapes.Grid  # the sizes by which batches are put together
+    arrays: Callable[[str, np.ndarray], Sequence[np.ndarray]]  # what `network` takes, of some samples of a part
+    inputs: Callable[[Batch], Sequence[np.ndarray]]  # what `cell` takes
+    evaluate: Callable[[str], tuple[float, float]]  # the metric (higher is better) and the loss of a part
+    identity: Callable[[], dict[str, Any]]  # what else a checkpoint has to fit
 
     def __init__(self, request: Mapping[str, Any], batch: int) -> None:
         ms.set_context(mode=ms.GRAPH_MODE)
@@ -129,22 +132,6 @@ class Trainer(ABC):
         self.lengths = lengths
         self.numbers = {part: np.arange(len(own)) for part, own in lengths.items()}
         self.train = self.numbers["train"]
-
-    @abstractmethod
-    def arrays(self, part: str, samples: np.ndarray) -> Sequence[np.ndarray]:
-        """What `network` takes, of some samples of a part."""
-
-    @abstractmethod
-    def inputs(self, batch: Batch) -> Sequence[np.ndarray]:
-        """What `cell` takes."""
-
-    @abstractmethod
-    def evaluate(self, part: str) -> tuple[float, float]:
-        """The metric (higher is better) and the loss of a part."""
-
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """What else a checkpoint has to fit."""
 
     def results(self) -> dict[str, Any]:
         """The metric of the test part, and what else the results hold."""
@@ -220,11 +207,6 @@ class Trainer(ABC):
     def settings(self) -> dict[str, Any]:
         """Everything that must be equal for a checkpoint to fit, as JSON."""
         return {**{name: self.request[name] for name in SETTINGS}, **self.identity()}
-
-    @property
-    def graphs(self) -> int:
-        """How many graphs were compiled so far."""
-        return len(shapes.graphs(self.cell)) + len(shapes.graphs(self.network))
 
     def padded_share(self) -> float:
         """The share of what an epoch of training computes, over all padded sides, that is padding."""
@@ -319,7 +301,8 @@ def main(trainer: type[Trainer]) -> None:
         made = trainer(request, folder)
         progress = train(made, request["epochs"], folder / checkpoint.FILE, resume, request["variant"])
         found = {**made.results(), "metric": made.metric, "padded_share": made.padded_share()}
-        result = {"status": "finished", **summary(progress), **found, "graphs": made.graphs}
+        graphs = len(shapes.graphs(made.cell)) + len(shapes.graphs(made.network))
+        result = {"status": "finished", **summary(progress), **found, "graphs": graphs}
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     except ExampleError as error:

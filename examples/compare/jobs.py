@@ -4,8 +4,6 @@ KIND is ``running`` (training on the CPU), ``ascend`` (compiled for Ascend) or `
 each model). FOLDER gets ``result.json``.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import sys
@@ -73,8 +71,6 @@ def trainer(name: str, side: str, folder: Path, precision: str = "float32", fuse
         made.train = made.train[np.argsort(sizes, kind="stable")]
     return made
 
-
-# --- running -----------------------------------------------------------------------------------
 
 REPEATS = 24
 PARTS: dict[str, dict[str, Any]] = {"ragged": {}, "float16": {"precision": "float16"}, "fused": {"fused": True}}
@@ -149,8 +145,6 @@ def _culprit(made: Trainer) -> str:
     return f"{report.operator} in {where} gives {report.value} ({report.text})" if report else ""
 
 
-# --- compiling for Ascend ----------------------------------------------------------------------
-
 ROOT = Path(__file__).resolve().parents[2]
 SETTING = {"soc": "Ascend910B", "jit_level": "O1"}
 
@@ -183,8 +177,6 @@ def compiled(model: str, side: str) -> dict[str, Any]:
     seconds = sum(graph.seconds or 0 for graph in report.graphs)
     return {"verdict": report.verdict, "reason": reason, "kernels": kernels, "compile_seconds": seconds}
 
-
-# --- the host family at work: how many a second, and what both sides have to agree on -----------
 
 SECONDS = 3.0  # of every measurement
 KEYS, ROWS, WIDTH, SENTENCES, TRANSLATED, LONGEST = 300_000, 300_000, 64, 256, 16, 24

@@ -139,9 +139,6 @@ def _row(family: str, model: str, found: Mapping[Any, Found]) -> Found:
     return {**row, "figures": dict(zip(SIDES, sides)), "unfused": (reference.get("losses") or [])[:REPEATS]}
 
 
-# --- one side of one model: what it did, and whether that is what it should do ------------------
-
-
 def _shapes(one: Found, reference: Found) -> tuple[str, bool]:
     done = f"{len(one['at']) + 1} batches in {one['training_seconds']:.0f} s"
     leaks = "; PADDING LEAKS" if one.get("leaks") else ""
@@ -200,9 +197,6 @@ def off(one: Found, reference: Found) -> float:
 
 def _lost(loss: float | None) -> bool:
     return loss is None or not math.isfinite(loss)
-
-
-# --- one sentence a family ----------------------------------------------------------------------
 
 
 def _names(rows: Sequence[Found]) -> str:

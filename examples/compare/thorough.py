@@ -139,9 +139,6 @@ def arguments(model: Model, options: argparse.Namespace) -> list[str]:
     return [str(part) for name, value in given.items() if value is not None for part in (name, value)]
 
 
-# --- what the runs say beside each other ---------------------------------------------------------
-
-
 def judge(rows: Sequence[Row]) -> None:
     """Add to each row what comparing it with others tells: ``outcome``, ``to_plain_loss`` and ``drift``.
 

@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from ascend_fixes import shapes
-from examples.common.files import DataError, existing, expect, read_lines
+from examples.common.files import existing, expect, read_lines
 from examples.common.randomness import Stream, digest, drawn, generator
 
 PAD, START, END = 0, 1, 2
@@ -55,9 +55,8 @@ def read_folder(folder: Path, source: str, target: str, test: str = "test*") -> 
 
     Raises `DataError` where a folder or file is missing, unreadable, empty or not UTF-8, or the sides differ in length.
     """
-    names = {"train": "train", "validation": "val", "test": test}
     parts = {}
-    for part, name in names.items():
+    for part, name in {"train": "train", "validation": "val", "test": test}.items():
         pairs = parts[part] = Pairs(*(_sentences(existing(folder), name, language) for language in (source, target)))
         counts = f"{len(pairs.source):,} sentences of {source} and {len(pairs.target):,} of {target}"
         same = len(pairs.source) == len(pairs.target)
@@ -67,14 +66,12 @@ def read_folder(folder: Path, source: str, target: str, test: str = "test*") -> 
 
 def _sentences(folder: Path, name: str, language: str) -> tuple[str, ...]:
     found = sorted(path for suffix in ("", ".gz") for path in folder.glob(f"{name}.{language}{suffix}"))
-    if not found:
-        there = sorted({path.name.removesuffix(".gz").rpartition(".")[2] for path in folder.glob("train.*")})
-        languages = f"train files are there for {', '.join(there)}" if there else "no train file is there"
-        raise DataError(f"--data {folder}: no {name}.{language} or {name}.{language}.gz; {languages}")
+    there = sorted({path.name.removesuffix(".gz").rpartition(".")[2] for path in folder.glob("train.*")})
+    languages = f"train files are there for {', '.join(there)}" if there else "no train file is there"
+    expect(found, f"--data {folder}: no {name}.{language} or {name}.{language}.gz; {languages}")
     lines = tuple(line.strip() for line in read_lines(found[0]))
     expect(lines, f"{found[0]}: empty")
-    for number, line in enumerate(lines, start=1):
-        expect(line, f"{found[0]}, line {number}: empty sentence")
+    expect(all(lines), f"{found[0]}, line {[*map(bool, lines), False].index(False) + 1}: empty sentence")
     return lines
 
 
@@ -96,10 +93,8 @@ def built_in(train: int = 6000, validation: int = 300, test: int = 600, seed: in
     while len(seen) < count:
         written, iso = _dates(random, lengths.pop() // 2) if ragged else _date(random)
         seen.setdefault(written, iso)
-    pairs = Pairs(tuple(seen), tuple(seen.values()))
-    middle = train + validation
-    parts = {"train": pairs[:train], "validation": pairs[train:middle], "test": pairs[middle:]}
-    return Corpus("built-in", parts)
+    pairs, middle = Pairs(tuple(seen), tuple(seen.values())), train + validation
+    return Corpus("built-in", {"train": pairs[:train], "validation": pairs[train:middle], "test": pairs[middle:]})
 
 
 def _dates(random: np.random.Generator, tokens: int) -> tuple[str, str]:
@@ -165,11 +160,9 @@ class Encoded:
 
 def encode(pairs: Pairs, source: Tokenizer, target: Tokenizer, longest: int | None = None) -> Encoded:
     """Tokens of pairs; those that have a side with more than ``longest`` are left out. `DataError` where no pair is left."""
-    sides = [
-        [(*encoding.ids, END) for encoding in pieces.encode_batch(list(text))]
-        for text, pieces in ((pairs.source, source), (pairs.target, target))
-    ]
-    kept = [both for both in zip(*sides) if longest is None or max(map(len, both)) <= longest]
+    sides = ((pairs.source, source), (pairs.target, target))
+    tokens = ([(*one.ids, END) for one in pieces.encode_batch(list(texts))] for texts, pieces in sides)
+    kept = [both for both in zip(*tokens) if longest is None or max(map(len, both)) <= longest]
     expect(kept, f"no pair has at most {longest} tokens on both sides")
     return Encoded(*zip(*kept), dropped=len(pairs) - len(kept))
 

@@ -1,9 +1,7 @@
-"""Translating: by beam search through `host.beam_search`, or word by word as a newcomer would.
+"""Translating through `host.beam_search`.
 
 ``python -m examples.rnnsearch.predict RUN "the 3rd of March 1998"`` translates typed text, or without the text, line by line.
 """
-
-from __future__ import annotations
 
 import functools
 import sys
@@ -11,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 from tokenizers import Tokenizer
@@ -55,25 +52,10 @@ class Translator:
     def tokens(self, sentences: Sequence[Sequence[int]], beam: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of the best translations of at most a batch of sentences, (batch, length), and how many count, (batch,)."""
         filled = [*sentences, *[[END]] * (self.batch - len(sentences))]  # one batch size, one graph
-        source, mask = map(Tensor, padded(filled, self.widths(max(map(len, sentences)))))
-        state, start = self.start(source, mask), np.full(self.batch, START, np.int32)
-        if beam == 1:
-            return self._greedy(start, state)
+        state = self.start(*map(Tensor, padded(filled, self.widths(max(map(len, sentences))))))
+        start = np.full(self.batch, START, np.int32)
         best = host.beam_search(self.step, state, beam, self.longest, start=start, end=END, length_penalty=PENALTY)
         return best.tokens[:, 0], best.lengths[:, 0]
-
-    def _greedy(self, token: np.ndarray, state: tuple) -> tuple[np.ndarray, np.ndarray]:
-        """Always the best token, until every sentence has ended."""
-        tokens = []
-        ended = np.zeros(len(token), bool)
-        while len(tokens) < self.longest and not ended.all():
-            scores, state = self.step(Tensor(token), ms.mutable(tuple(state)))
-            token = np.where(ended, END, scores.asnumpy().argmax(1)).astype(np.int32)
-            ended |= token == END
-            tokens.append(token)
-        rows = np.stack(tokens, 1)
-        ends = rows == END
-        return rows, np.where(ends.any(1), ends.argmax(1) + 1, rows.shape[1])
 
 
 def decode(tokenizer: Tokenizer, tokens: Sequence[Sequence[int]]) -> list[str]:

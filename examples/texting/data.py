@@ -69,12 +69,12 @@ def read_folder(folder: Path) -> Corpus:
             raise DataError(f"{index}, line {number}: expected id<TAB>train|test<TAB>label, got {found!r}")
     labels, is_train = [entry[2].strip() for entry in entries], [entry[1] == "train" for entry in entries]
     trained = {label for label, train in zip(labels, is_train) if train}
-    if sum(is_train) < 20 or all(is_train):
-        counts = f"has {sum(is_train):,} and {len(entries) - sum(is_train):,}"
-        raise DataError(f"{index}: needs at least 20 training documents and one test document, {counts}")
+    counts = f"has {sum(is_train):,} and {len(entries) - sum(is_train):,}"
+    enough = sum(is_train) >= 20 and not all(is_train)
+    expect(enough, f"{index}: needs at least 20 training documents and one test document, {counts}")
     expect(len(trained) > 1, f"{index}: the training documents carry only one label")
-    if unseen := sorted(set(labels) - trained):
-        raise DataError(f"{index}: label {unseen[0]!r} occurs in the test set only")
+    for label in sorted(set(labels) - trained):
+        raise DataError(f"{index}: label {label!r} occurs in the test set only")
     return Corpus.of(name, documents, labels, is_train)
 
 
@@ -107,10 +107,10 @@ def built_in(train: int = 2400, test: int = 600, seed: int = 0, ragged: bool = F
             negated = bool(random.integers(2))
             adjective = random.choice(good if positive != negated else bad)
             parts.append([random.choice(things), "never" if negated else "always", adjective])
-        if lengths is None:
-            length = int(np.clip(random.lognormal(2.6, 0.8), 3, 100))
-        else:
+        if ragged:
             length = max(int(lengths[i]) - 3 * opinions, 0)
+        else:
+            length = int(np.clip(random.lognormal(2.6, 0.8), 3, 100))
         parts += [[word] for word in random.choice(filler, length, p=frequency / frequency.sum())]
         documents.append([word for p in random.permutation(len(parts)) for word in parts[p]])
         labels.append("good" if label else "bad")

@@ -5,8 +5,6 @@ steps, no self-loops. Two things differ from it, both on purpose. Word vectors a
 host draws them (see `examples.common.randomness`), so that a resumed run repeats them.
 """
 
-from __future__ import annotations
-
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops

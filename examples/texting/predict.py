@@ -1,7 +1,5 @@
 """Label typed text: ``python -m examples.texting.predict RUN "plot never boring"``, or without the text, line by line."""
 
-from __future__ import annotations
-
 import functools
 import re
 import sys

@@ -1,7 +1,5 @@
 """Train one variant of TextING: as a newcomer to MindSpore writes it, or with families of fixes (see README.md)."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +12,7 @@ from ascend_fixes import fusion
 from examples.common import checkpoint, training
 from examples.common.command_line import positive
 from examples.common.randomness import Stream, digest, dropout, generator
-from examples.common.training import axes
+from examples.common.training import BOTH, axes
 from examples.texting import data
 from examples.texting.model import HIDDEN, Loss, TextING
 from examples.texting.vectors import read_glove
@@ -43,7 +41,7 @@ class TextINGTrainer(training.Trainer):
         "width": {"type": positive, "metavar": "N", "help": "how wide they are (default: as in FILE, or 300)"},
     }
     metric, average, by_loss, evaluation_batch = "test_accuracy", AVERAGE, True, 128
-    ragged_axes: ClassVar = axes(nodes="rows size", adjacency="rows size size", mask="rows size")
+    ragged_axes: ClassVar = axes(nodes=BOTH, adjacency="rows size size", mask=BOTH)
     training_axes: ClassVar = axes(keep_features="rows size", keep_readout="rows", labels="rows", weights="rows")
 
     @staticmethod

@@ -38,7 +38,12 @@ def read_glove(path: Path, vocabulary: Sequence[str], width: int | None = None) 
                 if number > 1 and word not in places:
                     continue
                 where = f"--embeddings {path}, line {number}"
-                vector = _vector(rest, where)
+                try:
+                    with np.errstate(over="ignore"):
+                        vector = np.array(rest.split(" "), np.float32)
+                except ValueError:
+                    raise DataError(f"{where}: expected a word and numbers, got {rest[:40]!r}") from None
+                expect(np.isfinite(vector).all(), f"{where}: a number is not finite in float32")
                 width = width or len(vector)
                 expect(len(vector) == width, f"{where}: vector of width {len(vector)}, expected {width}")
                 if word in places:
@@ -49,16 +54,6 @@ def read_glove(path: Path, vocabulary: Sequence[str], width: int | None = None) 
         raise DataError(f"--embeddings {path}: not UTF-8 text (byte {error.start:,})") from None
     expect(found, f"--embeddings {path}: has none of the corpus's {len(places):,} words")
     return np.array(list(found), np.int64), np.stack(list(found.values()))
-
-
-def _vector(text: str, where: str) -> np.ndarray:
-    try:
-        with np.errstate(over="ignore"):
-            vector = np.array(text.split(" "), np.float32)
-    except ValueError:
-        raise DataError(f"{where}: expected a word and numbers, got {text[:40]!r}") from None
-    expect(np.isfinite(vector).all(), f"{where}: a number is not finite in float32")
-    return vector
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
