@@ -16,7 +16,7 @@ from mindspore import Tensor, nn, ops
 
 from examples.common.checkpoint import SIZES, Named, named, read_arrays, read_sizes
 from examples.common.files import fits
-from examples.common.transformer import EPSILON, Block, Embeddings, initialise, sinusoids
+from examples.common.transformer import EPSILON, Around, Block, Embeddings, initialise, sinusoids
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,15 @@ class Albert(nn.Cell):
         return logits[:, :, 0], logits[:, :, 1]
 
 
-class SpanLoss(nn.Cell):
+class SpanLoss(Around):
     """Mean cross entropy of the first and the last piece, as Devlin et al. 2019 train SQuAD; padding is no candidate.
 
     With ``finite_masks`` padding is left out by selection, instead of adding -1e9, which float16 turns into NaN.
     """
 
     def __init__(self, network: Albert, finite_masks: bool = True) -> None:
-        super().__init__(auto_prefix=False)
-        self.network, self.finite_masks = network, finite_masks
+        super().__init__(network)
+        self.finite_masks = finite_masks
 
     def masked(self, logits: Tensor, mask: Tensor) -> Tensor:
         """Logits in which padding cannot win."""

@@ -84,7 +84,7 @@ def _vocabulary(request: Mapping[str, Any], corpus: data.Corpus) -> Vocabulary:
     return words_of(text for question in corpus.train for text in (question.text, question.passage))
 
 
-class AlbertTrainer(training.Trainer):
+class Trainer(training.Trainer):
     """Windows in batches of similar length."""
 
     title, about = "ALBERT", "ALBERT (Lan et al. 2020)"
@@ -198,7 +198,5 @@ def _trainable(part: Part, given: Start, title: str) -> np.ndarray:
     return numbers
 
 
-TRAINER = AlbertTrainer
-
 if __name__ == "__main__":
-    training.main(TRAINER)
+    training.main(Trainer)

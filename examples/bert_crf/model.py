@@ -21,7 +21,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from ascend_fixes import fusion, host
 from examples.common.checkpoint import SIZES, named, read_arrays, read_object, read_sizes
 from examples.common.files import CheckpointError, UsageError, fits, read_lines
-from examples.common.transformer import EPSILON, Block, Embeddings, initialise, sinusoids
+from examples.common.transformer import EPSILON, Around, Block, Embeddings, initialise, sinusoids
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,10 @@ class BERT(nn.Cell):
         (batch, pieces) int32, of packed sentences the places in each; else None.
         """
         if keep_hidden is None:
-            x = self.embeddings(ids, segments, None, positions)
-            for block in self.blocks:
-                x = block(x, mask)
-        else:
-            x = self.embeddings(ids, segments, keep_hidden[0], positions)
-            for i in range(len(self.blocks)):
-                x = self.blocks[i](x, mask, keep_weights[i], keep_hidden[2 * i + 1], keep_hidden[2 * i + 2])
+            keep_hidden, keep_weights = (None,) * (2 * len(self.blocks) + 1), (None,) * len(self.blocks)
+        x = self.embeddings(ids, segments, keep_hidden[0], positions)
+        for i in range(len(self.blocks)):
+            x = self.blocks[i](x, mask, keep_weights[i], keep_hidden[2 * i + 1], keep_hidden[2 * i + 2])
         return x
 
 
@@ -122,12 +119,8 @@ class BertCRF(nn.Cell):
         return emissions, self.crf(emissions, tags, lengths)
 
 
-class Loss(nn.Cell):
+class Loss(Around):
     """The mean negative log-likelihood, float32; a sentence of ``weights`` (batch,) 0, of a filled-up batch, does not count."""
-
-    def __init__(self, network: BertCRF) -> None:
-        super().__init__(auto_prefix=False)
-        self.network = network
 
     def construct(self, ids, mask, firsts, lengths, tags, weights, keep_hidden=None, keep_weights=None):
         _, losses = self.network(ids, mask, firsts, lengths, tags, keep_hidden, keep_weights)

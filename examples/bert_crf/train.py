@@ -80,7 +80,7 @@ def plan(setting: Setting, epochs: int, batch: int | None = None) -> shapes.Buck
     return training.plan(train, int(train.max()), batch, epochs, costs, max_sizes=MOST_SIZES, multiple_of=4)
 
 
-class BertCRFTrainer(training.Trainer):
+class Trainer(training.Trainer):
     """Sentences in batches of similar size."""
 
     title, about = "BERT-CRF", "BERT-CRF"
@@ -103,8 +103,9 @@ class BertCRFTrainer(training.Trainer):
         checkpoint.describe(folder, "bert_crf", setting.description)
         self.batch = self.batch or setting.batch
         self.sample({part: encoded.sizes for part, encoded in setting.parts.items()})
-        longest = shapes.Buckets([setting.longest[0]])
-        self.buckets = plan(setting, request["epochs"], self.batch) if self.bucketing else longest
+        longest, _ = setting.longest  # of all sentences, also of those that only evaluation sees
+        self.buckets = plan(setting, request["epochs"], self.batch) if self.bucketing else shapes.Buckets([longest])
+        self.evaluation = shapes.Buckets(sorted({*self.buckets, max(longest, self.longest)}))
         random = generator(self.seed, Stream.WEIGHTS)
         network = model.BertCRF(setting.sizes, len(setting.corpus.tags), random, self.safe)
         checkpoint.assign(network, setting.arrays, "encoder.")
@@ -129,11 +130,6 @@ class BertCRFTrainer(training.Trainer):
     def identity(self) -> dict[str, Any]:
         described = digest(self.setting.description)
         return {"epochs": self.request["epochs"], "corpus": self.setting.corpus.digest(), "model": described}
-
-    @property
-    def evaluation(self) -> shapes.Buckets:
-        longest, _ = self.setting.longest  # of all sentences, also of those that only evaluation sees
-        return shapes.Buckets(sorted({*self.buckets, max(longest, self.buckets.sizes[-1])}))
 
     def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, ...]:
         encoded = self.setting.parts[part]
@@ -174,7 +170,5 @@ def dropout_masks(random: np.random.Generator, sizes: model.Sizes, count: int, p
     return hidden, dropout(random, (sizes.layers, count, sizes.heads, pieces, pieces), DROPOUT)
 
 
-TRAINER = BertCRFTrainer
-
 if __name__ == "__main__":
-    training.main(TRAINER)
+    training.main(Trainer)

@@ -79,6 +79,7 @@ class Trainer:
     numbers: Mapping[str, np.ndarray]  # by part, of its samples; ``train``: those to train on
     train: np.ndarray
     buckets: shapes.Buckets | shapes.Grid  # the sizes by which batches are put together
+    evaluation: shapes.Buckets | None = None  # those of the other parts, where they are others
     arrays: Callable[[str, np.ndarray], Sequence[np.ndarray]]  # what `network` takes, of some samples of a part
     inputs: Callable[[Batch], Sequence[np.ndarray]]  # what `cell` takes
     evaluate: Callable[[str], tuple[float, float]]  # the metric (higher is better) and the loss of a part
@@ -94,6 +95,11 @@ class Trainer:
         self.ragged, self.batch = bool(request.get("ragged")), request.get("batch") or batch
         self.bucketing, self.safe, self.finite = (name in request["fixes"] for name in ("shapes", "fusion", "amp"))
         self.own = self.bucketing or self.ragged  # arrays are as wide as the longest of their batch, not of the corpus
+        self.axes = {**self.ragged_axes, **self.training_axes}  # of all arguments of `cell`, in their order
+        every = enumerate(
+            self.axes.values()
+        )  # the rows are the first axis but in these arguments, by position; see `share`
+        self.row_axes = {number: axis for number, own in every for axis, side in own.items() if side == "rows" and axis}
 
     def build(
         self, loss: nn.Cell, network: nn.Cell, optimizer: nn.Optimizer, policy: Any = None, scaler: Any = None
@@ -138,25 +144,9 @@ class Trainer:
         return {self.metric: self.evaluate("test")[0], "sizes": list(self.buckets)}
 
     @property
-    def axes(self) -> Mapping[str, Mapping[int, str]]:
-        """Of all arguments of `cell`, in their order."""
-        return {**self.ragged_axes, **self.training_axes}
-
-    @property
-    def row_axes(self) -> Mapping[int, int]:
-        """The axis of the rows in those arguments of `cell`, by position, in which it is not the first; see `share`."""
-        every = enumerate(self.axes.values())
-        return {number: axis for number, own in every for axis, side in own.items() if side == "rows" and axis}
-
-    @property
     def padded(self) -> shapes.Buckets | shapes.Grid:
         """The sizes that batches are padded to: those by which they were grouped, or the largest alone (``--unbucketed``)."""
         return type(self.buckets)([self.longest]) if self.request["unbucketed"] else self.buckets
-
-    @property
-    def evaluation(self) -> shapes.Buckets | shapes.Grid:
-        """The sizes by which batches of the other parts are put together."""
-        return self.buckets
 
     @property
     def longest(self) -> Any:
@@ -175,7 +165,8 @@ class Trainer:
 
     def cut(self, part: str, size: int, random: np.random.Generator | None = None) -> list[np.ndarray]:
         """The numbers of a part's samples, in batches of similar lengths; see `chunks`."""
-        numbers, buckets = (self.train, self.buckets) if part == "train" else (self.numbers[part], self.evaluation)
+        numbers = self.train if part == "train" else self.numbers[part]
+        buckets = self.buckets if part == "train" else self.evaluation or self.buckets
         return chunks(numbers, buckets.assign(self.lengths[part]), size, random)
 
     def batches(self, epoch: int) -> list[Batch]:
@@ -288,7 +279,7 @@ def mean(value: float, weight: float = 1.0) -> float:
 
 def load(example: str) -> type[Trainer]:
     """The trainer of an example, by its package's name."""
-    return importlib.import_module(f"examples.{example}.train").TRAINER
+    return importlib.import_module(f"examples.{example}.train").Trainer
 
 
 def main(trainer: type[Trainer]) -> None:

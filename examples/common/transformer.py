@@ -28,6 +28,14 @@ def dropped(x: Tensor, keep: Tensor | None) -> Tensor:
     return x if keep is None else x * keep.astype(x.dtype)
 
 
+class Around(nn.Cell):
+    """A cell around a network, whose parameters keep their names: its loss, a part of it."""
+
+    def __init__(self, network: nn.Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+
+
 class AddedMask(nn.Cell):
     """Softmax over the last axis as a newcomer writes it: -1e9 is added where the mask is zero."""
 

@@ -16,7 +16,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ascend_fixes import fusion
-from examples.common.transformer import AddedMask, dropped
+from examples.common.transformer import AddedMask, Around, dropped
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class RNNSearch(nn.Cell):
         return self.decoder.logits(x, ops.stack(states, 1), ops.stack(contexts, 1), keep_output)
 
 
-class Loss(nn.Cell):
+class Loss(Around):
     """Cross entropy per target word, float32, with label smoothing (Szegedy et al. 2016); padding does not count.
 
     As `RNNSearch.construct`, with ``target`` (batch, words) int32 and ``weights``, 0 for padding. ``counted`` gives the number of
@@ -119,8 +119,8 @@ class Loss(nn.Cell):
     """
 
     def __init__(self, network: RNNSearch, smoothing: float = 0.1, counted: bool = False) -> None:
-        super().__init__(auto_prefix=False)
-        self.network, self.smoothing, self.counted = network, smoothing, counted
+        super().__init__(network)
+        self.smoothing, self.counted = smoothing, counted
 
     def construct(
         self, source, source_mask, before, target, weights, keep_source=None, keep_target=None, keep_output=None
@@ -137,30 +137,23 @@ class Loss(nn.Cell):
         return (loss, total) if self.counted else loss
 
 
-class Start(nn.Cell):
+class Start(Around):
     """What `host.beam_search` starts from: annotations, keys, mask and first state."""
 
-    def __init__(self, network: RNNSearch) -> None:
-        super().__init__(auto_prefix=False)
-        self.encoder = network.encoder
-
     def construct(self, source, source_mask):
-        annotations, keys, state = self.encoder(source, source_mask)
+        annotations, keys, state = self.network.encoder(source, source_mask)
         return annotations, keys, source_mask, state
 
 
-class Step(nn.Cell):
+class Step(Around):
     """One step of decoding for `host.beam_search`: tokens (rows,) and state to scores (rows, words) and state."""
-
-    def __init__(self, network: RNNSearch) -> None:
-        super().__init__(auto_prefix=False)
-        self.decoder = network.decoder
 
     def construct(self, tokens, state):
         annotations, keys, mask, hidden = state
-        x = self.decoder.embedding(tokens)
-        hidden, context = self.decoder(x, hidden, annotations, keys, mask)
-        return self.decoder.logits(x, hidden, context).astype(ms.float32), (annotations, keys, mask, hidden)
+        x = self.network.decoder.embedding(tokens)
+        hidden, context = self.network.decoder(x, hidden, annotations, keys, mask)
+        scores = self.network.decoder.logits(x, hidden, context)
+        return scores.astype(ms.float32), (annotations, keys, mask, hidden)
 
 
 def _initialise(network: nn.Cell, random: np.random.Generator) -> None:

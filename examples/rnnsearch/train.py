@@ -49,7 +49,7 @@ def corpus_of(options: Mapping[str, Any]) -> data.Corpus:
     return training.corpus(options, lambda folder: data.read_folder(folder, *names), data.built_in, parts=3)
 
 
-class RNNSearchTrainer(training.Trainer):
+class Trainer(training.Trainer):
     """Pairs in batches of similar lengths."""
 
     title, about = "RNNSearch", "RNNSearch (Bahdanau et al. 2015)"
@@ -172,7 +172,5 @@ class RNNSearchTrainer(training.Trainer):
         }
 
 
-TRAINER = RNNSearchTrainer
-
 if __name__ == "__main__":
-    training.main(TRAINER)
+    training.main(Trainer)

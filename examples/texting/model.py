@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
 from ascend_fixes import fusion
+from examples.common.transformer import Around
 
 HIDDEN = 96
 STEPS = 2
@@ -95,15 +96,11 @@ class TextING(nn.Cell):
         return self.classify(x)
 
 
-class Loss(nn.Cell):
+class Loss(Around):
     """Mean cross entropy of a batch, in which a row of weight 0 (a filled-up last batch) does not count.
 
     As `TextING.construct`, with ``labels`` (batch,) int32 and ``weights`` (batch,) float32 -> float32 scalar.
     """
-
-    def __init__(self, network: TextING) -> None:
-        super().__init__(auto_prefix=False)
-        self.network = network
 
     def construct(self, nodes, adjacency, mask, keep_features, keep_readout, labels, weights):
         logits = self.network(nodes, adjacency, mask, keep_features, keep_readout).astype(ms.float32)

@@ -31,7 +31,7 @@ def corpus_of(options: Mapping[str, Any]) -> data.Corpus:
     return training.corpus(options, data.read_folder, data.built_in, parts=2)
 
 
-class TextINGTrainer(training.Trainer):
+class Trainer(training.Trainer):
     """Documents in batches of similar size."""
 
     title, about = "TextING", "TextING (Zhang et al. 2020)"
@@ -131,7 +131,5 @@ def _vectors(
     return rows, vectors
 
 
-TRAINER = TextINGTrainer
-
 if __name__ == "__main__":
-    training.main(TRAINER)
+    training.main(Trainer)
