@@ -121,13 +121,9 @@ class Trainer(training.Trainer):
 
     def identity(self) -> dict[str, Any]:
         given = self.given
-        return {
-            "corpus": given.corpus.digest(),
-            "shape": asdict(given.shape),
-            "model": asdict(given.config),
-            "vocabulary": digest(str(given.vocabulary)),
-            "weights": digest(*(given.weights[name] for name in sorted(given.weights))),
-        }
+        weights = digest(*(given.weights[name] for name in sorted(given.weights)))
+        text = {"corpus": given.corpus.digest(), "vocabulary": digest(str(given.vocabulary)), "weights": weights}
+        return {**text, "shape": asdict(given.shape), "model": asdict(given.config)}
 
     def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, ...]:
         windows = [self.parts[part].windows[number] for number in samples]

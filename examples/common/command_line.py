@@ -28,19 +28,8 @@ import mindspore as ms
 from ascend_fixes import shapes
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.processes import Children
-from examples.common import report, training
-from examples.common.files import (
-    DataError,
-    ExampleError,
-    UsageError,
-    expect,
-    fits,
-    load_record,
-    read_answer,
-    save_record,
-    write_json,
-    write_text,
-)
+from examples.common import files, report, training
+from examples.common.files import DataError, ExampleError, UsageError, expect
 
 Options = dict[str, Any]
 FIXES = ("shapes", "host", "fusion", "amp")
@@ -174,8 +163,8 @@ def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Options:
     if "resume" not in given:
         return {**defaults, **given, "resume": None}
     folder = Path(given.pop("resume"))
-    fits((folder / _FILE).exists(), f"--resume {folder}: holds no run (no {_FILE})")
-    stored = load_record(folder / _FILE, "options")["options"]
+    files.fits((folder / _FILE).exists(), f"--resume {folder}: holds no run (no {_FILE})")
+    stored = files.load_record(folder / _FILE, "options")["options"]
     for name, value in given.items():
         same = name in ("json", "epochs") or value == stored.get(name)
         expect(same, f"--{name} {value}: the run in {folder} has {stored.get(name)}; leave the option out", UsageError)
@@ -185,7 +174,7 @@ def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Options:
 def remember(options: Mapping[str, Any]) -> None:
     """Write the options of a fresh run to its output folder."""
     content = {name: value for name, value in options.items() if name != "resume"}
-    save_record(Path(options["output"]) / _FILE, "options", {"options": content})
+    files.save_record(Path(options["output"]) / _FILE, "options", {"options": content})
 
 
 def run_variant(name: str, options: Options, variant: Variant, children: Children | None = None) -> dict[str, Any]:
@@ -207,8 +196,10 @@ def run_variant(name: str, options: Options, variant: Variant, children: Childre
         "fused": options["fused"] == "on",
     }
     folder = Path(options["output"]) / variant.name.replace(" ", "-").replace(",", "+")
-    done = options["resume"] and read_answer(folder / training.REQUEST) == request
-    result = (read_answer(folder / training.RESULT) if done else {}) or _train(name, request, folder, options, children)
+    done = options["resume"] and files.read_answer(folder / training.REQUEST) == request
+    result = (files.read_answer(folder / training.RESULT) if done else {}) or _train(
+        name, request, folder, options, children
+    )
     return {**request, **paths, **result}  # what is published names files as the user did, and not where they lie here
 
 
@@ -223,7 +214,7 @@ def _train(
     folder.mkdir(parents=True, exist_ok=True)
     for stale in (training.RESULT, training.LOG, _OUTPUT):
         (folder / stale).unlink(missing_ok=True)
-    write_json(folder / training.REQUEST, request)
+    files.write_json(folder / training.REQUEST, request)
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"GLOG_v": "3", **os.environ, "PYTHONPATH": os.pathsep.join(paths)}  # GLOG_v 3: errors only
     command = [sys.executable, "-m", f"examples.{name}.train"]
@@ -242,12 +233,12 @@ def _train(
         status = subprocess.run(command, cwd=folder, env=environment).returncode
     else:
         outcome = children.run(command, folder=folder, environment={**environment, "OMP_NUM_THREADS": "1"})
-        write_text(folder / _OUTPUT, outcome.output)
+        files.write_text(folder / _OUTPUT, outcome.output)
         status, said = outcome.status or 0, outcome.failure.partition(": ")[2]  # None: there is no time limit
     expect(status != training.WRONG_USE, said, UsageError)
     if status < 0:
         return {"status": f"killed by {signal.Signals(-status).name}"}
-    return read_answer(folder / training.RESULT) or {"status": f"ended with exit status {status}"}
+    return files.read_answer(folder / training.RESULT) or {"status": f"ended with exit status {status}"}
 
 
 def predict(

@@ -106,16 +106,11 @@ def summary(progress: Progress) -> dict[str, Any]:
         kept = {name: getattr(epoch, name) for name in ("validation", "validation_loss", "overflowed")}
         history.append({"loss": float(np.mean(epoch.losses)), "elapsed": elapsed, **kept})
     losses = [loss for epoch in epochs for loss in epoch.losses]
+    best, median = progress.best_epoch, float(np.median([epoch.seconds for epoch in epochs]))
     return {
-        "wall_seconds": elapsed,
-        "epoch_seconds": float(np.median([epoch.seconds for epoch in epochs])),
-        "steps": len(losses),
-        "overflowed": sum(epoch.overflowed for epoch in epochs),
-        "best_epoch": progress.best_epoch + 1,
-        "validation": epochs[progress.best_epoch].validation,
-        "peak_memory_gb": progress.peak_memory,
-        "losses": losses,
-        "history": history,
+        **{"wall_seconds": elapsed, "epoch_seconds": median, "peak_memory_gb": progress.peak_memory},
+        **{"steps": len(losses), "overflowed": sum(epoch.overflowed for epoch in epochs)},
+        **{"best_epoch": best + 1, "validation": epochs[best].validation, "losses": losses, "history": history},
     }
 
 
@@ -125,13 +120,9 @@ def _save(run: Any, progress: Progress, path: Path) -> None:
     groups = {"parameters": _values(run.parameters), "slots": _values(run.slots)}
     groups.update(average=progress.average, best=progress.best)
     arrays = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
-    description = {
-        "settings": run.settings,
-        "epochs": [asdict(epoch) for epoch in progress.epochs],
-        "best_epoch": progress.best_epoch,
-        "peak_memory": progress.peak_memory,
-        "scaler": run.scaler.state_dict() if run.scaler is not None else None,
-    }
+    scaler = run.scaler.state_dict() if run.scaler is not None else None
+    description = {"settings": run.settings, "epochs": [asdict(epoch) for epoch in progress.epochs], "scaler": scaler}
+    description.update(best_epoch=progress.best_epoch, peak_memory=progress.peak_memory)
     checkpoint.save(path, checkpoint.Checkpoint(arrays, description))
 
 
