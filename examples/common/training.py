@@ -30,7 +30,8 @@ from examples.common.randomness import TESTED, TRAINED, Stream, chunks, generato
 HALF = "params=float32,compute=float16,output=float32"
 SETTINGS = ("fixes", "precision", "fused", "seed", "distributed", "unbucketed", "limit")  # what a checkpoint has to fit
 REQUEST, RESULT, LOG = "request.json", "result.json", "traceback.log"
-WRONG_USE, BOTH = 2, "rows size"
+WRONG_USE = 2
+BOTH = "rows size"  # for `axes`
 
 
 class Batch(NamedTuple):
@@ -74,7 +75,7 @@ class Trainer:
     training_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {}  # of those that follow them in `cell`
     sides: ClassVar[Any] = "size"  # the name of the lengths in both, or the names of two
     counted: ClassVar[int | None] = None  # the array of weights over whose sum the loss is a mean; None: over rows
-    evaluation_batch: ClassVar[int]  # samples that are evaluated at a time; else as many as a step has
+    evaluation_batch: ClassVar[int]  # samples that are evaluated at a time
     lengths: Mapping[str, np.ndarray]  # by part, of every sample, (n,), or (n, 2) where two sides are padded
     numbers: Mapping[str, np.ndarray]  # by part, of its samples; ``train``: those to train on
     train: np.ndarray
@@ -96,9 +97,8 @@ class Trainer:
         self.bucketing, self.safe, self.finite = (name in request["fixes"] for name in ("shapes", "fusion", "amp"))
         self.own = self.bucketing or self.ragged  # arrays are as wide as the longest of their batch, not of the corpus
         self.axes = {**self.ragged_axes, **self.training_axes}  # of all arguments of `cell`, in their order
-        every = enumerate(
-            self.axes.values()
-        )  # the rows are the first axis but in these arguments, by position; see `share`
+        every = enumerate(self.axes.values())
+        # Rows are the first axis but in these arguments, by position; see `share`.
         self.row_axes = {number: axis for number, own in every for axis, side in own.items() if side == "rows" and axis}
 
     def build(

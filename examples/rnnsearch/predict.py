@@ -5,9 +5,8 @@
 
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mindspore import Tensor
@@ -67,7 +66,11 @@ class Predictor:
     """A trained network for single sentences, of a run or of one of its variants; a few sizes of the source are a graph each."""
 
     def __init__(self, folder: Path) -> None:
-        folder, (self.source, self.target, sizes) = checkpoint.described(folder, "rnnsearch", _model)
+        folder, (self.source, self.target, sizes) = checkpoint.described(
+            folder,
+            "rnnsearch",
+            lambda stored: (*(Tokenizer.from_str(stored[side]) for side in SIDES), Sizes(**stored["sizes"])),
+        )
         words = (side.get_vocab_size() for side in (self.source, self.target))
         network = RNNSearch(*words, np.random.default_rng(0), sizes)
         checkpoint.restore(network, folder)
@@ -80,10 +83,6 @@ class Predictor:
         most = f"at most {LONGEST - 1} can be translated; split the sentence"
         expect(len(tokens) < LONGEST, f"{len(tokens)} tokens, {most}")
         return decode(self.target, self.translator([(*tokens, END)]))[0]
-
-
-def _model(stored: Mapping[str, Any]) -> tuple[Tokenizer, Tokenizer, Sizes]:
-    return *(Tokenizer.from_str(stored[side]) for side in SIDES), Sizes(**stored["sizes"])
 
 
 main = functools.partial(command_line.predict, "rnnsearch", "Translate a sentence.", "sentence", Predictor)

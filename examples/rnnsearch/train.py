@@ -31,10 +31,9 @@ class Scale:
     costs: tuple[float, float, float]
 
 
-SMALL = Scale(Sizes(32, 64, 32, 32), 330, 100, 0.005, 0.0, (0.01, 0.0035, 0.0025))  # for generated dates
-LARGE = Scale(
-    Sizes(), 3000, 64, 0.002, 0.3, (0.05, 0.008, 0.012)
-)  # for a corpus; the rate is a height, of rise and fall
+# For generated dates, and for a corpus, where the rate is a height, of rise and fall.
+SMALL = Scale(Sizes(32, 64, 32, 32), 330, 100, 0.005, 0.0, (0.01, 0.0035, 0.0025))
+LARGE = Scale(Sizes(), 3000, 64, 0.002, 0.3, (0.05, 0.008, 0.012))
 COMPILE_SECONDS, MOST_SIZES = (3.0, 0.4, 0.25), 8
 LONGEST = 50  # tokens; longer training pairs are left out, as in the paper
 LANGUAGES = {"source": "en", "target": "de", "test": "test*"}

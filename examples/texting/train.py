@@ -68,9 +68,7 @@ class Trainer(training.Trainer):
         words = np.array(corpus.vocabulary, object)[self.rows > 0].tolist()  # rows are numbered in this order
         model = {"words": words, "labels": corpus.label_names, "width": self.width}
         checkpoint.describe(folder, "texting", model)
-        gated = (
-            self.safe and request["fused"]
-        )  # unfused, what a newcomer writes is as right as `fusion.GatedGraph`, and faster
+        gated = self.safe and request["fused"]  # unfused, what a newcomer writes is as right, and faster
         network = TextING(vectors, len(corpus.label_names), random, finite_masks=self.finite, safe=gated)
         if self.safe:
             fusion.safe(network)
