@@ -12,7 +12,6 @@ import os
 import platform
 import queue
 import sys
-import textwrap
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -68,7 +67,8 @@ def run(models: Sequence[str], folder: Path, json: Path | None, most: int | None
     sentences = [f"{family}: {said}" for family, said in found["sentences"].items()]
     write_text(folder / "table.md", "\n".join([report.markdown(lines), *(f"- {one}" for one in sentences), ""]))
     write_text(folder / "index.html", page.quick(found))
-    print(f"\n{report.aligned([[textwrap.shorten(cell, 64) for cell in line] for line in lines])}")
+    short = [[cell if len(cell) <= 64 else f"{cell[:61]}..." for cell in line] for line in lines]
+    print(f"\n{report.aligned(short)}")
     print("", *sentences, "", f"{found['seconds']:.0f} s; page: {folder / 'index.html'}", sep="\n")
     return 0 if all(row["ok"] for row in found["rows"]) else 1
 

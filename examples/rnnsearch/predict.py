@@ -1,4 +1,4 @@
-"""Translating through `host.beam_search`.
+"""Translating: by beam search through `host.beam_search`, or word by word as a newcomer would.
 
 ``python -m examples.rnnsearch.predict RUN "the 3rd of March 1998"`` translates typed text, or without the text, line by line.
 """
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor
 from tokenizers import Tokenizer
@@ -53,8 +54,23 @@ class Translator:
         filled = [*sentences, *[[END]] * (self.batch - len(sentences))]  # one batch size, one graph
         state = self.start(*map(Tensor, padded(filled, self.widths(max(map(len, sentences))))))
         start = np.full(self.batch, START, np.int32)
+        if beam == 1:
+            return self._greedy(start, state)
         best = host.beam_search(self.step, state, beam, self.longest, start=start, end=END, length_penalty=PENALTY)
         return best.tokens[:, 0], best.lengths[:, 0]
+
+    def _greedy(self, token: np.ndarray, state: tuple) -> tuple[np.ndarray, np.ndarray]:
+        """Always the best token, until every sentence has ended; without the bookkeeping of a beam."""
+        tokens = []
+        ended = np.zeros(len(token), bool)
+        while len(tokens) < self.longest and not ended.all():
+            scores, state = self.step(Tensor(token), ms.mutable(tuple(state)))
+            token = np.where(ended, END, scores.asnumpy().argmax(1)).astype(np.int32)
+            ended |= token == END
+            tokens.append(token)
+        rows = np.stack(tokens, 1)
+        ends = rows == END
+        return rows, np.where(ends.any(1), ends.argmax(1) + 1, rows.shape[1])
 
 
 def decode(tokenizer: Tokenizer, tokens: Sequence[Sequence[int]]) -> list[str]:
