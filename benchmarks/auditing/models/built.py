@@ -179,7 +179,7 @@ class Graph:
                 continue
             lines = [line for line in node.splitlines() if "# In file" in line]
             deepest = lines[-1].split("<~~")[0] if lines else ""
-            if os.environ["AUDIT_MODELS"] in deepest and re.search(r"cast|astype|\.to\(|half\(", deepest):
+            if os.environ["AUDIT_MODELS"] in deepest and re.search(r"[cC]ast|astype|\.to\(|half\(", deepest):
                 scope = re.search(r"scope: \((?:Default|Gradients\S*?)/(.*?)\)", node)
                 place = re.search(r"In file (\S+?):(\d+)", deepest)
                 assert place is not None

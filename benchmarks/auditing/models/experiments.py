@@ -46,6 +46,9 @@ def padding(model: Model) -> Iterator[Observed | str]:
         return
     whole = losses(model.cell(*model.inputs))
     base = model.own_parts(whole, model.width)
+    if not _finite(base):
+        yield "padding: the loss is no number as it is"
+        return
     half = "Float16" in model.graph.text
     kind = "padding-leak-loss" if base[0].size == 1 else "padding-leak-output"
     ways = {"other values beyond each row's end": model.spoilt()} if _spoilable(model) else {}
