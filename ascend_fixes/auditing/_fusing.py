@@ -44,10 +44,12 @@ def look(subject: Subject) -> Iterator[Finding]:
     if plain.failure or not plain.arrays:
         yield from (Unknown(kind, f"it does not run unfused in graph mode: {plain.failure}") for kind in _KINDS)
         return
-    if not all(np.isfinite(value).all() for value in plain.arrays[0].values() if value.dtype.kind == "f"):
-        yield from (Unknown(kind, "unfused it is not finite") for kind in _KINDS)
-        return
+    finite = all(np.isfinite(value).all() for value in plain.arrays[0].values() if value.dtype.kind == "f")
     fused = run(subject.cell, subject.inputs, grad=grad, fused=True, limit=limit)
+    if not finite and not fused.failure:
+        yield Cleared("fusion-fails", "the fused graph compiled and ran")
+        yield Unknown("fusion-inexact", "unfused it is not finite")
+        return
     error, name = (float("inf"), "") if fused.failure else worst(plain.arrays[0], plain.nearby, fused.arrays)
     if error <= tolerance(plain.arrays[0]):
         how = f"fused and unfused agree to {error:.1g}, {'forward and backward' if grad else 'forward'}"

@@ -109,6 +109,8 @@ def _candidates(name: str, array: np.ndarray, leaves: Mapping[str, np.ndarray], 
     if array.ndim > 2 and _is_square(array, batch):
         return (array.ndim - 2, array.ndim - 1)
     if array.dtype.kind in "iu":
+        if array.ndim == 3 and zero_ends(array, 1) is not None:
+            return (1,)  # positions of several ids each
         return (array.ndim - 1,) if low < array.ndim <= 3 and array.shape[-1] > 1 else ()
     if array.ndim > 3:
         return reached or tuple(axis for axis in range(1, array.ndim) if zero_ends(array, axis) is not None)
@@ -127,9 +129,14 @@ def _is_length(
     """Whether a size is one of positions: not one that only a mask has, not a few columns, not a number of items."""
     holders = [name for name, axes in candidates.items() if size in _at(leaves[name], axes)]
     only = leaves[holders[0]]
-    if count == 1 and (size < 3 or (is_mask(only) and not _is_alone(only, leaves))):
+    few = 3 if only.dtype.kind == "f" else 2  # coordinates, columns
+    if count == 1 and (size <= few or (is_mask(only) and not _is_alone(only, leaves))):
         return False
-    items = (array for array in leaves.values() if array.dtype.kind in "iu" and array.ndim == 3)
+    items = (
+        array
+        for array in leaves.values()
+        if array.dtype.kind in "iu" and array.ndim == 3 and zero_ends(array, 1) is None
+    )
     return not any(array.shape[1] == size != array.shape[2] for array in items)
 
 
@@ -186,7 +193,7 @@ def _is_alone(array: np.ndarray, leaves: Mapping[str, np.ndarray]) -> bool:
 
 def zero_ends(array: np.ndarray, axis: int) -> np.ndarray | None:
     """Where rows end along an axis, if at different places, with nothing but zeros behind and never before."""
-    if array.ndim < 3 or array.dtype.kind != "f" or array.size == 0:
+    if array.ndim < 3 or array.dtype.kind not in "iuf" or array.size == 0:
         return None
     own = (array != 0).any(tuple(other for other in range(1, array.ndim) if other != axis))
     ends = own.sum(1)

@@ -35,6 +35,7 @@ __all__ = ["PADDING"]
 _KINDS = ("padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient")
 _IN_PLACE = ("garbage in place",)
 _HALF = (mindspore.float16, mindspore.bfloat16)
+_HALF_TOLERANCE = 1e-2  # of two graphs with half precision in them
 _NOISE = 1e-6  # of float32 in two graphs
 _IGNORED = (-100, -1)  # what losses take for labels that do not count
 
@@ -49,7 +50,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     ready(subject)
     plain = record(subject.cell, subject.inputs)
     tolerance = _tolerance(subject, plain)
-    best, why = _best(subject, looked_up(subject, plain), tolerance)
+    best, why = _best(subject, looked_up(subject, plain), tolerance, _in_half(plain))
     if best is None:
         yield from (Unknown(kind, f"padding could not be tried: {why}") for kind in _KINDS)
         return
@@ -65,7 +66,7 @@ def look(subject: Subject) -> Iterator[Finding]:
 
 
 def _best(
-    subject: Subject, indices: Container[str], tolerance: float | None
+    subject: Subject, indices: Container[str], tolerance: float | None, half: bool
 ) -> tuple[tuple[dict[str, Any], PaddingReport] | None, str]:
     """The pad values with which least leaks, and what `check_padding` says of them; or why nothing could be tried."""
     best: tuple[dict[str, Any], PaddingReport] | None = None
@@ -90,11 +91,22 @@ def _best(
                     report = _in_place(subject, pads, rows)
         if not report.tried:
             continue
-        if best is None or len(report.leaks) < len(best[1].leaks):
+        report = _beyond_rounding(report) if half else report
+        if best is None or _badness(report) < _badness(best[1]):
             best = pads, report
         if report.ok:
             break
     return best, why
+
+
+def _badness(report: PaddingReport) -> tuple[int, float]:
+    return len(report.leaks), max((leak.error for leak in report.leaks), default=0.0)
+
+
+def _beyond_rounding(report: PaddingReport) -> PaddingReport:
+    """Without what half precision inside of a cell, which its results do not show, rounds otherwise at another width."""
+    leaks = tuple(leak for leak in report.leaks if leak.method == "in place" or leak.error > _HALF_TOLERANCE)
+    return report if leaks == report.leaks else replace(report, leaks=leaks)
 
 
 def _stands(subject: Subject, name: str, value: int) -> bool:
@@ -149,7 +161,7 @@ def _full(subject: Subject, pads: Mapping[str, Any]) -> Subject:
 
 def _tolerance(subject: Subject, plain: Recording) -> float | None:
     """A hundredth of what other inputs change, for results in float32 that hardly depend on them; None leaves the default."""
-    if any(value.dtype in _HALF for event in plain.events for value in event.outputs):
+    if _in_half(plain):
         return None
     other = {}
     for name in subject.axes:
@@ -158,6 +170,10 @@ def _tolerance(subject: Subject, plain: Recording) -> float | None:
     before, after = (attempt(subject.cell, inputs).outputs for inputs in (subject.inputs, subject.with_arrays(other)))
     moved = differs_by(before, after) if before and after else 1.0
     return max(moved / 100, _NOISE) if moved < 1e-3 else None
+
+
+def _in_half(plain: Recording) -> bool:
+    return any(value.dtype in _HALF for event in plain.events for value in event.outputs)
 
 
 def _assumed(subject: Subject) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audit_cells import IDS, LABELS, MASK, Classifier, Positions
+from audit_odd_cells import Nothing
 from mindspore import Tensor
 
 import ascend_fixes
@@ -27,6 +28,11 @@ OF_SCRIPTS = {"recompile-ragged", "sinking", "loss-scale"}
 
 def test_a_cell_that_fuses_well_is_cleared(looked):
     assert looked(FUSING, Classifier(), IDS).cleared == {"fusion-inexact", "fusion-fails"}
+
+
+def test_what_is_not_finite_is_still_compiled_fused(looked):
+    found = looked(FUSING, Nothing(), X)
+    assert found.cleared == {"fusion-fails"} and found.unknown == {"fusion-inexact": "unfused it is not finite"}
 
 
 # In a process of its own: what other tests have fused in this one decides how fused graphs differ.

@@ -106,6 +106,19 @@ def test_axes_as_long_as_an_argument_says_are_not_ragged():
             {"title": {2: "title"}, "label": {1: "label"}},
         ),
         ({"item": ints(4), "negatives": ints(4, 2)}, {}),
+        (
+            {
+                "item": ints(4),
+                "attributes": ints(4, 2),
+                "history": padded(8, 8, 3, 5, 6),
+                "seen": np.stack([padded(8, 8, 3, 5, 6)] * 2, -1),
+            },
+            {"history": LENGTH, "seen": LENGTH},
+        ),
+        (
+            {"waves": floats(2, 5, 30, 3) * valid(5, 5, 3)[:, :, None, None], "targets": floats(2, 3, 3)},
+            {"waves": LENGTH},
+        ),
         ({"feature": ints(4, 16), "label": ints(4, 16, top=5)}, {"feature": LENGTH, "label": LENGTH}),
         ({"x": floats(2, 20, 6), "units": np.ones((2, 20, 16), np.float32)}, {"x": LENGTH, "units": LENGTH}),
         ({}, {}),

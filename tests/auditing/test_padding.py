@@ -22,8 +22,9 @@ from audit_cells import (
 from audit_odd_cells import Filled, Stored
 from mindspore import Tensor
 
-from ascend_fixes.auditing._padding import PADDING, _choices
+from ascend_fixes.auditing._padding import PADDING, _beyond_rounding, _choices
 from ascend_fixes.auditing._subject import Clock, Subject
+from ascend_fixes.shapes import Leak, PaddingReport
 
 KINDS = {"padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient"}
 
@@ -98,6 +99,15 @@ def test_rows_are_padded_with_what_they_are_filled_up_with(looked, value, kinds)
     assert found.kinds == kinds
     if not kinds:
         assert found.facts["pad"]["labels"] == 12
+
+
+@pytest.mark.parametrize(
+    "error, method, kept", [(1e-4, "widths", False), (1e-1, "widths", True), (1e-4, "in place", True)]
+)
+def test_rounding_of_half_precision_at_another_width_is_no_leak(error, method, kept):
+    leak = Leak("output", (("length", 12),), error, method)
+    report = _beyond_rounding(PaddingReport((leak,), "", "Net", "", 1e-5, (), (), ("length 12",), (), ()))
+    assert report.leaks == ((leak,) if kept else ())
 
 
 @pytest.mark.parametrize("names", [("labels",), ("ids", "labels"), ("ids", "kinds", "labels")])
