@@ -5,7 +5,7 @@
 Both train the same cell under the same `amp.Policy`, ours with a dynamic scale. Steps live in one process and take turns
 in random order; reported are medians and quartiles of paired ratios, and beside them the ratio of `nn.TrainOneStepCell`
 to a second one of itself: what the machine alone makes of two equal steps. The first cell of a process is not counted: MindSpore
-runs it some 8 % quicker than a second one of the same kind. Compilations take turns too, each of a cell made
+runs it quicker than a second one of the same kind. Compilations take turns too, each of a cell made
 anew, after one that is not counted. Models: the three small ones of `benchmarks.amp.models` and a BERT of four layers
 for steps; for compilation the four examples as well (their first batch, built-in data). Run it alone on the machine;
 the load that was found is in the result.
@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks import records
 
 SMALL = ("attention", "graph", "tagger")
-LARGER = {"float32": 256, "float16": 64}  # rows with which a step takes 4 to 8 ms on two cores
+LARGER = {"float32": 256, "float16": 64}  # rows with which a step takes 4 to 6 ms on two cores
 EXAMPLES = ("albert", "bert_crf", "rnnsearch", "texting")
 MODELS = (*SMALL, *(f"larger {name}" for name in SMALL), "bert", *EXAMPLES)
 KINDS = ("plain", "plain again", "TrainStep", "TrainStep, clip_norm=1")
