@@ -11,18 +11,18 @@ import json
 import os
 import traceback
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Union
 
 from ascend_fixes import _mindspore
 from ascend_fixes.auditing._kinds import KINDS
 from ascend_fixes.auditing._report import Hazard
-from ascend_fixes.auditing._subject import AS_IN_GRAPHS, Subject
+from ascend_fixes.auditing._subject import AS_IN_GRAPHS, EAGERLY, Subject
 from ascend_fixes.errors import first_line
 from ascend_fixes.processes import Children, ended, scratch
 
-__all__ = ["Cleared", "Fact", "Finding", "Look", "Outcome", "Unknown", "carry_out", "hazard"]
+__all__ = ["Cleared", "Fact", "Finding", "Look", "Outcome", "Unknown", "carry_out", "hazard", "tried"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,12 @@ def carry_out(look: Look, subject: Subject, limit: float) -> Outcome:
     if status == 0:
         return Outcome(findings, "")
     return Outcome(findings, error or f"the look {ended(status, limit)}")
+
+
+def tried(subject: Subject, trial: Callable[[Subject], Iterable[Finding]]) -> Outcome:
+    """Carry out a part of a look that may end its process, in a fork of that look's own, within the budget."""
+    here = replace(subject, runs=EAGERLY, random=False)  # what these need is in force already
+    return carry_out(Look("a trial", (), trial), here, max(1.0, subject.clock.left))
 
 
 def _in_child(look: Look, subject: Subject, log: Path) -> None:

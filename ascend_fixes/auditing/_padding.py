@@ -21,13 +21,14 @@ from mindspore import Tensor, nn
 
 from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._inferring import filler, is_mask, row_ends, zero_ends
-from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, carry_out, hazard
+from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard, tried
 from ascend_fixes.auditing._recording import Recording, looked_up, record
 from ascend_fixes.auditing._report import Hazard
 from ascend_fixes.auditing._running import attempt, differs_by, ready, reseeded
-from ascend_fixes.auditing._subject import EAGERLY, Subject, rebuilt
+from ascend_fixes.auditing._subject import Subject, rebuilt
 from ascend_fixes.errors import first_line
 from ascend_fixes.shapes import Leak, PaddingReport, Suspect, check_padding
+from ascend_fixes.shapes._runs import TOLERANCES
 from ascend_fixes.tensors import array_of
 
 __all__ = ["PADDING"]
@@ -35,7 +36,6 @@ __all__ = ["PADDING"]
 _KINDS = ("padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient")
 _IN_PLACE = ("garbage in place",)
 _HALF = (mindspore.float16, mindspore.bfloat16)
-_HALF_TOLERANCE = 1e-2  # of two graphs with half precision in them
 _NOISE = 1e-6  # of float32 in two graphs
 _IGNORED = (-100, -1)  # what losses take for labels that do not count
 
@@ -50,7 +50,8 @@ def look(subject: Subject) -> Iterator[Finding]:
     ready(subject)
     plain = record(subject.cell, subject.inputs)
     tolerance = _tolerance(subject, plain)
-    best, why = _best(subject, looked_up(subject, plain), tolerance, _in_half(plain))
+    half = _in_half(plain)
+    best, why = _best(subject, looked_up(subject, plain), tolerance, half)
     if best is None:
         yield from (Unknown(kind, f"padding could not be tried: {why}") for kind in _KINDS)
         return
@@ -58,7 +59,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     if report.ok and _IN_PLACE[0] not in report.tried:
         report = _also_in_place(subject, pads, report)
     if report.ok and subject.cell.trainable_params():
-        report = _with_gradients(subject, pads, report)
+        report = _beyond_rounding(_with_gradients(subject, pads, report), half)
     yield Fact("pad", {**dict.fromkeys(subject.axes, 0), **dict(report.pads)})
     masks = [name for name, value in report.pads if name not in pads and value in (0, 1)]
     yield Fact("masks", masks)
@@ -91,7 +92,7 @@ def _best(
                     report = _in_place(subject, pads, rows)
         if not report.tried:
             continue
-        report = _beyond_rounding(report) if half else report
+        report = _beyond_rounding(report, half)
         if best is None or _badness(report) < _badness(best[1]):
             best = pads, report
         if report.ok:
@@ -103,10 +104,12 @@ def _badness(report: PaddingReport) -> tuple[int, float]:
     return len(report.leaks), max((leak.error for leak in report.leaks), default=0.0)
 
 
-def _beyond_rounding(report: PaddingReport) -> PaddingReport:
-    """Without what half precision inside of a cell, which its results do not show, rounds otherwise at another width."""
-    leaks = tuple(leak for leak in report.leaks if leak.method == "in place" or leak.error > _HALF_TOLERANCE)
-    return report if leaks == report.leaks else replace(report, leaks=leaks)
+def _beyond_rounding(report: PaddingReport, half: bool) -> PaddingReport:
+    """Without what ``half`` precision inside of a cell, which its results do not show, rounds otherwise at another width."""
+    least = TOLERANCES["Float16"] if half else 0.0
+    leaks = tuple(leak for leak in report.leaks if leak.method == "in place" or leak.error > least)
+    suspects = tuple(one for one in report.suspects if any(leak.what in one.explains for leak in leaks))
+    return report if leaks == report.leaks else replace(report, leaks=leaks, suspects=suspects)
 
 
 def _stands(subject: Subject, name: str, value: int) -> bool:
@@ -118,8 +121,7 @@ def _stands(subject: Subject, name: str, value: int) -> bool:
         if attempt(inner.cell, inner.with_arrays({name: array})).failure is None:
             yield Fact("runs", True)
 
-    here = replace(subject, runs=EAGERLY, random=False)  # what these need is in force already
-    return bool(carry_out(Look("padding", (), run), here, max(1.0, subject.clock.left)).findings)
+    return bool(tried(subject, run).findings)
 
 
 def _also_in_place(subject: Subject, pads: Mapping[str, Any], report: PaddingReport) -> PaddingReport:

@@ -174,15 +174,15 @@ def _under_policy(subject: Subject, plain: Recording) -> Iterator[Finding]:
 def _under_theirs(subject: Subject) -> Finding:
     """The same under MindSpore's own mixed precision, which ports turn on. Last: it changes the cell."""
     how = "loss and gradients" if subject.cell.trainable_params() else "results"
-    finite = Cleared("overflow", f"{how} stayed finite under a float16 policy")
+    told = f"{how} stayed finite under a float16 policy"
     try:
         output, gradients = _differentiated(mindspore.amp.auto_mixed_precision(subject.cell, "auto"), subject)
-    except Exception:  # whatever it cannot convert
-        return finite
+    except Exception as error:  # whatever it cannot convert
+        return Cleared("overflow", f"{told}; MindSpore's own mixed precision fails: {first_line(error)}")
     names = [weight.name for weight in subject.cell.trainable_params()]
     bad = [name for name, gradient in zip(names, gradients) if not np.isfinite(array_of(gradient)).all()]
     if np.isfinite(array_of(output)).all() and not bad:
-        return finite
+        return Cleared("overflow", f"{told}, and under MindSpore's own mixed precision")
     what = f"{len(bad)} of {len(names)} gradients are, the first that of {bad[0]}" if bad else "the result is"
     return hazard(
         "overflow",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
-import re
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import mindspore
@@ -16,11 +13,12 @@ from mindspore import Tensor
 
 from ascend_fixes.auditing import _kinds as kinds
 from ascend_fixes.auditing._inferring import filler
-from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, carry_out, hazard
+from ascend_fixes.auditing._looking import Cleared, Fact, Finding, Look, Unknown, hazard, tried
 from ascend_fixes.auditing._recording import Event, Recording, looked_up, record
 from ascend_fixes.auditing._report import Hazard
+from ascend_fixes.auditing._roots import roots
 from ascend_fixes.auditing._running import Ran, attempt, settled
-from ascend_fixes.auditing._subject import EAGERLY, Subject
+from ascend_fixes.auditing._subject import Subject
 from ascend_fixes.tensors import array_of, tensors_in
 
 __all__ = ["VALUES"]
@@ -49,7 +47,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     if not any(one.kind == "exp-without-maximum" for one in larger):
         yield Cleared("exp-without-maximum", "no sum of exponentials overflowed at 512 times the weights")
     seen = {(one.kind, one.cell, one.source) for one in larger}
-    for one in itertools.chain(_roots(plain), _nothing_to_count(subject, plain)):
+    for one in itertools.chain(roots(plain), _nothing_to_count(subject, plain)):
         if isinstance(one, Fact):
             yield one
         elif (one.kind, one.cell, one.source) not in seen:
@@ -247,73 +245,6 @@ def _logarithm(event: Event, told: str) -> Hazard:
     )
 
 
-# --- roots ----------------------------------------------------------------------------------------
-
-
-def _roots(plain: Recording) -> Iterator[Hazard]:
-    """Roots of 1 less the square of a cosine, which rounding takes beyond 1: of equal directions 1.0000001 in float32."""
-    made: dict[int, Event] = {}
-    for event in plain.events:
-        for value in event.outputs:
-            made.setdefault(id(value), event)  # the operation itself, not a function around it
-    seen = set()
-    for event in plain.events:
-        given = next(iter(event.inputs), None)
-        if event.operator.lower() not in ("sqrt", "rsqrt") or given is None or event.source in seen:
-            continue
-        cosine = _one_less_square(made, given)
-        if cosine is None or not _is_product(made, cosine):
-            continue
-        seen.add(event.source)
-        beyond = Tensor(1 - np.float32(1.0000001) ** 2, mindspore.float32)
-        with contextlib.suppress(Exception):  # it takes more than the number
-            value = float(array_of(event.run(beyond)))
-            if not np.isfinite(value):
-                yield hazard(
-                    "not-an-overflow",
-                    kinds.FAILED,
-                    "the root of 1 less a squared cosine, which rounding takes beyond 1: no precision and no loss scale helps",
-                    f"{event.text} gives {value} for a cosine of 1.0000001, as two equal directions have in float32",
-                    "sine = ops.sqrt(ops.clamp(1.0 - cosine * cosine, 0.0, 1.0))  # its gradient at 0 is infinite: 1e-6 instead of 0",
-                    operator=event.operator,
-                    cell=event.cell,
-                    source=event.source,
-                )
-
-
-def _one_less_square(made: Mapping[int, Event], value: Tensor) -> Tensor | None:
-    """x, where ``value`` was made as 1 - x * x."""
-    less = made.get(id(value))
-    if less is None or less.operator.lower() not in ("sub", "rsub", "subext") or not _begins_with_one(less):
-        return None
-    square = made.get(id(less.inputs[-1]))
-    if square is None or square.operator.lower() not in ("mul", "pow", "square", "power"):
-        return None
-    first, last = square.inputs[0], square.inputs[-1]
-    powers = square.operator.lower() in ("pow", "power")
-    return (
-        first
-        if (not powers and first is last)
-        or (powers and any(type(one) in (int, float) and one == 2 for one in square.args))
-        else None
-    )
-
-
-def _begins_with_one(event: Event) -> bool:
-    """Whether a subtraction is from 1."""
-    first = event.args[0]
-    value = array_of(first) if isinstance(first, Tensor) and first.size == 1 else first
-    if isinstance(value, (int, float, np.ndarray)):
-        return bool(np.all(value == 1))
-    return any(isinstance(other, (int, float)) and other == 1 for other in event.args) and event.operator == "rsub"
-
-
-def _is_product(made: Mapping[int, Event], value: Tensor) -> bool:
-    """Whether it was summed from products, as cosines are, and is not within bounds by itself, as tanh is."""
-    event = made.get(id(value))
-    return event is not None and bool(re.search("matmul|dense|linear|bmm|sum|cosine", event.operator, re.I))
-
-
 # --- nothing to count -----------------------------------------------------------------------------
 
 
@@ -326,10 +257,8 @@ def _nothing_to_count(subject: Subject, plain: Recording) -> Iterator[Hazard | F
         yield _not_finite(plain, "the inputs as they are")
         return
     indices = looked_up(subject, plain)
-    here = replace(subject, runs=EAGERLY, random=False)  # what these need is in force already
     for told, first, arrays in itertools.chain(_emptied(subject, indices), _ignored(subject, indices)):
-        trial = Look(told, (), functools.partial(_tried, told=told, first=first, arrays=arrays))
-        outcome = carry_out(trial, here, max(1.0, subject.clock.left))
+        outcome = tried(subject, functools.partial(_not_finite_with, told=told, first=first, arrays=arrays))
         yield from (one for one in outcome.findings if isinstance(one, (Hazard, Fact)))
         if outcome.stopped and not first:  # else these are indices, not labels
             yield Fact("notes", [f"run with {told}, {outcome.stopped}"])
@@ -338,7 +267,7 @@ def _nothing_to_count(subject: Subject, plain: Recording) -> Iterator[Hazard | F
 _Arrays = Mapping[str, np.ndarray]
 
 
-def _tried(subject: Subject, told: str, first: _Arrays, arrays: _Arrays) -> Iterator[Hazard]:
+def _not_finite_with(subject: Subject, told: str, first: _Arrays, arrays: _Arrays) -> Iterator[Hazard]:
     """What is not finite with these leaves, where the cell runs with the ``first`` ones, of which some count."""
     if first and not _is_finite(attempt(subject.cell, subject.with_arrays(first))):
         return

@@ -6,6 +6,8 @@ As in Devlin et al. 2019, section 4.3: a span scores the sum of its first and it
 reference answers, the empty text for a question without any.
 """
 
+from __future__ import annotations
+
 import re
 import string
 from collections import Counter

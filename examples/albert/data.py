@@ -174,15 +174,19 @@ def _passage(
     return text.rstrip(), answers
 
 
-def split(questions: Sequence[Question], seed: int, validation: float = 0.1) -> tuple[tuple[Question, ...], ...]:
+def split(
+    questions: Sequence[Question], seed: int, validation: float = 0.1
+) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
     """Training and validation questions; whole articles, chosen at random, make up the share ``validation``."""
     sizes = Counter(question.article for question in questions)
-    articles, held_out = sorted(sizes), set()
+    articles = sorted(sizes)
+    held_out: set[str] = set()
     for place in generator(seed, Stream.SPLIT).permutation(len(articles))[:-1]:
         held_out.add(articles[place])
         if sum(sizes[article] for article in held_out) >= validation * len(questions):
             break
-    return tuple(tuple(one for one in questions if (one.article in held_out) == held) for held in (False, True))
+    train = tuple(question for question in questions if question.article not in held_out)
+    return train, tuple(question for question in questions if question.article in held_out)
 
 
 _SPECIAL, _PADS, _UNKNOWNS = ("[CLS]", "[SEP]"), ("<pad>", "[PAD]"), ("<unk>", "[UNK]")

@@ -5,6 +5,8 @@ the paper's second version (section 4.9). With ``safe`` the layers are those of 
 padding is masked by selection. Without them the model is what a newcomer to MindSpore writes. Parameters have the same names.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +58,9 @@ class Albert(nn.Cell):
             table.embedding_table.set_data(Tensor(value, ms.float32))
         self.embeddings.places.embedding_table.set_data(Tensor(sinusoids(config.length, config.embedding)))
 
-    def construct(self, ids, segments, mask, positions=None):
+    def construct(
+        self, ids: Tensor, segments: Tensor, mask: Tensor, positions: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """``ids`` (batch, length) int32 and ``segments``, 0 for the question and 1 for the passage, with a ``mask``.
 
         It is 1 for pieces and 0 for padding, where the logits mean nothing; of packed windows `ascend_fixes.shapes.segment_mask`, as
@@ -86,7 +90,9 @@ class SpanLoss(Around):
             return ops.select(mask > 0, logits, ops.full_like(logits, -1e9))
         return logits + (mask.astype(logits.dtype) - 1) * 1e9
 
-    def construct(self, ids, segments, mask, first, last, weights):
+    def construct(
+        self, ids: Tensor, segments: Tensor, mask: Tensor, first: Tensor, last: Tensor, weights: Tensor
+    ) -> Tensor:
         """As `Albert.construct`, with places ``first`` and ``last`` and ``weights``, each (batch,) -> float32 scalar.
 
         A row of weight 0, which fills up a batch, does not count.
@@ -99,8 +105,10 @@ class SpanLoss(Around):
 
 # What this ALBERT computes; a checkpoint that was trained otherwise would give other results without a word.
 _FIXED = {
-    **{"num_hidden_groups": 1, "inner_group_num": 1},
-    **{"layer_norm_eps": EPSILON, "position_embedding_type": "absolute"},
+    "num_hidden_groups": 1,
+    "inner_group_num": 1,
+    "layer_norm_eps": EPSILON,
+    "position_embedding_type": "absolute",
 }
 _APPROXIMATE = {"gelu": False, "gelu_new": True, "gelu_pytorch_tanh": True}
 _SPAN, _LAYER = "qa_outputs", "encoder.albert_layer_groups.0.albert_layers.0"

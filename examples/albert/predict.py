@@ -35,13 +35,13 @@ class Reader:
     """
 
     def __init__(self, folder: Path) -> None:
-        published = (folder / "config.json").exists()
-        folder, made = (folder, _published(folder)) if published else checkpoint.described(folder, "albert", _trained)
-        config, self.shape, self.threshold, self.vocabulary, arrays = made
-        network = model.Albert(config, np.random.default_rng(0))
-        if published:
+        if (folder / "config.json").exists():
+            arrays, config, self.shape, self.vocabulary = _published(folder)
+            self.threshold, network = 0.0, model.Albert(config, np.random.default_rng(0))
             checkpoint.assign(network, arrays)
         else:
+            folder, (config, self.shape, threshold, self.vocabulary) = checkpoint.described(folder, "albert", _trained)
+            self.threshold, network = threshold, model.Albert(config, np.random.default_rng(0))
             checkpoint.restore(network, folder)
         length, axes = self.shape.length, {0: "windows", 1: "pieces"}
         sizes = shapes.Buckets.geometric(min(32, length), length, 4)
@@ -66,19 +66,19 @@ class Reader:
         return result
 
 
-def _trained(stored: Mapping[str, Any]) -> tuple[Any, ...]:
+def _trained(stored: Mapping[str, Any]) -> tuple[model.Config, data.Shape, float, data.Vocabulary]:
     vocabulary = data.parse_vocabulary(stored["tokenizer"], Path("model.json"))
     threshold = np.inf if stored["threshold"] is None else stored["threshold"]
-    return model.Config(**stored["config"]), data.Shape(**stored["shape"]), threshold, vocabulary, None
+    return model.Config(**stored["config"]), data.Shape(**stored["shape"]), threshold, vocabulary
 
 
-def _published(folder: Path) -> tuple[Any, ...]:
-    config, arrays = stored = model.read(folder)
+def _published(folder: Path) -> tuple[Mapping[str, np.ndarray], model.Config, data.Shape, data.Vocabulary]:
+    stored = model.read(folder)
     fits(stored.has_span, f"{folder}: has no span head (qa_outputs); train it first, with --pretrained {folder}")
-    shape, longest = data.PUBLISHED, config.length
+    shape, longest = data.PUBLISHED, stored.config.length
     if shape["length"] > longest:
         shape = {"length": longest, "stride": longest // 4, "question": longest // 4}
-    return config, data.Shape(**shape), 0.0, data.read_vocabulary(folder / "tokenizer.json"), arrays
+    return stored.arrays, stored.config, data.Shape(**shape), data.read_vocabulary(folder / "tokenizer.json")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,20 +86,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     about = "Answer questions about a passage. Without --passage and --question, both are asked for."
     parser = argparse.ArgumentParser(prog="python -m examples.albert.predict", description=about)
     add = parser.add_argument
-    add(
-        "folder",
-        metavar="FOLDER",
-        type=Path,
-        help="output of a training, or a Hugging Face checkpoint with a span head",
-    )
+    add("folder", metavar="FOLDER", help="output of a training, or a Hugging Face checkpoint with a span head")
     add("--passage", metavar="TEXT", help="the passage itself, or @FILE")
     add("--question", metavar="TEXT", action="append", help="may be repeated")
     add("--best", type=positive, default=3, metavar="N", help="answers to show (default: 3)")
     add("--json", action="store_true", help="one JSON object a line")
     given = parser.parse_args(arguments)
     try:
-        with kept_graphs(given.folder):
-            reader = Reader(given.folder)
+        with kept_graphs(Path(given.folder)):
+            reader = Reader(Path(given.folder))
             passage = given.passage or "\n".join(_lines("passage (end with an empty line):", ends=True))
             if given.passage and passage.startswith("@"):
                 passage = read_text(Path(passage[1:]))

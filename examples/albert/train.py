@@ -169,7 +169,10 @@ class Trainer(training.Trainer):
         tests = {name: self.scores(name, self.answered(name)[0], threshold) for name in self.given.tests}
         first = next(iter(tests.values()))
         return {
-            **{self.metric: first["exact"], "test_f1": first["f1"], "tests": tests, "threshold": threshold},
+            self.metric: first["exact"],
+            "test_f1": first["f1"],
+            "tests": tests,
+            "threshold": threshold,
             "questions": {name: len(part.questions) for name, part in self.parts.items()},
             "windows": {name: len(part.windows) for name, part in self.parts.items()},
             "sizes": list(self.buckets),

@@ -7,6 +7,8 @@ same names either way. Dropout masks are inputs: the host draws them, so that a 
 checkpoints ``config.json``, ``vocab.txt`` and ``model.safetensors`` are read.
 """
 
+from __future__ import annotations
+
 import importlib.util
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -47,7 +49,15 @@ class BERT(nn.Cell):
             [Block(sizes.width, sizes.heads, sizes.inner, False, safe) for _ in range(sizes.layers)]
         )
 
-    def construct(self, ids, segments, mask, keep_hidden=None, keep_weights=None, positions=None):
+    def construct(
+        self,
+        ids: Tensor,
+        segments: Tensor,
+        mask: Tensor,
+        keep_hidden: Tensor | None = None,
+        keep_weights: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """Encode ``ids`` and ``segments`` (batch, pieces) int32, with a ``mask`` as `Block.construct` takes it.
 
         Dropout masks, or None: ``keep_hidden`` (1 + 2 layers, batch, pieces, width), of the embeddings and of every block's two
@@ -74,7 +84,7 @@ class LoopCRF(nn.Cell):
         self.start = Parameter(np.zeros(num_tags, np.float32), name="start")
         self.end = Parameter(np.zeros(num_tags, np.float32), name="end")
 
-    def construct(self, emissions, tags, lengths):
+    def construct(self, emissions: Tensor, tags: Tensor, lengths: Tensor) -> Tensor:
         rows = ops.arange(emissions.shape[0])
         forward = self.start + emissions[:, 0]
         score = self.start[tags[:, 0]] + emissions[rows, 0, tags[:, 0]]
@@ -103,7 +113,16 @@ class BertCRF(nn.Cell):
         initialise(self, random, 0.8 * sizes.width**-0.5)
         self.encoder.embeddings.places.embedding_table.set_data(Tensor(0.3 * sinusoids(sizes.places, sizes.width)))
 
-    def construct(self, ids, mask, firsts, lengths, tags, keep_hidden=None, keep_weights=None):
+    def construct(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        firsts: Tensor,
+        lengths: Tensor,
+        tags: Tensor,
+        keep_hidden: Tensor | None = None,
+        keep_weights: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Run the model on ``ids`` (batch, pieces) int32 and their ``mask``.
 
         ``firsts`` (batch, words) int32 are the places of every word's first piece, 0 past the end; ``lengths`` (batch,) int32 words;
@@ -122,7 +141,17 @@ class BertCRF(nn.Cell):
 class Loss(Around):
     """The mean negative log-likelihood, float32; a sentence of ``weights`` (batch,) 0, of a filled-up batch, does not count."""
 
-    def construct(self, ids, mask, firsts, lengths, tags, weights, keep_hidden=None, keep_weights=None):
+    def construct(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        firsts: Tensor,
+        lengths: Tensor,
+        tags: Tensor,
+        weights: Tensor,
+        keep_hidden: Tensor | None = None,
+        keep_weights: Tensor | None = None,
+    ) -> Tensor:
         _, losses = self.network(ids, mask, firsts, lengths, tags, keep_hidden, keep_weights)
         return (losses.astype(ms.float32) * weights).sum() / weights.sum()
 

@@ -1,5 +1,7 @@
 """Find names in typed text: ``python -m examples.bert_crf.predict RUN "we met Ada Lovelace"``, or without the text, line by line."""
 
+from __future__ import annotations
+
 import functools
 import re
 import sys

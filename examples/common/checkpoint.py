@@ -111,10 +111,15 @@ _NAMES = {
     ".beta": ".bias",
 }
 # What both models call alike in ``config.json``.
-SIZES = dict(
-    **{"words": "vocab_size", "width": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads"},
-    **{"inner": "intermediate_size", "places": "max_position_embeddings", "segments": "type_vocab_size"},
-)
+SIZES = {
+    "words": "vocab_size",
+    "width": "hidden_size",
+    "layers": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "inner": "intermediate_size",
+    "places": "max_position_embeddings",
+    "segments": "type_vocab_size",
+}
 
 
 def named(network: nn.Cell, names: Mapping[str, str]) -> Named:

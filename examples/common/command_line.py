@@ -192,14 +192,16 @@ def run_variant(name: str, options: Options, variant: Variant, children: Childre
         **{option: options[option] for option in (*own, "epochs", "limit", "seed", "distributed", "unbucketed")},
         **paths,
         **there,  # the training runs in another folder
-        **{"variant": variant.name, "fixes": list(variant.fixes), "precision": variant.precision},
+        "variant": variant.name,
+        "fixes": list(variant.fixes),
+        "precision": variant.precision,
         "fused": options["fused"] == "on",
     }
     folder = Path(options["output"]) / variant.name.replace(" ", "-").replace(",", "+")
-    done = options["resume"] and files.read_answer(folder / training.REQUEST) == request
-    result = (files.read_answer(folder / training.RESULT) if done else {}) or _train(
-        name, request, folder, options, children
-    )
+    result: dict[str, Any] = {}
+    if options["resume"] and files.read_answer(folder / training.REQUEST) == request:
+        result = files.read_answer(folder / training.RESULT)
+    result = result or _train(name, request, folder, options, children)
     return {**request, **paths, **result}  # what is published names files as the user did, and not where they lie here
 
 

@@ -1,5 +1,7 @@
 """Files through `ascend_fixes.files`, and the errors about what an example was given: one line, and exit status 2."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import math

@@ -5,6 +5,8 @@ optimizer slots, the loss scaler, the best parameters so far and the history are
 by epoch and step (`examples.common.randomness`) and need no state.
 """
 
+from __future__ import annotations
+
 import math
 import os
 import resource
@@ -16,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from mindspore import Parameter, Tensor
-from mindspore.communication import GlobalComm, get_rank
 from tqdm import tqdm
 
 from examples.common import checkpoint
@@ -106,23 +107,32 @@ def summary(progress: Progress) -> dict[str, Any]:
         kept = {name: getattr(epoch, name) for name in ("validation", "validation_loss", "overflowed")}
         history.append({"loss": float(np.mean(epoch.losses)), "elapsed": elapsed, **kept})
     losses = [loss for epoch in epochs for loss in epoch.losses]
-    best, median = progress.best_epoch, float(np.median([epoch.seconds for epoch in epochs]))
     return {
-        **{"wall_seconds": elapsed, "epoch_seconds": median, "peak_memory_gb": progress.peak_memory},
-        **{"steps": len(losses), "overflowed": sum(epoch.overflowed for epoch in epochs)},
-        **{"best_epoch": best + 1, "validation": epochs[best].validation, "losses": losses, "history": history},
+        "wall_seconds": elapsed,
+        "epoch_seconds": float(np.median([epoch.seconds for epoch in epochs])),
+        "steps": len(losses),
+        "overflowed": sum(epoch.overflowed for epoch in epochs),
+        "best_epoch": progress.best_epoch + 1,
+        "validation": epochs[progress.best_epoch].validation,
+        "peak_memory_gb": progress.peak_memory,
+        "losses": losses,
+        "history": history,
     }
 
 
 def _save(run: Any, progress: Progress, path: Path) -> None:
-    if GlobalComm.INITED and get_rank():  # the first rank writes what all begin with when they resume
+    if run.rank > 0:  # the first rank writes what all begin with when they resume
         return
     groups = {"parameters": _values(run.parameters), "slots": _values(run.slots)}
     groups.update(average=progress.average, best=progress.best)
     arrays = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
-    scaler = run.scaler.state_dict() if run.scaler is not None else None
-    description = {"settings": run.settings, "epochs": [asdict(epoch) for epoch in progress.epochs], "scaler": scaler}
-    description.update(best_epoch=progress.best_epoch, peak_memory=progress.peak_memory)
+    description = {
+        "settings": run.settings,
+        "epochs": [asdict(epoch) for epoch in progress.epochs],
+        "best_epoch": progress.best_epoch,
+        "peak_memory": progress.peak_memory,
+        "scaler": run.scaler.state_dict() if run.scaler is not None else None,
+    }
     checkpoint.save(path, checkpoint.Checkpoint(arrays, description))
 
 
@@ -135,14 +145,8 @@ def _restore(run: Any, path: Path) -> Progress:
         epochs = [Epoch(**epoch) for epoch in description["epochs"]]
         best_epoch, peak = int(description["best_epoch"]), float(description["peak_memory"])
         kept = run.parameters if epochs else ()
-        found: dict[str, dict[str, np.ndarray]] = {}
-        for group, own in {"parameters": run.parameters, "slots": run.slots, "average": kept, "best": kept}.items():
-            found[group] = {parameter.name: arrays.get(f"{group}/{parameter.name}") for parameter in own}
-            for parameter in own:
-                value, shape = found[group][parameter.name], tuple(parameter.shape)
-                there = "missing" if value is None else f"of shape {value.shape}"
-                right = value is not None and value.shape == shape
-                fits(right, f"{path}: {group}/{parameter.name} is {there}, expected {shape}")
+        groups = {"parameters": run.parameters, "slots": run.slots, "average": kept, "best": kept}
+        found = {name: _group(arrays, path, name, group) for name, group in groups.items()}
         if run.scaler is not None:
             run.scaler.load_state_dict(description["scaler"])
     except CheckpointError:
@@ -152,6 +156,18 @@ def _restore(run: Any, path: Path) -> Progress:
     _assign(run.parameters, found["parameters"])
     _assign(run.slots, found["slots"])
     return Progress(epochs, found["average"], found["best"], best_epoch, peak)
+
+
+def _group(arrays: Values, path: Path, name: str, group: Iterable[Parameter]) -> Values:
+    """The stored values of a group of parameters, by name."""
+    found = {}
+    for parameter in group:
+        value, shape = arrays.get(f"{name}/{parameter.name}"), tuple(parameter.shape)
+        there = "missing" if value is None else f"of shape {value.shape}"
+        same = value is not None and value.shape == shape
+        fits(same, f"{path}: {name}/{parameter.name} is {there}, expected {shape}")
+        found[parameter.name] = value
+    return found
 
 
 def _values(parameters: Iterable[Parameter]) -> Values:

@@ -11,6 +11,7 @@ import math
 import signal
 import sys
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable, ClassVar, NamedTuple
@@ -55,7 +56,7 @@ def axes(**arguments: str) -> dict[str, dict[int, str]]:
     return {name: {axis: side for axis, side in sides if side != "-"} for name, sides in named.items()}
 
 
-class Trainer:
+class Trainer(ABC):
     """One variant, made ready to train from a request (`command_line.run_variant`).
 
     A subclass makes the network in its ``__init__``, which takes the request and the variant's folder, and calls `build` and
@@ -81,10 +82,6 @@ class Trainer:
     train: np.ndarray
     buckets: shapes.Buckets | shapes.Grid  # the sizes by which batches are put together
     evaluation: shapes.Buckets | None = None  # those of the other parts, where they are others
-    arrays: Callable[[str, np.ndarray], Sequence[np.ndarray]]  # what `network` takes, of some samples of a part
-    inputs: Callable[[Batch], Sequence[np.ndarray]]  # what `cell` takes
-    evaluate: Callable[[str], tuple[float, float]]  # the metric (higher is better) and the loss of a part
-    identity: Callable[[], dict[str, Any]]  # what else a checkpoint has to fit
 
     def __init__(self, request: Mapping[str, Any], batch: int) -> None:
         ms.set_context(mode=ms.GRAPH_MODE)
@@ -94,7 +91,8 @@ class Trainer:
             ascend_fixes.patch(*request["fixes"])
         self.request, self.seed = request, request["seed"]
         self.ragged, self.batch = bool(request.get("ragged")), request.get("batch") or batch
-        self.bucketing, self.safe, self.finite = (name in request["fixes"] for name in ("shapes", "fusion", "amp"))
+        self.bucketing, self.safe = "shapes" in request["fixes"], "fusion" in request["fixes"]
+        self.finite = "amp" in request["fixes"]
         self.own = self.bucketing or self.ragged  # arrays are as wide as the longest of their batch, not of the corpus
         self.axes = {**self.ragged_axes, **self.training_axes}  # of all arguments of `cell`, in their order
         every = enumerate(self.axes.values())
@@ -138,6 +136,27 @@ class Trainer:
         self.lengths = lengths
         self.numbers = {part: np.arange(len(own)) for part, own in lengths.items()}
         self.train = self.numbers["train"]
+
+    @abstractmethod
+    def arrays(self, part: str, samples: np.ndarray) -> Sequence[np.ndarray]:
+        """What `network` takes, of some samples of a part."""
+
+    @abstractmethod
+    def inputs(self, batch: Batch) -> Sequence[np.ndarray]:
+        """What `cell` takes."""
+
+    @abstractmethod
+    def evaluate(self, part: str) -> tuple[float, float]:
+        """The metric (higher is better) and the loss of a part."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What else a checkpoint has to fit."""
+
+    @property
+    def rank(self) -> int:
+        """The number of this process among the ranks; 0 where there is one."""
+        return _here()[0]
 
     def results(self) -> dict[str, Any]:
         """The metric of the test part, and what else the results hold."""

@@ -39,7 +39,7 @@ class Around(nn.Cell):
 class AddedMask(nn.Cell):
     """Softmax over the last axis as a newcomer writes it: -1e9 is added where the mask is zero."""
 
-    def construct(self, scores, mask):
+    def construct(self, scores: Tensor, mask: Tensor) -> Tensor:
         return ops.softmax(scores + (mask.astype(scores.dtype) - 1) * 1e9, -1)
 
 
@@ -49,7 +49,7 @@ class FiniteMask(nn.Cell):
     For cells that are kept out of the graph kernel: unfused it is faster than `fusion.Softmax`, which is exact anywhere.
     """
 
-    def construct(self, scores, mask):
+    def construct(self, scores: Tensor, mask: Tensor) -> Tensor:
         masked = ops.broadcast_to(mask <= 0, scores.shape)
         return ops.softmax(ops.masked_fill(scores, masked, Tensor(-6e4, scores.dtype)), -1)
 
@@ -67,7 +67,9 @@ class Embeddings(nn.Cell):
         self.segments = nn.Embedding(segments, width)
         self.norm = norm(width, safe)
 
-    def construct(self, ids, segments, keep=None, positions=None):
+    def construct(
+        self, ids: Tensor, segments: Tensor, keep: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
         places = self.places.embedding_table[: ids.shape[1]] if positions is None else self.places(positions)
         return dropped(self.norm(self.words(ids) + self.segments(segments) + places), keep)
 
@@ -85,7 +87,7 @@ class _Attention(nn.Cell):
         """(batch, length, width) to (batch, heads, length, width / heads)."""
         return x.reshape(x.shape[0], x.shape[1], self.heads, -1).transpose(0, 2, 1, 3)
 
-    def construct(self, x, mask, keep=None):
+    def construct(self, x: Tensor, mask: Tensor, keep: Tensor | None = None) -> Tensor:
         query, key, value = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
         scores = ops.matmul(query * self.scale, key.transpose(0, 1, 3, 2))
         weights = self.softmax(scores, mask.expand_dims(1).expand_dims(1) if mask.ndim == 2 else mask)
@@ -109,7 +111,14 @@ class Block(nn.Cell):
         if safe:
             fusion.safe(self.attention)
 
-    def construct(self, x, mask, keep_weights=None, keep_attended=None, keep_output=None):
+    def construct(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        keep_weights: Tensor | None = None,
+        keep_attended: Tensor | None = None,
+        keep_output: Tensor | None = None,
+    ) -> Tensor:
         """``x`` (batch, length, width) to the same, with dropout masks of the attention weights and both sub-layers' outputs, or None.
 
         ``mask`` is (batch, length), 1 for words and 0 for padding; or (batch, 1, length, length), 1 where the second of two places may

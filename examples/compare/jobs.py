@@ -4,6 +4,8 @@ KIND is ``running`` (training on the CPU), ``ascend`` (compiled for Ascend) or `
 each model). FOLDER gets ``result.json``.
 """
 
+from __future__ import annotations
+
 import functools
 import math
 import sys
@@ -60,9 +62,17 @@ def trainer(name: str, side: str, folder: Path, precision: str = "float32", fuse
     model, made_by = MODELS[name], load(name)
     request = {
         **dict.fromkeys(("data", *made_by.options)),
-        **{"unbucketed": False, "distributed": 1, "seed": 0, "epochs": 2, "variant": side},
-        **{"fixes": FIXES if side == "cured" else (), "precision": precision, "fused": fused},
-        **{"ragged": True, "batch": model.batch, "limit": _BATCHES * model.batch},
+        "variant": side,
+        "fixes": FIXES if side == "cured" else (),
+        "precision": precision,
+        "fused": fused,
+        "unbucketed": False,
+        "distributed": 1,
+        "seed": 0,
+        "epochs": 2,
+        "ragged": True,
+        "batch": model.batch,
+        "limit": _BATCHES * model.batch,
         **model.options,
     }
     made = made_by(request, folder)
@@ -213,7 +223,7 @@ class _Net(nn.Cell):
         super().__init__()
         self.look_up = look_up
 
-    def construct(self, ids):
+    def construct(self, ids: Tensor) -> Tensor:
         rows = self.look_up(ids)
         return (rows * rows).mean()
 

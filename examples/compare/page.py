@@ -1,5 +1,7 @@
 """The pages of the comparisons: one HTML file that needs nothing else, readable in light and dark."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -71,7 +71,8 @@ def _sentences(folder: Path, name: str, language: str) -> tuple[str, ...]:
     expect(found, f"--data {folder}: no {name}.{language} or {name}.{language}.gz; {languages}")
     lines = tuple(line.strip() for line in read_lines(found[0]))
     expect(lines, f"{found[0]}: empty")
-    expect(all(lines), f"{found[0]}, line {[*map(bool, lines), False].index(False) + 1}: empty sentence")
+    for number, line in enumerate(lines, start=1):
+        expect(line, f"{found[0]}, line {number}: empty sentence")
     return lines
 
 

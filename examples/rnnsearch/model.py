@@ -10,6 +10,7 @@ without, MindSpore's, and -1e9 added to masked scores. Dropout masks are inputs:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -40,7 +41,9 @@ class Encoder(nn.Cell):
         self.keys = nn.Dense(2 * sizes.hidden, sizes.attention, has_bias=False)
         self.start = nn.Dense(sizes.hidden, sizes.hidden)
 
-    def construct(self, source, source_mask, keep=None):
+    def construct(
+        self, source: Tensor, source_mask: Tensor, keep: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Encode ``source`` (batch, words) int32; ``source_mask`` is 1 for words, 0 for the padding that follows; ``keep`` may drop.
 
         Returns annotations (batch, words, 2 hidden), their attention keys (batch, words, attention), and the decoder's first state
@@ -65,7 +68,9 @@ class Decoder(nn.Cell):
         self.readout = nn.Dense(3 * sizes.hidden + sizes.embedding, 2 * sizes.maxout)
         self.output = nn.Dense(sizes.maxout, words)
 
-    def construct(self, x, state, annotations, keys, source_mask):
+    def construct(
+        self, x: Tensor, state: Tensor, annotations: Tensor, keys: Tensor, source_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """``x`` (batch, embedding), the word before, and ``state`` (batch, hidden) to the new state and the context."""
         scores = self.score(ops.tanh(keys + self.query(state).expand_dims(1))).squeeze(-1)
         weights = self.softmax(scores, source_mask)
@@ -95,7 +100,15 @@ class RNNSearch(nn.Cell):
         self.decoder = Decoder(target_words, sizes, safe)
         _initialise(self, random)
 
-    def construct(self, source, source_mask, before, keep_source=None, keep_target=None, keep_output=None):
+    def construct(
+        self,
+        source: Tensor,
+        source_mask: Tensor,
+        before: Tensor,
+        keep_source: Tensor | None = None,
+        keep_target: Tensor | None = None,
+        keep_output: Tensor | None = None,
+    ) -> Tensor:
         """Run the model with the right words fed in (teacher forcing): the start token, then the target without its last.
 
         ``source`` and ``before`` (batch, words) int32, ``source_mask`` as `Encoder.construct`; dropout masks of both sides' word
@@ -123,8 +136,16 @@ class Loss(Around):
         self.smoothing, self.counted = smoothing, counted
 
     def construct(
-        self, source, source_mask, before, target, weights, keep_source=None, keep_target=None, keep_output=None
-    ):
+        self,
+        source: Tensor,
+        source_mask: Tensor,
+        before: Tensor,
+        target: Tensor,
+        weights: Tensor,
+        keep_source: Tensor | None = None,
+        keep_target: Tensor | None = None,
+        keep_output: Tensor | None = None,
+    ) -> Any:
         logits = self.network(source, source_mask, before, keep_source, keep_target, keep_output).astype(ms.float32)
         scores = ops.log_softmax(logits.reshape(-1, logits.shape[-1]), -1)
         # Not `ops.cross_entropy`: on CPU a graph keeps 16 bytes for every element that it broadcasts over the words.
@@ -140,7 +161,7 @@ class Loss(Around):
 class Start(Around):
     """What `host.beam_search` starts from: annotations, keys, mask and first state."""
 
-    def construct(self, source, source_mask):
+    def construct(self, source: Tensor, source_mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         annotations, keys, state = self.network.encoder(source, source_mask)
         return annotations, keys, source_mask, state
 
@@ -148,7 +169,7 @@ class Start(Around):
 class Step(Around):
     """One step of decoding for `host.beam_search`: tokens (rows,) and state to scores (rows, words) and state."""
 
-    def construct(self, tokens, state):
+    def construct(self, tokens: Tensor, state: tuple) -> tuple[Tensor, tuple]:
         annotations, keys, mask, hidden = state
         x = self.network.decoder.embedding(tokens)
         hidden, context = self.network.decoder(x, hidden, annotations, keys, mask)

@@ -3,10 +3,13 @@
 ``python -m examples.rnnsearch.predict RUN "the 3rd of March 1998"`` translates typed text, or without the text, line by line.
 """
 
+from __future__ import annotations
+
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -52,15 +55,15 @@ class Translator:
     def tokens(self, sentences: Sequence[Sequence[int]], beam: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of the best translations of at most a batch of sentences, (batch, length), and how many count, (batch,)."""
         filled = [*sentences, *[[END]] * (self.batch - len(sentences))]  # one batch size, one graph
-        state = self.start(*map(Tensor, padded(filled, self.widths(max(map(len, sentences))))))
-        start = np.full(self.batch, START, np.int32)
+        source, mask = map(Tensor, padded(filled, self.widths(max(map(len, sentences)))))
+        state, start = self.start(source, mask), np.full(self.batch, START, np.int32)
         if beam == 1:
             return self._greedy(start, state)
         best = host.beam_search(self.step, state, beam, self.longest, start=start, end=END, length_penalty=PENALTY)
         return best.tokens[:, 0], best.lengths[:, 0]
 
     def _greedy(self, token: np.ndarray, state: tuple) -> tuple[np.ndarray, np.ndarray]:
-        """Always the best token, until every sentence has ended; without the bookkeeping of a beam."""
+        """Always the best token, until every sentence has ended."""
         tokens = []
         ended = np.zeros(len(token), bool)
         while len(tokens) < self.longest and not ended.all():
@@ -82,11 +85,7 @@ class Predictor:
     """A trained network for single sentences, of a run or of one of its variants; a few sizes of the source are a graph each."""
 
     def __init__(self, folder: Path) -> None:
-        folder, (self.source, self.target, sizes) = checkpoint.described(
-            folder,
-            "rnnsearch",
-            lambda stored: (*(Tokenizer.from_str(stored[side]) for side in SIDES), Sizes(**stored["sizes"])),
-        )
+        folder, (self.source, self.target, sizes) = checkpoint.described(folder, "rnnsearch", _model)
         words = (side.get_vocab_size() for side in (self.source, self.target))
         network = RNNSearch(*words, np.random.default_rng(0), sizes)
         checkpoint.restore(network, folder)
@@ -99,6 +98,10 @@ class Predictor:
         most = f"at most {LONGEST - 1} can be translated; split the sentence"
         expect(len(tokens) < LONGEST, f"{len(tokens)} tokens, {most}")
         return decode(self.target, self.translator([(*tokens, END)]))[0]
+
+
+def _model(stored: Mapping[str, Any]) -> tuple[Tokenizer, Tokenizer, Sizes]:
+    return *(Tokenizer.from_str(stored[side]) for side in SIDES), Sizes(**stored["sizes"])
 
 
 main = functools.partial(command_line.predict, "rnnsearch", "Translate a sentence.", "sentence", Predictor)

@@ -62,9 +62,14 @@ class Trainer(training.Trainer):
     average, by_loss = AVERAGE, True
     counted = 4
     ragged_axes: ClassVar = axes(
-        **dict.fromkeys(("source", "source_mask"), "rows source"),
-        **dict.fromkeys(("before", "target", "weights"), "rows target"),
-        **{"keep_source": "rows source", "keep_target": "rows target", "keep_output": "rows target"},
+        source="rows source",
+        source_mask="rows source",
+        before="rows target",
+        target="rows target",
+        weights="rows target",
+        keep_source="rows source",
+        keep_target="rows target",
+        keep_output="rows target",
     )
     sides = ("source", "target")
 

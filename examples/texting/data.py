@@ -73,8 +73,8 @@ def read_folder(folder: Path) -> Corpus:
     enough = sum(is_train) >= 20 and not all(is_train)
     expect(enough, f"{index}: needs at least 20 training documents and one test document, {counts}")
     expect(len(trained) > 1, f"{index}: the training documents carry only one label")
-    for label in sorted(set(labels) - trained):
-        raise DataError(f"{index}: label {label!r} occurs in the test set only")
+    if unseen := sorted(set(labels) - trained):
+        raise DataError(f"{index}: label {unseen[0]!r} occurs in the test set only")
     return Corpus.of(name, documents, labels, is_train)
 
 

@@ -5,6 +5,8 @@ steps, no self-loops. Two things differ from it, both on purpose. Word vectors a
 host draws them (see `examples.common.randomness`), so that a resumed run repeats them.
 """
 
+from __future__ import annotations
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -25,7 +27,7 @@ class GatedGraph(nn.Cell):
         self.gathered, self.own = nn.Dense(hidden, 3 * hidden), nn.Dense(hidden, 2 * hidden, has_bias=False)
         self.kept = nn.Dense(hidden, hidden, has_bias=False)
 
-    def construct(self, x, adjacency, mask):
+    def construct(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:
         for _ in range(self.steps):
             update, reset, candidate = ops.chunk(self.gathered(ops.bmm(adjacency, x)), 3, -1)
             own_update, own_reset = ops.chunk(self.own(x), 2, -1)
@@ -38,14 +40,14 @@ class GatedGraph(nn.Cell):
 class AddedMax(nn.Cell):
     """The maximum over the words as a newcomer writes it: -1e9, which float16 turns into NaN, is added to padding."""
 
-    def construct(self, x, mask):
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
         return (x + (mask.expand_dims(-1) - 1) * 1e9).max(1)
 
 
 class FiniteMax(nn.Cell):
     """The maximum over the words of what is above -1, which is selected for padding; `fusion.MaskedMax` takes any, a little slower."""
 
-    def construct(self, x, mask):
+    def construct(self, x: Tensor, mask: Tensor) -> Tensor:
         return ops.select(ops.broadcast_to(mask.expand_dims(-1) > 0, x.shape), x, ops.full_like(x, -1)).max(1)
 
 
@@ -78,7 +80,14 @@ class TextING(nn.Cell):
             value = random.uniform(-limit, limit, parameter.shape) if parameter.ndim > 1 else np.zeros(parameter.shape)
             parameter.set_data(Tensor(value, ms.float32))
 
-    def construct(self, nodes, adjacency, mask, keep_features=None, keep_readout=None):
+    def construct(
+        self,
+        nodes: Tensor,
+        adjacency: Tensor,
+        mask: Tensor,
+        keep_features: Tensor | None = None,
+        keep_readout: Tensor | None = None,
+    ) -> Tensor:
         """``nodes`` (batch, nodes) int32, rows of the word vectors; ``mask`` (batch, nodes, 1), 1 for nodes and 0 for padding.
 
         ``adjacency`` (batch, nodes, nodes) is normalised, zero where there is no edge or no node. Dropout masks ``keep_features``
@@ -102,7 +111,16 @@ class Loss(Around):
     As `TextING.construct`, with ``labels`` (batch,) int32 and ``weights`` (batch,) float32 -> float32 scalar.
     """
 
-    def construct(self, nodes, adjacency, mask, keep_features, keep_readout, labels, weights):
+    def construct(
+        self,
+        nodes: Tensor,
+        adjacency: Tensor,
+        mask: Tensor,
+        keep_features: Tensor,
+        keep_readout: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
         logits = self.network(nodes, adjacency, mask, keep_features, keep_readout).astype(ms.float32)
         losses = ops.cross_entropy(logits, labels, reduction="none")
         return (losses * weights).sum() / weights.sum()

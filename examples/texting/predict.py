@@ -1,10 +1,13 @@
 """Label typed text: ``python -m examples.texting.predict RUN "plot never boring"``, or without the text, line by line."""
 
+from __future__ import annotations
+
 import functools
-import operator
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mindspore import Tensor
@@ -27,9 +30,7 @@ class Predictor:
     """A trained network for single texts, of a run or of one of its variants; `CheckpointError` where there is none."""
 
     def __init__(self, folder: Path) -> None:
-        kept = operator.itemgetter("words", "labels", "width")
-        folder, (words, self.labels, width) = checkpoint.described(folder, "texting", kept)
-        # Of word i the vector is row i + 1; row 0 is for the others.
+        folder, (words, self.labels, width) = checkpoint.described(folder, "texting", _model)
         self._rows = host.Table(words, np.arange(1, len(words) + 1), default=0)
         vectors = np.zeros((len(words) + 1, width), np.float32)
         network = TextING(vectors, len(self.labels), np.random.default_rng(0))
@@ -56,6 +57,11 @@ class Predictor:
         found = self.probabilities(text)
         label = max(found, key=found.__getitem__)
         return f"{label} ({found[label]:.1%})"
+
+
+def _model(stored: Mapping[str, Any]) -> tuple[list[str], list[str], int]:
+    """The words that have a vector, of word i row i + 1 (row 0 is for the others); the labels; the vectors' width."""
+    return list(stored["words"]), list(stored["labels"]), int(stored["width"])
 
 
 main = functools.partial(command_line.predict, "texting", "Label a text.", "text", Predictor)

@@ -1,5 +1,7 @@
 """Train one variant of TextING: as a newcomer to MindSpore writes it, or with families of fixes (see README.md)."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Mapping
 from pathlib import Path

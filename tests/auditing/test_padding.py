@@ -24,7 +24,7 @@ from mindspore import Tensor
 
 from ascend_fixes.auditing._padding import PADDING, _beyond_rounding, _choices
 from ascend_fixes.auditing._subject import Clock, Subject
-from ascend_fixes.shapes import Leak, PaddingReport
+from ascend_fixes.shapes import Leak, PaddingReport, Suspect
 
 KINDS = {"padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient"}
 
@@ -106,8 +106,11 @@ def test_rows_are_padded_with_what_they_are_filled_up_with(looked, value, kinds)
 )
 def test_rounding_of_half_precision_at_another_width_is_no_leak(error, method, kept):
     leak = Leak("output", (("length", 12),), error, method)
-    report = _beyond_rounding(PaddingReport((leak,), "", "Net", "", 1e-5, (), (), ("length 12",), (), ()))
-    assert report.leaks == ((leak,) if kept else ())
+    state = Suspect("rnn", "GRU", "the final state is that of the padding", ("output",))
+    report = PaddingReport((leak,), "", "Net", "", 1e-5, (), (state,), ("length 12",), (), ())
+    assert _beyond_rounding(report, False) == report
+    left = _beyond_rounding(report, True)
+    assert left.leaks == ((leak,) if kept else ()) and left.suspects == ((state,) if kept else ())
 
 
 @pytest.mark.parametrize("names", [("labels",), ("ids", "labels"), ("ids", "kinds", "labels")])

@@ -18,6 +18,8 @@ from examples.common.randomness import Stream, generator
 class Momentum:
     """A training run in NumPy with everything a real one has: weights, a slot, a scaler, random numbers."""
 
+    rank = 0
+
     def __init__(self, fail_at: int = -1, average: float = 0.0, settings: Any = None) -> None:
         self.weight = Parameter(Tensor(np.zeros(3, np.float32)), name="weight")
         self.slot = Parameter(Tensor(np.zeros(3, np.float32)), name="slot")

@@ -114,7 +114,7 @@ def esm2() -> Built:
     biotite = ("biotite", "biotite.sequence", "biotite.structure", "biotite.structure.io", "biotite.structure.residues")
     for name in biotite:
         stand_in(name, __getattr__=_nothing)
-    sys.modules["biotite"].structure = settings(AtomArray=None)  # type: ignore[attr-defined]
+    vars(sys.modules["biotite"]).update(structure=settings(AtomArray=None))
     from sponge.esm2.nn_arch import ESM2
 
     network = ESM2(num_layers=1, embed_dim=128, attention_heads=2)  # a head is of 64, its halves are written in
