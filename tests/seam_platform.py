@@ -101,6 +101,8 @@ class Quick(seam.SwiftCall):
 
 
 def SwiftCall():
+    if not hasattr(nn.Cell, "compile_phase"):
+        pytest.skip("this MindSpore (2.7.0) does not tell cells the name of the graph")
     cell = Quick()
     cell(X)
     first = cell.compile_phase
@@ -139,9 +141,11 @@ def on_gradient():
             return (y * y).sum()
 
         mindspore.grad(loss)(Tensor([2.0]))
-        seam.on_gradient(Tensor([1.0]), got.append)()  # takes none: nothing to hear, no error
+        seam.on_gradient(
+            Tensor([1.0]), lambda gradient: got.append(gradient)
+        )()  # takes none: nothing to hear, no error
         weight = mindspore.Parameter(Tensor([1.0]), name="weight")
-        remove = seam.on_gradient(weight, got.append)
+        remove = seam.on_gradient(weight, lambda gradient: got.append(gradient))
         assert weight.hooks()
         remove()
     assert got == [[12.0]] and not weight.hooks()
