@@ -1,8 +1,9 @@
 """Which axes of the inputs are ragged, where nobody says: read off their types, sizes and names.
 
 A length is an axis that several integer or mask inputs share, that integer lengths reach up to, or along which ids
-stand. Columns of features (ids beside weights of the same shape), images and one-element axes are none. What is
-inferred is stated in the report, and ``axes=`` overrules it.
+stand. Columns of features (ids beside weights of the same shape), images and one-element axes are none, and neither are the
+axes of first states, which are nothing but zeros, unless they are as wide as an input that is not. What is inferred is stated in
+the report, and ``axes=`` overrules it.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ def _at(array: np.ndarray, axes: tuple[int, ...]) -> set[int]:
 def _candidates(name: str, array: np.ndarray, leaves: Mapping[str, np.ndarray], batch: int) -> tuple[int, ...]:
     """The axes of one array along which positions may stand."""
     low = 1 if batch else 0
+    if _is_blank(array) and all(one.shape[:2] != array.shape[:2] or _is_blank(one) for one in leaves.values()):
+        return ()
     told = {int(one.max()) for other, one in leaves.items() if other != name and _are_lengths(one, batch)}
     reached = tuple(axis for axis in range(low, array.ndim) if array.shape[axis] > 1 and array.shape[axis] in told)
     if is_mask(array):
@@ -132,6 +135,8 @@ def _is_length(
     few = 3 if only.dtype.kind == "f" else 2  # coordinates, columns
     if count == 1 and (size <= few or (is_mask(only) and not _is_alone(only, leaves))):
         return False
+    if count == 1 and only.ndim == 3 and only.shape[2] == 1 and not _is_alone(only, leaves):
+        return False  # channels, of which all positions have the same
     items = (
         array
         for array in leaves.values()
@@ -143,7 +148,8 @@ def _is_length(
 def _batch(leaves: Mapping[str, np.ndarray]) -> int:
     """The number of rows, by which most arrays begin; 0 where there are none, as for one graph of nodes."""
     firsts = Counter(array.shape[0] for array in leaves.values() if array.ndim)
-    if any(array.ndim == 2 and array.dtype.kind != "i" and _is_square(array, 0) for array in leaves.values()):
+    squares = (array for array in leaves.values() if array.ndim == 2 and _is_square(array, 0))
+    if any(array.dtype.kind != "i" and not _is_blank(array) for array in squares):
         return 0
     if not any(array.ndim > 1 for array in leaves.values()) and len(leaves) == 1:
         return 0  # one sentence
@@ -179,6 +185,11 @@ def is_mask(array: np.ndarray) -> bool:
     if np.isin(array, (0, 1)).all():
         return array.ndim > 2 or not (array.sum(-1) == 1).all()
     return array.dtype.kind == "f" and array.max() == 0 and bool(np.isin(array, (0, array.min())).all())
+
+
+def _is_blank(array: np.ndarray) -> bool:
+    """Nothing but zeros, in a float type: what a state or a sum begins with."""
+    return array.dtype.kind == "f" and array.ndim > 1 and not array.any()
 
 
 def _is_square(array: np.ndarray, batch: int) -> bool:

@@ -130,6 +130,19 @@ def test_axes_as_long_as_an_argument_says_are_not_ragged():
             {"feature": LENGTH, "masks": LENGTH},
         ),
         ({"spectra": floats(2, 1, 81, 40), "lengths": np.array([40, 28])}, {"spectra": {3: "length"}}),
+        # first states are zeros, squares of zeros no graph, and what is as wide as the ids is resized with them
+        ({"seen": floats(3, 8, 5), "hidden": np.zeros((6, 8), np.float32)}, {"seen": LENGTH}),
+        (
+            {
+                "ids": ints(3, 12),
+                "extra": np.zeros((3, 3), np.float32),
+                "context": np.zeros((3, 16), np.float32),
+                "coverage": np.zeros((3, 12), np.float32),
+            },
+            {"ids": LENGTH, "coverage": LENGTH},
+        ),
+        # a speaker's vector, the same at every position
+        ({"ids": padded(8, 8, 5, 7), "voice": floats(3, 512, 1)}, {"ids": LENGTH}),
         # classes one-hot, coordinates of sparse labels
         ({"ids": ints(4, 8), "solution": np.eye(3, dtype=np.int32)[[0, 1, 2, 1]]}, {"ids": LENGTH}),
         ({"ids": ints(4, 8), "places": ints(10, 2), "values": ints(10)}, {"ids": LENGTH}),
