@@ -14,6 +14,7 @@ table of what is known to go wrong, `bisect` finds what goes wrong in a cell of
 yours, and `learn` keeps it in force.
 """
 
+from ascend_fixes.fusion._attention import AttentionGRU
 from ascend_fixes.fusion._compiler import FusionCompileError, FusionUnsupportedError, MissingCompilerError
 from ascend_fixes.fusion._crf import CRF
 from ascend_fixes.fusion._dynamic_rnn import DynamicRNN
@@ -33,6 +34,7 @@ __all__ = [
     "GELU",
     "GRU",
     "LSTM",
+    "AttentionGRU",
     "BisectError",
     "BisectReport",
     "DynamicRNN",

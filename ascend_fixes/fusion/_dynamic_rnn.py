@@ -10,7 +10,7 @@ import mindspore
 from mindspore import Tensor, ops
 
 from ascend_fixes.fusion._blocks import Recurrence
-from ascend_fixes.fusion._functions import Sigmoid, Tanh
+from ascend_fixes.fusion._functions import Gate, Tanh
 from ascend_fixes.fusion._guarding import safe
 from ascend_fixes.fusion._layers import LayerError
 from ascend_fixes.fusion._lstm import Steps
@@ -66,7 +66,7 @@ class DynamicRNN(Recurrence):
             if value != only:
                 raise LayerError(f"{name}={value!r} is not supported, nor by mindspore.ops.DynamicRNN; pass {only!r}")
         super().__init__(Steps())
-        self.sigmoid, self.tanh = Sigmoid(), Tanh()
+        self.gate, self.tanh = Gate(), Tanh()
         self.extra = Tensor([[0.0], [float(forget_bias)], [0.0], [0.0]], mindspore.float32)
         safe(safe(self), keep_out=CASTS)
 
@@ -85,8 +85,8 @@ class DynamicRNN(Recurrence):
         states, cells = found[..., :size], found[..., size:]
         before = ops.concat((first[:, :size].expand_dims(0), states), 0)[:length].reshape(length * batch, size)
         gates = shares + self.product(before.astype(x.dtype), own).astype(mindspore.float32).reshape(shares.shape)
-        opened, forget = self.sigmoid(gates[..., :size]), self.sigmoid(gates[..., size : 2 * size])
-        candidate, shown = self.tanh(gates[..., 2 * size : 3 * size]), self.sigmoid(gates[..., 3 * size :])
+        opened, forget = self.gate(gates[..., :size]), self.gate(gates[..., size : 2 * size])
+        candidate, shown = self.tanh(gates[..., 2 * size : 3 * size]), self.gate(gates[..., 3 * size :])
         return (
             (states * going).astype(kind),
             states.astype(x.dtype),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mindspore
 from mindspore import Tensor, nn, ops
 
-from ascend_fixes.fusion._functions import Sigmoid, Tanh
+from ascend_fixes.fusion._functions import Gate, Tanh
 from ascend_fixes.fusion._guarding import safe
 from ascend_fixes.fusion._layers import LayerError
 
@@ -35,7 +35,7 @@ class GatedGraph(nn.Cell):
         self.hidden, self.steps = hidden, steps
         self.gathered, self.own = nn.Dense(hidden, 3 * hidden), nn.Dense(hidden, 2 * hidden, has_bias=False)
         self.kept = nn.Dense(hidden, hidden, has_bias=False)
-        self.sigmoid, self.tanh, self.product = Sigmoid(), Tanh(), ops.BatchMatMul()
+        self.gate, self.tanh, self.product = Gate(), Tanh(), ops.BatchMatMul()
         safe(safe(self), keep_out=["cluster:Cast"])  # for the reason that `recurrent` gives
 
     def construct(self, x: Tensor, adjacency: Tensor, mask: Tensor) -> Tensor:
@@ -53,8 +53,8 @@ class GatedGraph(nn.Cell):
             state = h.astype(x.dtype)
             around = self.gathered(self.product(links, state)).astype(mindspore.float32)
             own = self.own(state).astype(mindspore.float32)
-            update = self.sigmoid(around[..., :size] + own[..., :size])
-            reset = self.sigmoid(around[..., size : 2 * size] + own[..., size:])
+            update = self.gate(around[..., :size] + own[..., :size])
+            reset = self.gate(around[..., size : 2 * size] + own[..., size:])
             memory = self.kept((reset * h).astype(x.dtype)).astype(mindspore.float32)
             candidate = self.tanh(around[..., 2 * size :] + memory)
             h = (h + update * (candidate - h)) * counts

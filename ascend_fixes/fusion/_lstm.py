@@ -14,7 +14,7 @@ import mindspore
 from mindspore import ParameterTuple, Tensor, nn, ops
 
 from ascend_fixes.fusion._blocks import Blocks, Recurrence
-from ascend_fixes.fusion._functions import Sigmoid, Tanh
+from ascend_fixes.fusion._functions import Tanh, tanh_of_half
 from ascend_fixes.fusion._guarding import safe
 from ascend_fixes.fusion._recurrent import CASTS
 
@@ -50,17 +50,16 @@ class _Recurrence(Recurrence):
 class Steps(Blocks):
     """Every state and cell of one direction, in a graph whose size does not depend on the length; see the GRU's.
 
-    Signs and factors are moved out of the loop: with ``e = expm1(-x)`` the sigmoid of x is ``1 / (e + 2)``, with
-    ``e = expm1(-2 x)`` its tanh is ``-e / (e + 2)``.
+    The half of `tanh_of_half` is moved out of the loop, into the candidate's shares of the input and the weights.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.sigmoid, self.tanh = Sigmoid(), Tanh()
+        self.tanh = Tanh()
         self.product, self.back_product = ops.MatMul(False, True), ops.MatMul(False, False)
         self.over_rows = ops.MatMul(True, False)
         # input, forget, cell and output gates, in the order of MindSpore's layer
-        self.factors = Tensor([[-1.0], [-1.0], [-2.0], [-1.0]], mindspore.float32)
+        self.factors = Tensor([[1.0], [1.0], [0.5], [1.0]], mindspore.float32)
 
     def construct(self, gi: Tensor, first: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor) -> Tensor:
         """The states, with the cells behind them, (length, batch, 2 hidden) float32; frozen where a row is not going.
@@ -74,7 +73,7 @@ class Steps(Blocks):
         factors = ops.broadcast_to(self.factors, (4, w_hh.shape[1])).reshape(-1)
         shares, bias = gi * factors, b_hh * factors
         weights = w_hh * factors.astype(w_hh.dtype).expand_dims(-1)
-        return self.ahead_all(first, (shares, going), (weights, bias))
+        return self.ahead_all(first, (shares, going), (weights, bias), first.shape)
 
     def bprop(
         self, gi: Tensor, first: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor, out: Tensor, dout: Tensor
@@ -85,8 +84,8 @@ class Steps(Blocks):
         before = ops.concat((first.expand_dims(0), out[:-1]), 0) if length > 1 else first.expand_dims(0)
         rows = before[..., :size].reshape(length * batch, size).astype(w_hh.dtype)
         arguments = gi + (self.product(rows, w_hh).astype(mindspore.float32) + b_hh).reshape(length, batch, gates)
-        opened, forget = self.sigmoid(arguments[..., :size]), self.sigmoid(arguments[..., size : 2 * size])
-        candidate, shown = self.tanh(arguments[..., 2 * size : 3 * size]), self.sigmoid(arguments[..., 3 * size :])
+        opened, forget = ops.sigmoid(arguments[..., :size]), ops.sigmoid(arguments[..., size : 2 * size])
+        candidate, shown = self.tanh(arguments[..., 2 * size : 3 * size]), ops.sigmoid(arguments[..., 3 * size :])
         old = before[..., size:]
         bent = self.tanh(forget * old + opened * candidate)
         # What the gradients of a new cell, and of a state, are multiplied by to give those of the gates' arguments.
@@ -101,33 +100,28 @@ class Steps(Blocks):
         )
         to_cell = going * shown * (1.0 - bent * bent)
         factors = ops.concat((to_gates, to_cell, forget), -1)
-        pairs, dfirst = self.back_all(dout[0] * 0.0, (dout, factors, going), (w_hh,))
+        pairs, dfirst = self.back_all(first * 0.0, (dout, factors, going), (w_hh,), first.shape)
         dgates = _spread(pairs, size) * to_gates
         dw = self.over_rows(dgates.reshape(length * batch, gates).astype(w_hh.dtype), rows)
-        return dgates, dfirst, dw, dgates.sum((0, 1)), going * 0.0
+        return dgates, dfirst, dw, dgates.reshape(length * batch, gates).sum(0), going * 0.0
 
-    def ahead(
-        self, state: Tensor, shares: Tensor, going: Tensor, weights: Tensor, bias: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def ahead(self, state: Tensor, shares: Any, going: Any, weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """A few steps: states and cells of each, and the last of them."""
         size, states = weights.shape[1], []
-        most = Tensor(80.0, mindspore.float32)  # no overflow, and no inf / inf
-        for t in range(shares.shape[0]):
+        for t in range(len(shares)):
             gh = self.product(state[:, :size].astype(weights.dtype), weights).astype(mindspore.float32) + bias
-            shrunk = ops.expm1(ops.minimum(shares[t] + gh, most))
-            gates = 1.0 / (shrunk + 2.0)
-            candidate = shrunk[:, 2 * size : 3 * size] * gates[:, 2 * size : 3 * size]
-            cell = gates[:, size : 2 * size] * state[:, size:] - gates[:, :size] * candidate
-            bent = ops.expm1(ops.minimum(-2.0 * cell, most))
-            new = ops.concat((gates[:, 3 * size :] * (-bent / (bent + 2.0)), cell), -1)
+            arguments = shares[t] + gh
+            gates, candidate = ops.sigmoid(arguments), tanh_of_half(arguments[:, 2 * size : 3 * size])
+            cell = gates[:, size : 2 * size] * state[:, size:] + gates[:, :size] * candidate
+            new = ops.concat((gates[:, 3 * size :] * tanh_of_half(0.5 * cell), cell), -1)
             state = going[t] * new + (1.0 - going[t]) * state
             states.append(state)
         return ops.stack(states, 0), state
 
-    def back(self, after: Tensor, dout: Tensor, factors: Tensor, going: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
+    def back(self, after: Tensor, dout: Any, factors: Any, going: Any, w_hh: Tensor) -> tuple[Tensor, Tensor]:
         """A few steps, last first: the gradients of their new cells and states, in order, and of what was before them."""
         size, pairs = w_hh.shape[1], []
-        for t in range(dout.shape[0] - 1, -1, -1):
+        for t in range(len(dout) - 1, -1, -1):
             total = after + dout[t]
             to_gates, to_cell, forget = (
                 factors[t][:, : 4 * size],

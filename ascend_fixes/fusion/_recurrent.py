@@ -21,7 +21,7 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 
 from ascend_fixes import _mindspore
 from ascend_fixes.fusion._blocks import Blocks, Recurrence
-from ascend_fixes.fusion._functions import Sigmoid, Tanh
+from ascend_fixes.fusion._functions import Gate, Tanh, tanh_of_half
 from ascend_fixes.fusion._guarding import safe
 
 __all__ = ["CASTS", "GRU", "GRUCell"]
@@ -35,13 +35,13 @@ class _Step(nn.Cell):
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.hidden_size, self.sigmoid, self.tanh = hidden_size, Sigmoid(), Tanh()
+        self.hidden_size, self.gate, self.tanh = hidden_size, Gate(), Tanh()
 
     def construct(self, gi: Tensor, gh: Tensor, h: Tensor) -> Tensor:
         """Reset, update and candidate gates, in MindSpore's order; float32."""
         size = self.hidden_size
-        reset = self.sigmoid(gi[:, :size] + gh[:, :size])
-        update = self.sigmoid(gi[:, size : 2 * size] + gh[:, size : 2 * size])
+        reset = self.gate(gi[:, :size] + gh[:, :size])
+        update = self.gate(gi[:, size : 2 * size] + gh[:, size : 2 * size])
         candidate = self.tanh(gi[:, 2 * size :] + reset * gh[:, 2 * size :])
         return candidate + update * (h - candidate)
 
@@ -99,18 +99,17 @@ class _Steps(Blocks):
     The gradient is stated: the gates of all steps are computed again at once from the states, and what is left to loop
     over, backwards, is one product a step (backpropagation through time: Werbos, Proceedings of the IEEE 78(10), 1990).
 
-    What a step takes is the time of its operators more than of its arithmetic, so signs and factors are moved out of
-    the loop, into the shares of the input and the weights, and a step is ``h - moved * (t / (t + 2) + h)`` with
-    ``t = expm1(-2 * candidate's argument)``, of which ``-t / (t + 2)`` is the tanh.
+    What a step takes is the time of its operators more than of its arithmetic, so the sign that makes of the update gate
+    what is left of it, and the half of `Tanh`, are moved out of the loop, into the shares of the input and the weights.
     """
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
-        self.hidden_size, self.sigmoid, self.tanh = hidden_size, Sigmoid(), Tanh()
+        self.hidden_size, self.tanh = hidden_size, Tanh()
         self.product, self.back_product = ops.MatMul(False, True), ops.MatMul(False, False)
         self.over_rows = ops.MatMul(True, False)
-        # -x for the sigmoid of reset, x for 1 less that of update, -2 x for the tanh of the candidate
-        self.factors = Tensor(np.repeat([-1.0, 1.0, -2.0], hidden_size), mindspore.float32)
+        # x for the sigmoid of reset, -x for 1 less that of update, x / 2 for the tanh of the candidate
+        self.factors = Tensor(np.repeat([1.0, -1.0, 0.5], hidden_size), mindspore.float32)
 
     def construct(self, gi: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor) -> Tensor:
         """The states, (length, batch, hidden) float32, each row frozen where it is not going.
@@ -124,7 +123,8 @@ class _Steps(Blocks):
         size = self.hidden_size
         shares, bias = gi * self.factors, b_hh * self.factors
         weights = w_hh * self.factors.astype(w_hh.dtype).expand_dims(-1)
-        return self.ahead_all(h, (shares[..., : 2 * size], shares[..., 2 * size :], going), (weights, bias))
+        sequences = shares[..., : 2 * size], shares[..., 2 * size :], going
+        return self.ahead_all(h, sequences, (weights, bias), h.shape)
 
     def bprop(
         self, gi: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, going: Tensor, out: Tensor, dout: Tensor
@@ -135,8 +135,8 @@ class _Steps(Blocks):
         before = ops.concat((h.expand_dims(0), out[:-1]), 0) if length > 1 else h.expand_dims(0)
         rows = before.reshape(length * batch, size).astype(w_hh.dtype)
         gh = (self.product(rows, w_hh).astype(mindspore.float32) + b_hh).reshape(length, batch, gates)
-        reset = self.sigmoid(gi[..., :size] + gh[..., :size])
-        update = self.sigmoid(gi[..., size : 2 * size] + gh[..., size : 2 * size])
+        reset = ops.sigmoid(gi[..., :size] + gh[..., :size])
+        update = ops.sigmoid(gi[..., size : 2 * size] + gh[..., size : 2 * size])
         candidate = self.tanh(gi[..., 2 * size :] + reset * gh[..., 2 * size :])
         # What the gradient of a state is multiplied by to give those of the arguments of the three gates.
         moved = going * (1.0 - update)
@@ -144,30 +144,29 @@ class _Steps(Blocks):
         to_update = (before - candidate) * moved * update
         to_reset = to_candidate * gh[..., 2 * size :] * reset * (1.0 - reset)
         to_gh = ops.concat((to_reset, to_update, to_candidate * reset), -1)
-        totals, dh = self.back_all(dout[0] * 0.0, (dout, 1.0 - moved, to_gh), (w_hh,))
+        totals, dh = self.back_all(h * 0.0, (dout, 1.0 - moved, to_gh), (w_hh,), h.shape)
         thrice = ops.concat((totals, totals, totals), -1)
         dgi, dgh = thrice * ops.concat((to_reset, to_update, to_candidate), -1), thrice * to_gh
         dw = self.over_rows(dgh.reshape(length * batch, gates).astype(w_hh.dtype), rows)
-        return dgi, dh, dw, dgh.sum((0, 1)), going * 0.0
+        return dgi, dh, dw, dgh.reshape(length * batch, gates).sum(0), going * 0.0
 
     def ahead(
-        self, h: Tensor, gates: Tensor, candidates: Tensor, going: Tensor, weights: Tensor, bias: Tensor
+        self, h: Tensor, gates: Any, candidates: Any, going: Any, weights: Tensor, bias: Tensor
     ) -> tuple[Tensor, Tensor]:
         """A few steps: their states and the last of them."""
         size, states = self.hidden_size, []
-        for t in range(gates.shape[0]):
+        for t in range(len(gates)):
             gh = self.product(h.astype(weights.dtype), weights).astype(mindspore.float32) + bias
-            opened = 1.0 / (ops.expm1(gates[t] + gh[:, : 2 * size]) + 2.0)
-            argument = candidates[t] + opened[:, :size] * gh[:, 2 * size :]
-            shrunk = ops.expm1(ops.minimum(argument, Tensor(80.0, mindspore.float32)))  # no overflow, and no inf / inf
-            h = h - opened[:, size:] * going[t] * (shrunk / (shrunk + 2.0) + h)
+            opened = ops.sigmoid(gates[t] + gh[:, : 2 * size])
+            candidate = tanh_of_half(candidates[t] + opened[:, :size] * gh[:, 2 * size :])
+            h = h + opened[:, size:] * going[t] * (candidate - h)
             states.append(h)
         return ops.stack(states, 0), h
 
-    def back(self, dh: Tensor, dout: Tensor, kept: Tensor, to_gh: Tensor, w_hh: Tensor) -> tuple[Tensor, Tensor]:
+    def back(self, dh: Tensor, dout: Any, kept: Any, to_gh: Any, w_hh: Tensor) -> tuple[Tensor, Tensor]:
         """A few steps, last first: the gradients of their states, in order, and of the state before them."""
         totals = []
-        for t in range(dout.shape[0] - 1, -1, -1):
+        for t in range(len(dout) - 1, -1, -1):
             total = dh + dout[t]
             dgh = ops.concat((total, total, total), -1) * to_gh[t]
             dh = total * kept[t] + self.back_product(dgh.astype(w_hh.dtype), w_hh).astype(mindspore.float32)

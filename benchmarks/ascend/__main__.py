@@ -80,7 +80,7 @@ def compiled(work: Work) -> DryRunReport:
         return dryrun.cell(f"benchmarks.ascend.cells:{row.factory if work.variant == 'tool' else row.plain}", **options)
     example = next(key for key, name in EXAMPLES.items() if name == work.name)
     fixes, precision = work.variant.split()
-    script = Path(__file__).with_name("ascend_example.py")
+    script = Path(__file__).with_name("example.py")
     return dryrun.script(script, example, fixes, precision, str(work.ranks), **options)
 
 

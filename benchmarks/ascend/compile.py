@@ -33,7 +33,7 @@ CORPORA = {
 
 def measured(name: str, data: Path, sample: int, soc: str, jit_level: str) -> dict[str, Any]:
     """One corpus; ``verdict`` says how the dry run ended."""
-    script = Path(__file__).with_name("ascend_epoch.py")
+    script = Path(__file__).with_name("epoch.py")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "epoch.json")
         report = dryrun.script(

@@ -1,4 +1,4 @@
-"""One cold epoch of an example, compiled for Ascend and not run: ``ascend_epoch.py NAME DATA SAMPLE FILE``.
+"""One cold epoch of an example, compiled for Ascend and not run: ``epoch.py NAME DATA SAMPLE FILE``.
 
 For a dry run. Counts the shapes of an epoch's batches, each padded to its own longest, and those they are padded to by the
 plan; compiles at most ``SAMPLE`` of the latter, spread over their sizes, and writes what it found to ``FILE`` as JSON.

@@ -1,4 +1,4 @@
-"""The first training step of an example, compiled and not run: ``ascend_example.py NAME FIXES PRECISION RANKS [ROWS FILE]``.
+"""The first training step of an example, compiled and not run: ``example.py NAME FIXES PRECISION RANKS [ROWS FILE]``.
 
 For a dry run. ``FIXES`` is ``none`` or ``all``; what the example does up to its first step is done, on its built-in data.
 With ``ROWS`` the batch has so many rows, all padded to the longest sentence, and the step is called as well (which computes

@@ -28,7 +28,7 @@ VARIANTS = (("none", "float32"), ("all", "float16"))
 
 def planned(fixes: str, precision: str, batch: int) -> dict[str, Any]:
     """Bytes that the pool gave out at most; None where the dry run came to no end."""
-    script = Path(__file__).with_name("ascend_example.py")
+    script = Path(__file__).with_name("example.py")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "bytes")
         report = dryrun.script(

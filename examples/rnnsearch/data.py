@@ -173,11 +173,17 @@ def batches(
 ) -> list[np.ndarray]:
     """Numbers of the pairs of every batch of at most ``size``, which are padded to one of the grid's sizes.
 
-    ``lengths`` (n, 2) are those of all pairs; ``random`` shuffles pairs and batches, None keeps the order.
+    ``lengths`` (n, 2) are those of all pairs; ``random`` shuffles pairs, and batches so that those of each size come evenly over
+    the epoch, with which a model learns by sample as from mixed lengths (docs/shapes.md); None keeps the order.
     """
     order = np.arange(len(lengths)) if random is None else random.permutation(len(lengths))
     places: dict[tuple[int, ...], list[int]] = {rectangle: [] for rectangle in grid}
     for number in order:
         places[grid(*lengths[number])].append(number)
-    found = [np.array(one[start : start + size]) for one in places.values() for start in range(0, len(one), size)]
-    return found if random is None else [found[i] for i in random.permutation(len(found))]
+    by_size = [[np.array(one[start : start + size]) for start in range(0, len(one), size)] for one in places.values()]
+    found = [batch for batches in by_size for batch in batches]
+    if random is None:
+        return found
+    counts = [len(batches) for batches in by_size if batches]
+    moments = [(random.permutation(count) + random.random(count)) / count for count in counts]
+    return [found[i] for i in np.argsort(np.concatenate(moments))]

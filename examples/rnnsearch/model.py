@@ -3,7 +3,7 @@
 Bahdanau, Cho and Bengio 2015, https://arxiv.org/abs/1409.0473, appendix A. The decoder starts from the backward state at the
 first word; an output looks at the new state, the word before it and the context. Everything here honours lengths: annotations
 past a sentence's end are zero and get no attention, so padding changes nothing. A published port for Ascend took the decoder's
-first state from the last padded step. With ``safe`` the layers are `fusion.GRU`, `fusion.GRUCell` and `fusion.Softmax`;
+first state from the last padded step. With ``safe`` the layers are `fusion.GRU` and `fusion.AttentionGRU`;
 without, MindSpore's, and -1e9 added to masked scores. Dropout masks are inputs: the host draws them.
 """
 
@@ -55,27 +55,38 @@ class Encoder(nn.Cell):
         return annotations, self.keys(annotations), ops.tanh(self.start(states[1]))
 
 
+class AttentionGRU(nn.Cell):
+    """The recurrence as a newcomer writes it, step by step; parameters as `fusion.AttentionGRU`."""
+
+    def __init__(self, width: int, hidden: int, context: int, attention: int) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(width + context, hidden)
+        self.query, self.score = nn.Dense(hidden, attention), nn.Dense(attention, 1, has_bias=False)
+        self.softmax = AddedMask()
+
+    def construct(
+        self, x: Tensor, state: Tensor, annotations: Tensor, keys: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        states, contexts = [], []
+        for step in range(x.shape[1]):
+            scores = self.score(ops.tanh(keys + self.query(state).expand_dims(1))).squeeze(-1)
+            context = ops.bmm(self.softmax(scores, mask).expand_dims(1), annotations).squeeze(1)
+            state = self.cell(ops.concat((x[:, step], context), -1), state)
+            states.append(state)
+            contexts.append(context)
+        return ops.stack(states, 1), ops.stack(contexts, 1)
+
+
 class Decoder(nn.Cell):
-    """One step: attend, and move the state on."""
+    """The words before, what the steps see and give, and the scores of the words."""
 
     def __init__(self, words: int, sizes: Sizes, safe: bool) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, sizes.embedding)
-        self.cell = (fusion.GRUCell if safe else nn.GRUCell)(sizes.embedding + 2 * sizes.hidden, sizes.hidden)
-        self.query = nn.Dense(sizes.hidden, sizes.attention)
-        self.score = nn.Dense(sizes.attention, 1, has_bias=False)
-        self.softmax = fusion.Softmax(-1) if safe else AddedMask()
+        recurrence = fusion.AttentionGRU if safe else AttentionGRU
+        self.recurrence = recurrence(sizes.embedding, sizes.hidden, 2 * sizes.hidden, sizes.attention)
         self.readout = nn.Dense(3 * sizes.hidden + sizes.embedding, 2 * sizes.maxout)
         self.output = nn.Dense(sizes.maxout, words)
-
-    def construct(
-        self, x: Tensor, state: Tensor, annotations: Tensor, keys: Tensor, source_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """``x`` (batch, embedding), the word before, and ``state`` (batch, hidden) to the new state and the context."""
-        scores = self.score(ops.tanh(keys + self.query(state).expand_dims(1))).squeeze(-1)
-        weights = self.softmax(scores, source_mask)
-        context = ops.bmm(weights.expand_dims(1), annotations).squeeze(1)
-        return self.cell(ops.concat((x, context), -1), state), context
 
     def logits(self, x: Tensor, states: Tensor, contexts: Tensor, keep: Tensor | None = None) -> Tensor:
         """Scores of the words (..., words) from what steps saw and gave, each (..., width)."""
@@ -116,12 +127,8 @@ class RNNSearch(nn.Cell):
         """
         annotations, keys, state = self.encoder(source, source_mask, keep_source)
         x = dropped(self.decoder.embedding(before), keep_target)
-        states, contexts = [], []
-        for step in range(before.shape[1]):
-            state, context = self.decoder(x[:, step], state, annotations, keys, source_mask)
-            states.append(state)
-            contexts.append(context)
-        return self.decoder.logits(x, ops.stack(states, 1), ops.stack(contexts, 1), keep_output)
+        states, contexts = self.decoder.recurrence(x, state, annotations, keys, source_mask)
+        return self.decoder.logits(x, states, contexts, keep_output)
 
 
 class Loss(Around):
@@ -171,10 +178,10 @@ class Step(Around):
 
     def construct(self, tokens: Tensor, state: tuple) -> tuple[Tensor, tuple]:
         annotations, keys, mask, hidden = state
-        x = self.network.decoder.embedding(tokens)
-        hidden, context = self.network.decoder(x, hidden, annotations, keys, mask)
-        scores = self.network.decoder.logits(x, hidden, context)
-        return scores.astype(ms.float32), (annotations, keys, mask, hidden)
+        x = self.network.decoder.embedding(tokens).expand_dims(1)
+        hidden, context = self.network.decoder.recurrence(x, hidden, annotations, keys, mask)
+        scores = self.network.decoder.logits(x, hidden, context).squeeze(1)
+        return scores.astype(ms.float32), (annotations, keys, mask, hidden.squeeze(1))
 
 
 def _initialise(network: nn.Cell, random: np.random.Generator) -> None:

@@ -33,11 +33,13 @@ class Reference(torch.nn.Module):
         scores = []
         for word in before:
             y = v["decoder.embedding.embedding_table"][word][None]
-            query = state @ v["decoder.query.weight"].T + v["decoder.query.bias"]
-            energy = torch.tanh(keys + query[:, None]) @ v["decoder.score.weight"].T
+            query = state @ v["decoder.recurrence.query.weight"].T + v["decoder.recurrence.query.bias"]
+            energy = torch.tanh(keys + query[:, None]) @ v["decoder.recurrence.score.weight"].T
             context = (torch.softmax(energy, 1) * annotations).sum(1)
             names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            state = torch._VF.gru_cell(torch.cat((y, context), 1), state, *(v[f"decoder.cell.{n}"] for n in names))
+            state = torch._VF.gru_cell(
+                torch.cat((y, context), 1), state, *(v[f"decoder.recurrence.cell.{n}"] for n in names)
+            )
             both = torch.cat((state, y, context), 1) @ v["decoder.readout.weight"].T + v["decoder.readout.bias"]
             best = both.reshape(1, 2, SIZES.maxout).amax(1)
             scores.append(best @ v["decoder.output.weight"].T + v["decoder.output.bias"])

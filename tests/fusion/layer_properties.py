@@ -19,9 +19,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_cells import LAYERS, WithGradient, bound, errors_of, outcome, rows, ulps
-from mindspore import Parameter, Tensor, nn
+from mindspore import Parameter, Tensor, nn, ops
 from recurrent_references import (
     Everything,
+    attention_gru,
     crf_loss,
     differences,
     dynamic_rnn_weights,
@@ -32,7 +33,7 @@ from recurrent_references import (
     two_sided_lstm,
 )
 
-from ascend_fixes.fusion import CRF, GRU, LSTM, DynamicRNN, GatedGraph, GRUCell
+from ascend_fixes.fusion import CRF, GRU, LSTM, AttentionGRU, DynamicRNN, GatedGraph, GRUCell
 
 MODES = {"unfused": False, "fused": True}
 BOUNDS = {np.dtype(np.float32): 1e-5, np.dtype(np.float16): 5e-3}
@@ -162,6 +163,34 @@ def operator_case() -> Case:
     return Case(Operator(), inputs, lengths_of(0, LENGTH), reference, (0.1, 1.0, 30.0))
 
 
+class States(nn.Cell):
+    """The states and contexts of an `AttentionGRU` beside each other."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.layer = AttentionGRU(2, 3, 4, 5)
+
+    def construct(self, x: Tensor, h: Tensor, annotations: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        return ops.concat(self.layer(x, h, annotations, keys, mask), -1)
+
+
+def attention_case() -> Case:
+    case = States()
+    names = [parameter.name for parameter in case.layer.trainable_params()]
+
+    def inputs(rng, scale, dtype):
+        x = (rng.standard_normal((BATCH, LENGTH, 2)) * scale).astype(dtype)
+        others = [rng.uniform(-1, 1, shape).astype(dtype) for shape in ((BATCH, 3), (BATCH, 5, 4), (BATCH, 5, 5))]
+        return [x, *others]
+
+    def reference(values, others, mask):
+        return np.concatenate(attention_gru(values[0], *others, mask, dict(zip(names, values[1:]))), -1)
+
+    masks = st.lists(st.integers(1, 5), min_size=BATCH, max_size=BATCH)
+    rows = masks.map(lambda found: np.arange(5) < np.array(found)[:, None])
+    return Case(case, inputs, rows, reference, (0.1, 1.0, 30.0))
+
+
 def cell_case() -> Case:
     def inputs(rng, scale, dtype):
         return [(rng.standard_normal((5, 2)) * scale).astype(dtype), rng.uniform(-1, 1, (5, 3)).astype(dtype)]
@@ -209,6 +238,7 @@ CASES = {
     "GRU": partial(gru_case, True),
     "GRU without lengths": partial(gru_case, False),
     "LSTM": lstm_case,
+    "AttentionGRU": attention_case,
     "DynamicRNN": operator_case,
     "CRF": partial(crf_case, True),
     "CRF without lengths": partial(crf_case, False),

@@ -38,6 +38,22 @@ def gru(x, h, weights, lengths, reverse=False):
     return outputs, h
 
 
+def attention_gru(x, h, annotations, keys, mask, weights):
+    """States and contexts of all steps; ``weights`` by the names of the layer's parameters."""
+    x, h, annotations, keys = (np.asarray(one, np.float64) for one in (x, h, annotations, keys))
+    cell = [weights[f"cell.{name}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    states, contexts = [], []
+    for step in range(x.shape[1]):
+        asked = h @ weights["query.weight"].T + weights["query.bias"]
+        energies = (np.tanh(keys + asked[:, None]) @ weights["score.weight"].T)[..., 0]
+        shares = np.exp(energies - energies.max(1, keepdims=True)) * (np.asarray(mask) > 0)
+        context = ((shares / shares.sum(1, keepdims=True))[..., None] * annotations).sum(1)
+        h = gru_step(np.concatenate([x[:, step], context], -1), h, *cell)
+        states.append(h)
+        contexts.append(context)
+    return np.stack(states, 1), np.stack(contexts, 1)
+
+
 def two_sided_gru(x, h, parameters, lengths):
     """Both directions' states beside each other; parameters in MindSpore's order: kind by kind, direction by direction."""
     sides = [gru(x, h[side], parameters[side::2], lengths, reverse=bool(side))[0] for side in (0, 1)]

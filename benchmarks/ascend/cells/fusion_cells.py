@@ -20,6 +20,7 @@ from benchmarks.ascend.cells.parts import (
     random_mask,
     random_values,
 )
+from examples.rnnsearch.model import AttentionGRU
 
 
 class PlainMaskedSoftmax(nn.Cell):
@@ -129,6 +130,31 @@ def fusion_lstm() -> Made:
 
 def plain_lstm() -> Made:
     return made(nn.LSTM(WIDTH, WIDTH, batch_first=True), random_values(BATCH, LENGTH, WIDTH))
+
+
+class _Attending(nn.Cell):
+    """A decoder's recurrence over a source; what is returned are its states."""
+
+    def __init__(self, recurrence: nn.Cell) -> None:
+        super().__init__()
+        self.recurrence = recurrence
+
+    def construct(self, x: Tensor, state: Tensor, annotations: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        return self.recurrence(x, state, annotations, keys, mask)[0]
+
+
+def _attending(recurrence: nn.Cell) -> Made:
+    source, mask = random_values(BATCH, LENGTH, WIDTH), Tensor(np.ones((BATCH, LENGTH), np.float32))
+    state = random_values(BATCH, WIDTH)
+    return made(_Attending(recurrence), random_values(BATCH, LENGTH, WIDTH), state, source, source, mask)
+
+
+def fusion_attention_gru() -> Made:
+    return _attending(fusion.AttentionGRU(WIDTH, WIDTH, WIDTH, WIDTH))
+
+
+def plain_attention_gru() -> Made:
+    return _attending(AttentionGRU(WIDTH, WIDTH, WIDTH, WIDTH))
 
 
 class _Operator(nn.Cell):
