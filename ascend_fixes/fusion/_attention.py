@@ -28,7 +28,8 @@ class AttentionGRU(nn.Cell):
     At every step the state before it asks, ``query``; the energies are ``score`` of ``tanh(keys + query)``; the context is the mean of
     the annotations, weighted by the softmax of the energies where the mask counts; and ``cell`` takes the step's input beside the
     context. Parameters are those cells': ``cell`` a `GRUCell` of ``input_size + context_size``, ``query`` an `nn.Dense` from
-    ``hidden_size`` to ``attention_size``, ``score`` one from there to 1 without bias. Products are in x's type, all else in float32.
+    ``hidden_size`` to ``attention_size``, ``score`` one from there to 1 without bias. The gates' and the context's products are in x's
+    type, all else is in float32.
 
     Args:
         input_size: width of the inputs.
