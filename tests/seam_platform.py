@@ -133,19 +133,21 @@ def free_gru_size():
 
 def on_gradient():
     got = []
+
+    def hear(gradient):  # a function: a bound method of a list is refused by 2.7.0
+        got.append(gradient.asnumpy().tolist())
+
     with seam.mode_set(mindspore.PYNATIVE_MODE):
 
         def loss(x):
             y = x * 3
-            seam.on_gradient(y, lambda gradient: got.append(gradient.asnumpy().tolist()))
+            seam.on_gradient(y, hear)
             return (y * y).sum()
 
         mindspore.grad(loss)(Tensor([2.0]))
-        seam.on_gradient(
-            Tensor([1.0]), lambda gradient: got.append(gradient)
-        )()  # takes none: nothing to hear, no error
+        seam.on_gradient(Tensor([1.0]), hear)()  # takes none: nothing to hear, no error
         weight = mindspore.Parameter(Tensor([1.0]), name="weight")
-        remove = seam.on_gradient(weight, lambda gradient: got.append(gradient))
+        remove = seam.on_gradient(weight, hear)
         assert weight.hooks()
         remove()
     assert got == [[12.0]] and not weight.hooks()

@@ -13,7 +13,7 @@ from typing import Any
 
 import mindspore
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor
 
 from ascend_fixes import _mindspore, shapes
 from ascend_fixes.auditing import _kinds as kinds
@@ -44,7 +44,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     else:
         plain = record(subject.cell, subject.inputs)
         yield from _value_dependent(subject, plain)
-        loops = _growing(subject, plain) or _in_a_layer(subject)
+        loops = _growing(subject, plain)
     mindspore.set_context(mode=mindspore.GRAPH_MODE)
     yield from _arguments(subject)
     yield from _function(subject)
@@ -251,22 +251,11 @@ def _growing(subject: Subject, plain: Recording) -> _Loop | str:
     return max(stored, key=lambda loop: loop.operations[1]) if stored else why
 
 
-def _between(subject: Subject, cell: str = "") -> _Loop | str:
+def _between(subject: Subject) -> _Loop | str:
     """Two sizes to compile for, where no operation was counted."""
     for name, own in subject.lengths.items():
-        return _Loop(cell, "", (0, 0), ({name: own}, {name: own + max(2, own // 2)}))
+        return _Loop("", "", (0, 0), ({name: own}, {name: own + max(2, own // 2)}))
     return ""
-
-
-def _in_a_layer(subject: Subject) -> _Loop | str:
-    """MindSpore's own recurrent layer, which runs as one operator and is a loop in a graph; its subclasses here are none."""
-    layers = (
-        path
-        for path, cell in subject.cell.cells_and_names()
-        if isinstance(cell, (nn.RNN, nn.GRU, nn.LSTM)) and type(cell).__module__.startswith("mindspore.")
-    )
-    path = next(layers, None)
-    return "" if path is None else _between(subject, path)
 
 
 _TIMES = range(1, 9)  # an operator of a step, or a few of them, in a layer that reads once or twice

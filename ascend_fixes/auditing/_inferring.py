@@ -112,7 +112,7 @@ def _candidates(name: str, array: np.ndarray, leaves: Mapping[str, np.ndarray], 
     if array.ndim > 2 and _is_square(array, batch):
         return (array.ndim - 2, array.ndim - 1)
     if array.dtype.kind in "iu":
-        if array.ndim == 3 and zero_ends(array, 1) is not None:
+        if array.ndim == 3 and (1 in reached or zero_ends(array, 1) is not None):
             return (1,)  # positions of several ids each
         return (array.ndim - 1,) if low < array.ndim <= 3 and array.shape[-1] > 1 else ()
     if array.ndim > 3:
@@ -138,11 +138,11 @@ def _is_length(
     if count == 1 and only.ndim == 3 and only.shape[2] == 1 and not _is_alone(only, leaves):
         return False  # channels, of which all positions have the same
     items = (
-        array
-        for array in leaves.values()
-        if array.dtype.kind in "iu" and array.ndim == 3 and zero_ends(array, 1) is None
+        leaves[name].shape
+        for name, axes in candidates.items()
+        if leaves[name].dtype.kind in "iu" and leaves[name].ndim == 3 and 1 not in axes
     )
-    return not any(array.shape[1] == size != array.shape[2] for array in items)
+    return not any(shape[1] == size != shape[2] for shape in items)
 
 
 def _batch(leaves: Mapping[str, np.ndarray]) -> int:

@@ -17,7 +17,7 @@ from ascend_fixes.fusion._blocks import Blocks
 from ascend_fixes.fusion._functions import tanh_of_half
 from ascend_fixes.fusion._guarding import safe
 from ascend_fixes.fusion._layers import LayerError, Softmax
-from ascend_fixes.fusion._recurrent import CASTS, GRUCell
+from ascend_fixes.fusion._recurrent import CASTS
 
 __all__ = ["AttentionGRU"]
 
@@ -27,7 +27,7 @@ class AttentionGRU(nn.Cell):
 
     At every step the state before it asks, ``query``; the energies are ``score`` of ``tanh(keys + query)``; the context is the mean of
     the annotations, weighted by the softmax of the energies where the mask counts; and ``cell`` takes the step's input beside the
-    context. Parameters are those cells': ``cell`` a `GRUCell` of ``input_size + context_size``, ``query`` an `nn.Dense` from
+    context. Parameters are those cells': ``cell`` an `nn.GRUCell` of ``input_size + context_size``, ``query`` an `nn.Dense` from
     ``hidden_size`` to ``attention_size``, ``score`` one from there to 1 without bias. The gates' and the context's products are in x's
     type, all else is in float32.
 
@@ -52,8 +52,7 @@ class AttentionGRU(nn.Cell):
         for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise LayerError(f"{name} must be a positive integer, not {value!r}")
-        self.input_size = input_size
-        self.cell = GRUCell(input_size + context_size, hidden_size)
+        self.cell = nn.GRUCell(input_size + context_size, hidden_size)
         self.query = nn.Dense(hidden_size, attention_size)
         self.score = nn.Dense(attention_size, 1, has_bias=False)
         self.product, self.steps = ops.MatMul(False, True), _Steps(hidden_size, context_size)

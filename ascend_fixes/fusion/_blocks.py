@@ -60,7 +60,7 @@ class Blocks(nn.Cell):
     ``ahead(state, *sequences, *fixed) -> (values, last state)``, and
     ``back(state, *sequences, *fixed) -> (values, state before the first)``, which takes the last step first and returns the values in
     the order of the steps. Of each sequence they get a tuple with a Tensor for every step: what `ops.unstack` takes apart at once
-    costs on CPU a tenth of as many indices (StridedSlice over the first axis).
+    costs on CPU a small part of as many indices (StridedSlice over the first axis).
     """
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class Blocks(nn.Cell):
     def in_blocks(self, sequences: Any, blocks: int) -> Any:
         found: Any = ()
         for one in sequences:
-            # On CPU a slice that takes all of an axis is fifty times as slow as one that takes nearly all of it.
+            # On CPU a slice that takes all of an axis is far slower than one that takes nearly all of it.
             inside = one if one.shape[0] == blocks * BLOCK else one[: blocks * BLOCK]
             found = found + (inside.reshape(blocks, BLOCK, *one.shape[1:]),)
         return found

@@ -2,8 +2,8 @@
 
 The graph kernel's compiler replaces exp and tanh by approximations that are off by up to 4e-4. Unfused, the CPU's kernels
 are off by 8e-6 of its value (exp), by 8e-7 (sigmoid, which is not fused) and by 1e-4 (tanh, which is 1 from 5 on, and right
-near 0). ``expm1`` is right to 6e-8 of the larger of its value and 1 and is not fused, but takes twenty times as long as tanh: what has
-to keep its places where it is small is built on it, the gates of recurrent layers are not.
+near 0). ``expm1`` is right to 6e-8 of the larger of its value and 1 and is not fused, but takes many times as long as tanh: what
+has to keep its places where it is small is built on it, the gates of recurrent layers are not.
 
 All take and give float32, and each states its gradient by its own value.
 """
@@ -46,7 +46,7 @@ class Tanh(nn.Cell):
 
 
 class Gate(nn.Cell):
-    """MindSpore's ``sigmoid(x)``, to 8e-7, in an eighth of the time of `Sigmoid`."""
+    """MindSpore's ``sigmoid(x)``, to 8e-7, in much less time than `Sigmoid`."""
 
     def construct(self, x: Tensor) -> Tensor:
         """A float32 tensor of any shape."""

@@ -6,7 +6,7 @@ from ascend_fixes.shapes._buckets import Buckets, LengthError, SizesError, atten
 from ascend_fixes.shapes._check_packing import PackingCheckError, PackingLeak, PackingReport, check_packing
 from ascend_fixes.shapes._check_padding import Leak, PaddingReport, check_padding
 from ascend_fixes.shapes._compile_cache import CacheCounts, CompileCache, CompileCacheError
-from ascend_fixes.shapes._dataset import BucketDataset, bucket_dataset
+from ascend_fixes.shapes._dataset import BucketDataset, bucket_dataset, spread
 from ascend_fixes.shapes._epochs import DatasetError, StateError
 from ascend_fixes.shapes._garbage import PaddingCheckError
 from ascend_fixes.shapes._graphs import Graph, GraphLimitError, RecompilationWarning, graphs, limit_graphs
@@ -61,6 +61,7 @@ __all__ = [
     "pack_dataset",
     "padding_counts",
     "segment_mask",
+    "spread",
     "unpack",
     "warm",
 ]

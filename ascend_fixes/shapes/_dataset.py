@@ -32,9 +32,25 @@ from ascend_fixes.shapes._grid import Grid
 from ascend_fixes.shapes._padding import fill_value, pad_array
 from ascend_fixes.shapes._ragged import RaggedInputs
 
-__all__ = ["BucketDataset", "bucket_dataset"]
+__all__ = ["BucketDataset", "bucket_dataset", "spread"]
 
 OVERFLOWS = ("error", "drop", "truncate")
+
+
+def spread(counts: Sequence[int], random: np.random.Generator) -> np.ndarray:
+    """The order of an epoch in which the batches of each size come evenly over all of it, so that neighbours differ.
+
+    Drawn freely they come in runs, with which RNNSearch learns less by sample on Multi30k (benchmarks/shapes/learning.py).
+
+    Args:
+        counts: the batches of every size.
+        random: draws the order among those of one size, and when each comes.
+
+    Returns:
+        The numbers of the batches, counted size by size, in the order of the epoch: (sum of counts,) int64.
+    """
+    moments = [(random.permutation(count) + random.random(count)) / max(count, 1) for count in counts]
+    return np.argsort(np.concatenate([np.zeros(0), *moments]), kind="stable")
 
 
 @dataclass(frozen=True)
@@ -246,17 +262,9 @@ class _Source(Epochs):
             return _Batch(share.size, ordered[which][first : first + share.rows], share.rows)
 
         if random is not None:
-            return Planned(np.argsort(self._moments(random), kind="stable"), described)
+            return Planned(spread([share.batches for share in self.shares], random), described)
         firsts = np.concatenate([places[:: share.rows] for share, places in zip(self.shares, ordered)])
         return Planned(np.argsort(firsts), described)
-
-    def _moments(self, random: np.random.Generator) -> np.ndarray:
-        """When in an epoch, from 0 to 1, each batch comes: those of one size evenly over all of it, so that neighbours differ.
-
-        Drawn freely they come in runs, with which RNNSearch learns less by sample on Multi30k (benchmarks/shapes/learning.py).
-        """
-        counts = [share.batches for share in self.shares]
-        return np.concatenate([(random.permutation(count) + random.random(count)) / count for count in counts])
 
     def _worth_carrying(self, size: tuple[int, ...], left: int) -> tuple[int, ...] | None:
         """The next size that holds ``size``, if ``left`` rows there are fewer padded positions than a batch here."""

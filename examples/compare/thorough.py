@@ -212,7 +212,7 @@ def verdicts(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
 
 
 def sooner(rows: Sequence[Row]) -> dict[str, float]:
-    """model -> how many times as soon the run with all fixes is at plain's final validation loss, in float32.
+    """model -> how many times faster the run with all fixes reaches the plain run's final validation loss, in float32.
 
     0 where it never is; a model whose plain run did not finish has no entry.
     """
@@ -227,8 +227,8 @@ def sooner(rows: Sequence[Row]) -> dict[str, float]:
 def _shapes(plain: Row, fixed: Row) -> str:
     padding = f"padding {plain['padded_share']:.0%} -> {fixed['padded_share']:.0%}"
     if fixed["to_plain_loss"] is None:
-        return f"{padding}; plain's loss is not reached"
-    return f"{padding}; plain's loss {plain['to_plain_loss'] / fixed['to_plain_loss']:.2f} times as soon"
+        return f"{padding}; the plain run's loss is not reached"
+    return f"{padding}; speed-up to the plain run's loss {plain['to_plain_loss'] / fixed['to_plain_loss']:.2f}"
 
 
 def _metrics(plain: Row, fixed: Row) -> str:
@@ -282,7 +282,7 @@ def _write(rows: Sequence[Row], options: argparse.Namespace) -> None:
     if soon:
         each = ", ".join(f"{model} {times:.2f}" if times else f"{model} not reached" for model, times in soon.items())
         median = f"; median {statistics.median(soon.values()):.2f}" if len(soon) > 1 else ""
-        what = "With all fixes, float32, plain's final validation loss, to 1 %, comes so many times as soon"
+        what = "Speed-up with all fixes, in float32, to within 1 % of the plain run's final validation loss"
         words = f"{what}: {each}{median}."
     for path in filter(None, (options.output / "results.json", options.json)):
         write_json(path, {"rows": rows, "matrix": found, "sooner": soon})

@@ -173,17 +173,14 @@ def batches(
 ) -> list[np.ndarray]:
     """Numbers of the pairs of every batch of at most ``size``, which are padded to one of the grid's sizes.
 
-    ``lengths`` (n, 2) are those of all pairs; ``random`` shuffles pairs, and batches so that those of each size come evenly over
-    the epoch, with which a model learns by sample as from mixed lengths (docs/shapes.md); None keeps the order.
+    ``lengths`` (n, 2) are those of all pairs; ``random`` shuffles pairs and spreads the batches of each size over the epoch
+    (`shapes.spread`), None keeps the order.
     """
     order = np.arange(len(lengths)) if random is None else random.permutation(len(lengths))
     places: dict[tuple[int, ...], list[int]] = {rectangle: [] for rectangle in grid}
     for number in order:
         places[grid(*lengths[number])].append(number)
-    by_size = [[np.array(one[start : start + size]) for start in range(0, len(one), size)] for one in places.values()]
-    found = [batch for batches in by_size for batch in batches]
+    found = [np.array(one[start : start + size]) for one in places.values() for start in range(0, len(one), size)]
     if random is None:
         return found
-    counts = [len(batches) for batches in by_size if batches]
-    moments = [(random.permutation(count) + random.random(count)) / count for count in counts]
-    return [found[i] for i in np.argsort(np.concatenate(moments))]
+    return [found[i] for i in shapes.spread([-(-len(one) // size) for one in places.values()], random)]

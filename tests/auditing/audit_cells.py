@@ -196,17 +196,6 @@ class Arguments(nn.Cell):
         return self.embedding(ids) * other[0]
 
 
-class InALayer(nn.Cell):
-    """MindSpore's recurrent layer: one operator where it runs by itself, a step after the other in a graph."""
-
-    def __init__(self):
-        super().__init__()
-        self.embedding, self.rnn = nn.Embedding(50, 16), nn.GRU(16, 16, batch_first=True)
-
-    def construct(self, ids):
-        return self.rnn(self.embedding(ids))[0]
-
-
 class Loop(nn.Cell):
     """A recurrence written as a Python loop over the positions."""
 

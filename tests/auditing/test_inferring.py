@@ -141,6 +141,11 @@ def test_axes_as_long_as_an_argument_says_are_not_ragged():
             },
             {"ids": LENGTH, "coverage": LENGTH},
         ),
+        # letters of words, of which lengths tell how many there are, filled up with 1
+        (
+            {"letters": ints(3, 12, 5) + 1, "words": ints(3, 12), "lengths": np.array([12, 7, 9])},
+            {"letters": LENGTH, "words": LENGTH},
+        ),
         # a speaker's vector, the same at every position
         ({"ids": padded(8, 8, 5, 7), "voice": floats(3, 512, 1)}, {"ids": LENGTH}),
         # classes one-hot, coordinates of sparse labels

@@ -78,7 +78,7 @@ def test_verdicts_tell_hits_cures_and_fixes_that_do_not_help():
         row("plain, float16", (2.0, NAN)),
         row("amp, float16"),
     )
-    assert found["shapes"]["texting"] == "padding 50% -> 10%; plain's loss 1.34 times as soon"
+    assert found["shapes"]["texting"] == "padding 50% -> 10%; speed-up to the plain run's loss 1.34"
     assert found["host"]["texting"] == "no difference"
     assert found["fusion"]["texting"] == "hit (losses off by 1e-01 -> 0e+00); cured"
     assert found["amp"]["texting"] == "hit (NaN from step 2); cured"
@@ -94,7 +94,7 @@ def test_verdicts_admit_what_was_not_cured_and_what_did_not_hit():
         row("plain, float16"),
         row("amp, float16", status="crashed: RuntimeError: x"),
     )
-    assert found["shapes"]["texting"].endswith("plain's loss is not reached")
+    assert found["shapes"]["texting"].endswith("the plain run's loss is not reached")
     assert found["host"]["texting"] == "accuracy 90.00% -> 80.00%"
     assert found["fusion"]["texting"].startswith("not hit")
     assert found["amp"]["texting"] == "not cured: crashed: RuntimeError: x"

@@ -15,28 +15,9 @@ from recurrent_references import attention_gru, relative
 from ascend_fixes import _mindspore
 from ascend_fixes.fusion import AttentionGRU
 from ascend_fixes.fusion._layers import LayerError
+from examples.rnnsearch.model import AttentionGRU as Loop
 
 BATCH, LENGTH, SOURCE, WIDTH, HIDDEN, CONTEXT, ATTENTION = 3, 9, 5, 2, 4, 3, 6  # two turns of the loop, and a rest
-
-
-class Loop(nn.Cell):
-    """Step by step, by MindSpore's cells; parameters of the same names."""
-
-    def __init__(self, width: int, hidden: int, context: int, attention: int) -> None:
-        super().__init__()
-        self.cell, self.query = nn.GRUCell(width + context, hidden), nn.Dense(hidden, attention)
-        self.score = nn.Dense(attention, 1, has_bias=False)
-
-    def construct(self, x: Tensor, state: Tensor, annotations: Tensor, keys: Tensor, mask: Tensor):
-        states, contexts = [], []
-        for step in range(x.shape[1]):
-            energies = self.score(ops.tanh(keys + self.query(state).expand_dims(1))).squeeze(-1)
-            weights = ops.softmax(energies + (mask - 1) * 1e9, -1)
-            context = ops.bmm(weights.expand_dims(1), annotations).squeeze(1)
-            state = self.cell(ops.concat((x[:, step], context), -1), state)
-            states.append(state)
-            contexts.append(context)
-        return ops.stack(states, 1), ops.stack(contexts, 1)
 
 
 class Weighted(nn.Cell):

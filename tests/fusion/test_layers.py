@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from layer_cells import LAYERS, WithGradient, bound, check, rows
 from mindspore import Tensor, nn
 
+from ascend_fixes.fusion._functions import Gate, Tanh
 from ascend_fixes.fusion._layers import GELU, LayerError, LayerNorm, LogSumExp, MaskedMax, MaskedMean, Softmax
 
 SHAPES = ((1, 1), (8, 16), (2, 3, 7))
@@ -55,6 +56,15 @@ def test_fused_equals_the_reference_and_unfused(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert set(json.loads(done.stdout.splitlines()[-1])) == set(LAYERS)
+
+
+@pytest.mark.parametrize(
+    "function, wanted, bound", [(Gate(), lambda x: 1 / (1 + np.exp(-x)), 9e-7), (Tanh(), np.tanh, 3e-7)]
+)
+def test_gates_of_recurrent_layers(function, wanted, bound):
+    """Absolutely, as docs/fusion.md says of them; unfused, as every layer that takes them keeps Tanh out of fusion."""
+    x = np.concatenate([np.linspace(-20, 20, 200_001), np.logspace(-6, 0, 10_000)]).astype(np.float32)
+    assert np.abs(function(Tensor(x)).asnumpy() - wanted(x.astype(np.float64))).max() <= bound
 
 
 def test_drop_in_for_the_namesakes():
