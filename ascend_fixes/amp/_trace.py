@@ -124,18 +124,18 @@ def _run(
 ) -> OverflowReport:
     trace = _Trace()
     copy = sites.instrumented(net, _Edit, lambda inner, path: {"overflow_trace": _At(trace, path)})
-    traced = _Scaled(copy if policy is None else autocast(copy, policy), scale)
+    traced = _Scaled(copy if policy is None else autocast(copy, policy), scale, named)
     with contextlib.closing(trace):
-        return _first(traced, trace, net, inputs, named, told)
+        return _first(traced, trace, net, inputs, told)
 
 
-def _first(traced: nn.Cell, trace: _Trace, net: nn.Cell, inputs: tuple, named: dict, told: _Telling) -> OverflowReport:
-    loss = traced(*inputs, **named)
+def _first(traced: nn.Cell, trace: _Trace, net: nn.Cell, inputs: tuple, told: _Telling) -> OverflowReport:
+    loss = traced(*inputs)
     forward = trace.overflow
     if forward is not None or not _finite(loss):
         return told.report("forward", forward or trace.infinite(), ())
     weights = ParameterTuple(net.trainable_params())
-    bad = _bad_gradients(traced, weights, inputs, named, trace)
+    bad = _bad_gradients(traced, weights, inputs, trace)
     if not bad and trace.overflow is None:
         return OverflowReport("none", notes=told.notes)
     return told.report("backward", trace.overflow or trace.using(bad[-1]), tuple(p.name for p in bad))
@@ -154,24 +154,25 @@ def _eager() -> Any:
 
 
 class _Scaled(nn.Cell):
-    """The scaled sum of a loss, as `TrainStep` differentiates it."""
+    """The scaled sum of a loss, as `TrainStep` differentiates it.
 
-    def __init__(self, cell: nn.Cell, scale: float) -> None:
+    It keeps what the cell is given by name: MindSpore 2.7.0 differentiates nothing that has such arguments.
+    """
+
+    def __init__(self, cell: nn.Cell, scale: float, named: dict[str, Any]) -> None:
         super().__init__(auto_prefix=False)
-        self.cell = cell
+        self.cell, self.named = cell, named
         self.factor = float(scale)
 
-    def construct(self, *inputs: Any, **named: Any) -> Any:
-        output = self.cell(*inputs, **named)
+    def construct(self, *inputs: Any) -> Any:
+        output = self.cell(*inputs, **self.named)
         loss = output[0] if isinstance(output, (tuple, list)) else output
         return (loss.astype(mindspore.float32) * self.factor).sum()
 
 
-def _bad_gradients(
-    traced: nn.Cell, weights: ParameterTuple, inputs: tuple, named: dict, trace: _Trace
-) -> list[Parameter]:
+def _bad_gradients(traced: nn.Cell, weights: ParameterTuple, inputs: tuple, trace: _Trace) -> list[Parameter]:
     trace.start_backward()
-    grads = ops.GradOperation(get_by_list=True)(traced, weights)(*inputs, **named)
+    grads = ops.GradOperation(get_by_list=True)(traced, weights)(*inputs)
     return [weight for weight, grad in zip(weights, grads) if not _finite(getattr(grad, "values", grad))]
 
 

@@ -21,11 +21,16 @@ from audit_cells import (
 from audit_odd_cells import Angle, Killed, Ranking
 from mindspore import Tensor, ops
 
+from ascend_fixes import _mindspore
 from ascend_fixes.auditing._looking import Fact, Look
 from ascend_fixes.auditing._recording import looked_up, record
 from ascend_fixes.auditing._running import ready
 from ascend_fixes.auditing._subject import Clock, Subject
 from ascend_fixes.auditing._values import VALUES, _ignored
+
+_NEW_WEIGHTS = pytest.mark.skipif(
+    _mindspore.version() < (2, 7, 1), reason="there a function under jit sees new weights a call late"
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +84,10 @@ def test_a_mean_over_a_mask_that_is_off(looked):
     assert "mask.sum()" in found["not-an-overflow"].evidence and found["not-an-overflow"].operator == "Div"
 
 
-@pytest.mark.parametrize("cell", [Likelihood(safe=False), Likelihood(safe=True), UnderJit(safe=False)])
+@pytest.mark.parametrize(
+    "cell",
+    [Likelihood(safe=False), Likelihood(safe=True), pytest.param(UnderJit(safe=False), marks=_NEW_WEIGHTS)],
+)
 def test_the_logarithm_of_a_softmax(looked, cell):
     found = looked(VALUES, cell, IDS, LABELS)
     assert found.kinds == (set() if cell.safe else {"not-an-overflow"})
