@@ -17,6 +17,7 @@ yours, and `learn` keeps it in force.
 from ascend_fixes.fusion._attention import AttentionGRU
 from ascend_fixes.fusion._compiler import FusionCompileError, FusionUnsupportedError, MissingCompilerError
 from ascend_fixes.fusion._crf import CRF
+from ascend_fixes.fusion._dot_product import Attention
 from ascend_fixes.fusion._dynamic_rnn import DynamicRNN
 from ascend_fixes.fusion._flags import Flag, FlagConflictError, FlagFileError
 from ascend_fixes.fusion._graphs import GatedGraph
@@ -34,6 +35,7 @@ __all__ = [
     "GELU",
     "GRU",
     "LSTM",
+    "Attention",
     "AttentionGRU",
     "BisectError",
     "BisectReport",

@@ -17,7 +17,6 @@ from ascend_fixes.fusion._blocks import Blocks
 from ascend_fixes.fusion._functions import tanh_of_half
 from ascend_fixes.fusion._guarding import safe
 from ascend_fixes.fusion._layers import LayerError, Softmax
-from ascend_fixes.fusion._recurrent import CASTS
 
 __all__ = ["AttentionGRU"]
 
@@ -57,7 +56,7 @@ class AttentionGRU(nn.Cell):
         self.score = nn.Dense(attention_size, 1, has_bias=False)
         self.product, self.steps = ops.MatMul(False, True), _Steps(hidden_size, context_size)
         self.read_first = ParameterTuple(list(self.get_parameters()))
-        safe(safe(self), keep_out=CASTS)
+        safe(self)
 
     def construct(
         self, x: Tensor, state: Tensor, annotations: Tensor, keys: Tensor, mask: Tensor

@@ -14,7 +14,6 @@ from ascend_fixes.fusion._functions import Gate, Tanh
 from ascend_fixes.fusion._guarding import safe
 from ascend_fixes.fusion._layers import LayerError
 from ascend_fixes.fusion._lstm import Steps
-from ascend_fixes.fusion._recurrent import CASTS
 
 __all__ = ["DynamicRNN"]
 
@@ -68,7 +67,7 @@ class DynamicRNN(Recurrence):
         super().__init__(Steps())
         self.gate, self.tanh = Gate(), Tanh()
         self.extra = Tensor([[0.0], [float(forget_bias)], [0.0], [0.0]], mindspore.float32)
-        safe(safe(self), keep_out=CASTS)
+        safe(self)
 
     def construct(
         self, x: Tensor, w: Tensor, b: Tensor, seq_length: Tensor | None, init_h: Tensor, init_c: Tensor

@@ -16,7 +16,6 @@ from mindspore import ParameterTuple, Tensor, nn, ops
 from ascend_fixes.fusion._blocks import Blocks, Recurrence
 from ascend_fixes.fusion._functions import Tanh, tanh_of_half
 from ascend_fixes.fusion._guarding import safe
-from ascend_fixes.fusion._recurrent import CASTS
 
 __all__ = ["LSTM", "Steps"]
 
@@ -154,7 +153,7 @@ class LSTM(nn.LSTM):
         super().__init__(input_size, hidden_size, *args, **kwargs)
         self.rnn = _Recurrence()
         self.read_first = ParameterTuple(list(self.get_parameters()))
-        safe(safe(self), keep_out=CASTS)
+        safe(self)
 
     def construct(self, x: Tensor, hx: tuple | None = None, seq_length: Tensor | None = None) -> Any:
         """``x`` as `mindspore.nn.LSTM` takes it; every output, and the last states and cells."""

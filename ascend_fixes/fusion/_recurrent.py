@@ -24,10 +24,7 @@ from ascend_fixes.fusion._blocks import Blocks, Recurrence
 from ascend_fixes.fusion._functions import Gate, Tanh, tanh_of_half
 from ascend_fixes.fusion._guarding import safe
 
-__all__ = ["CASTS", "GRU", "GRUCell"]
-
-# A float16 GRU whose casts fuse does not compile on CPU: AKG ends in "Check failed: attr->IsInstance<StringImm>()".
-CASTS = ("cluster:Cast",)
+__all__ = ["GRU", "GRUCell"]
 
 
 class _Step(nn.Cell):
@@ -57,7 +54,7 @@ class GRUCell(nn.GRUCell):
     ) -> None:
         super().__init__(input_size, hidden_size, has_bias, dtype=dtype)
         self.step, self.product = _Step(hidden_size), ops.MatMul(False, True)
-        safe(safe(self), keep_out=CASTS)
+        safe(self)
 
     def construct(self, x: Tensor, hx: Tensor) -> Tensor:
         """The next state, of x's dtype."""
@@ -187,7 +184,7 @@ class GRU(nn.GRU):
         self.hidden_size = hidden_size
         self.rnn = _Recurrence(self.hidden_size)
         self.read_first = ParameterTuple(list(self.get_parameters()))
-        safe(safe(self), keep_out=CASTS)
+        safe(self)
 
     def construct(self, x: Tensor, hx: Tensor | None = None, seq_length: Tensor | None = None) -> Any:
         """``x`` as `mindspore.nn.GRU` takes it; every output and the last states."""

@@ -43,17 +43,6 @@ class AddedMask(nn.Cell):
         return ops.softmax(scores + (mask.astype(scores.dtype) - 1) * 1e9, -1)
 
 
-class FiniteMask(nn.Cell):
-    """MindSpore's softmax over the last axis, with scores that are low, but finite in float16, where the mask is zero.
-
-    For cells that are kept out of the graph kernel: unfused it is faster than `fusion.Softmax`, which is exact anywhere.
-    """
-
-    def construct(self, scores: Tensor, mask: Tensor) -> Tensor:
-        masked = ops.broadcast_to(mask <= 0, scores.shape)
-        return ops.softmax(ops.masked_fill(scores, masked, Tensor(-6e4, scores.dtype)), -1)
-
-
 class Embeddings(nn.Cell):
     """The sum of a word's, its place's and its segment's vector, normalised.
 
@@ -74,14 +63,27 @@ class Embeddings(nn.Cell):
         return dropped(self.norm(self.words(ids) + self.segments(segments) + places), keep)
 
 
+class _Plain(nn.Cell):
+    """What a newcomer writes of products and a softmax; as `fusion.Attention` takes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.softmax = AddedMask()
+
+    def construct(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, keep: Tensor | None = None) -> Tensor:
+        scores = ops.matmul(query * query.shape[-1] ** -0.5, key.transpose(0, 1, 3, 2))
+        weights = self.softmax(scores, mask.expand_dims(1).expand_dims(1) if mask.ndim == 2 else mask)
+        return ops.matmul(dropped(weights, keep), value)
+
+
 class _Attention(nn.Cell):
     """Self-attention with several heads (Vaswani et al. 2017), its output projected."""
 
     def __init__(self, width: int, heads: int, safe: bool) -> None:
         super().__init__()
-        self.heads, self.scale = heads, (width // heads) ** -0.5
+        self.heads = heads
         self.query, self.key, self.value, self.output = (nn.Dense(width, width) for _ in range(4))
-        self.softmax = FiniteMask() if safe else AddedMask()
+        self.attend = fusion.Attention() if safe else _Plain()
 
     def split(self, x: Tensor) -> Tensor:
         """(batch, length, width) to (batch, heads, length, width / heads)."""
@@ -89,17 +91,13 @@ class _Attention(nn.Cell):
 
     def construct(self, x: Tensor, mask: Tensor, keep: Tensor | None = None) -> Tensor:
         query, key, value = self.split(self.query(x)), self.split(self.key(x)), self.split(self.value(x))
-        scores = ops.matmul(query * self.scale, key.transpose(0, 1, 3, 2))
-        weights = self.softmax(scores, mask.expand_dims(1).expand_dims(1) if mask.ndim == 2 else mask)
-        weights = dropped(weights, keep)
-        return self.output(ops.matmul(weights, value).transpose(0, 2, 1, 3).reshape(x.shape))
+        return self.output(self.attend(query, key, value, mask, keep).transpose(0, 2, 1, 3).reshape(x.shape))
 
 
 class Block(nn.Cell):
     """Self-attention and a feed-forward layer, each added to its input and normalised.
 
-    ``approximate`` takes GELU's tanh form, which ALBERT uses, instead of the exact function, BERT's. With ``safe`` attention
-    is kept out of the graph kernel (`fusion.safe`).
+    ``approximate`` takes GELU's tanh form, which ALBERT uses, instead of the exact function, BERT's.
     """
 
     def __init__(self, width: int, heads: int, inner: int, approximate: bool, safe: bool) -> None:
@@ -108,8 +106,6 @@ class Block(nn.Cell):
         self.inner, self.outer = nn.Dense(width, inner), nn.Dense(inner, width)
         self.gelu = (fusion.GELU if safe else nn.GELU)(approximate)
         self.last_norm = norm(width, safe)
-        if safe:
-            fusion.safe(self.attention)
 
     def construct(
         self,

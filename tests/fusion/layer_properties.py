@@ -22,6 +22,7 @@ from layer_cells import LAYERS, WithGradient, bound, errors_of, outcome, rows, u
 from mindspore import Parameter, Tensor, nn, ops
 from recurrent_references import (
     Everything,
+    attention,
     attention_gru,
     crf_loss,
     differences,
@@ -33,7 +34,7 @@ from recurrent_references import (
     two_sided_lstm,
 )
 
-from ascend_fixes.fusion import CRF, GRU, LSTM, AttentionGRU, DynamicRNN, GatedGraph, GRUCell
+from ascend_fixes.fusion import CRF, GRU, LSTM, Attention, AttentionGRU, DynamicRNN, GatedGraph, GRUCell
 
 MODES = {"unfused": False, "fused": True}
 BOUNDS = {np.dtype(np.float32): 1e-5, np.dtype(np.float16): 5e-3}
@@ -174,7 +175,7 @@ class States(nn.Cell):
         return ops.concat(self.layer(x, h, annotations, keys, mask), -1)
 
 
-def attention_case() -> Case:
+def decoder_case() -> Case:
     case = States()
     names = [parameter.name for parameter in case.layer.trainable_params()]
 
@@ -189,6 +190,35 @@ def attention_case() -> Case:
     masks = st.lists(st.integers(1, 5), min_size=BATCH, max_size=BATCH)
     rows = masks.map(lambda found: np.arange(5) < np.array(found)[:, None])
     return Case(case, inputs, rows, reference, (0.1, 1.0, 30.0))
+
+
+class OfOne(nn.Cell):
+    """An `Attention` whose queries, keys and values are parts of one input, so that the gradient is that of all."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_prefix=False)
+        self.layer = Attention()
+
+    def construct(self, x: Tensor, keep: Tensor, mask: Tensor) -> Tensor:
+        return self.layer(x[:, :, :3], x[:, :, 3:8], x[:, :, 8:], mask, keep if keep.shape[1] > 0 else None)
+
+
+def attention_case(dropout: bool) -> Case:
+    """Each of three queries has a mask of its own over five keys, and may have no key."""
+
+    def inputs(rng, scale, dtype):
+        x = rng.standard_normal((BATCH, 2, 13, 4))
+        x[:, :, :3] *= scale
+        keep = (rng.random((BATCH, 2, 3, 5)) < 0.7) / 0.75
+        return [x.astype(dtype), (keep if dropout else keep[:, :0]).astype(dtype)]
+
+    def reference(values, others, mask):
+        query, key, value = np.split(values[0], (3, 8), 2)
+        return attention(query, key, value, mask, others[0].astype(np.float64) if dropout else 1.0)
+
+    counts = st.lists(st.integers(0, 5), min_size=3, max_size=3)
+    rows = counts.map(lambda found: np.arange(5) < np.array(found)[None, None, :, None])
+    return Case(OfOne(), inputs, rows, reference, (0.1, 1.0, 3.0))
 
 
 def cell_case() -> Case:
@@ -238,7 +268,9 @@ CASES = {
     "GRU": partial(gru_case, True),
     "GRU without lengths": partial(gru_case, False),
     "LSTM": lstm_case,
-    "AttentionGRU": attention_case,
+    "Attention": partial(attention_case, False),
+    "Attention with dropout": partial(attention_case, True),
+    "AttentionGRU": decoder_case,
     "DynamicRNN": operator_case,
     "CRF": partial(crf_case, True),
     "CRF without lengths": partial(crf_case, False),

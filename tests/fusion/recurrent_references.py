@@ -54,6 +54,16 @@ def attention_gru(x, h, annotations, keys, mask, weights):
     return np.stack(states, 1), np.stack(contexts, 1)
 
 
+def attention(query, key, value, mask, keep=1.0):
+    """What every query finds by products; ``mask`` is of the weights' shape, and a query without a key finds zeros."""
+    query, key, value = (np.asarray(one, np.float64) for one in (query, key, value))
+    scores = np.einsum("bhqd,bhkd->bhqk", query * query.shape[-1] ** -0.5, key)
+    top = scores.max(-1, keepdims=True, where=mask, initial=-1e300)
+    parts = np.exp(np.where(mask, scores - top, -1e300))
+    weights = parts / np.maximum(parts.sum(-1, keepdims=True), 1e-300)
+    return np.einsum("bhqk,bhkd->bhqd", weights * keep, value)
+
+
 def two_sided_gru(x, h, parameters, lengths):
     """Both directions' states beside each other; parameters in MindSpore's order: kind by kind, direction by direction."""
     sides = [gru(x, h[side], parameters[side::2], lengths, reverse=bool(side))[0] for side in (0, 1)]

@@ -20,6 +20,7 @@ from benchmarks.ascend.cells.parts import (
     random_mask,
     random_values,
 )
+from benchmarks.fusion.attention import Transposed
 from examples.rnnsearch.model import AttentionGRU
 
 
@@ -130,6 +131,19 @@ def fusion_lstm() -> Made:
 
 def plain_lstm() -> Made:
     return made(nn.LSTM(WIDTH, WIDTH, batch_first=True), random_values(BATCH, LENGTH, WIDTH))
+
+
+def _by_heads(attention: nn.Cell) -> Made:
+    heads = [random_values(BATCH, 2, LENGTH, WIDTH) for _ in range(3)]
+    return made(attention, *heads, Tensor(np.tri(BATCH, LENGTH, dtype=np.float32)))
+
+
+def fusion_attention() -> Made:
+    return _by_heads(fusion.Attention())
+
+
+def plain_attention() -> Made:
+    return _by_heads(Transposed())
 
 
 class _Attending(nn.Cell):
