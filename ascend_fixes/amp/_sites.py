@@ -64,7 +64,11 @@ class Edit(ast.NodeTransformer):
 
     def site(self, node: Any) -> int:
         """The number of an operation among the method's `sites`."""
-        name = self.texts[id(node)].partition("(")[0] if isinstance(node, ast.Call) else type(node.op).__name__
+        name = (
+            self.texts[id(node)].partition("(")[0]
+            if isinstance(node, ast.Call)
+            else type(getattr(node, "op", node)).__name__
+        )
         self.sites.append(Site(name, self.file, self.first_line + node.lineno - 1, self.texts[id(node)]))
         return len(self.sites) - 1
 
@@ -182,7 +186,9 @@ def _rewritten(function: types.FunctionType, owner: str, edit: type[Edit]) -> tu
         return None
     editor = edit(function.__name__, code.co_varnames[0], code.co_filename, code.co_firstlineno)
     node.decorator_list, node.returns = [], None
-    node.body = [editor.visit(statement) for statement in node.body]
+    edited = ast.Module(node.body, [])
+    editor.generic_visit(edited)  # a statement may become several
+    node.body = edited.body
     for argument in [*node.args.args, *node.args.kwonlyargs]:
         argument.annotation = None
     node.args.defaults = [ast.Constant(None) for _ in node.args.defaults]

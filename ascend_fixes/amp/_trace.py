@@ -156,7 +156,7 @@ def _eager() -> Any:
 class _Scaled(nn.Cell):
     """The scaled sum of a loss, as `TrainStep` differentiates it.
 
-    It keeps what the cell is given by name: MindSpore 2.7.0 differentiates nothing that has such arguments.
+    It keeps what the cell is given by name: before 2.9 MindSpore took an argument called ``weights`` for its own.
     """
 
     def __init__(self, cell: nn.Cell, scale: float, named: dict[str, Any]) -> None:

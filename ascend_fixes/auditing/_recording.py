@@ -6,6 +6,7 @@ source. Every result is waited for: an error is raised where its operation stand
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import types
@@ -170,6 +171,21 @@ def _recorded(self: Any, method: str, number: int, callee: Any, *args: Any, **kw
 
 
 class _Edit(sites.CallEdit):
-    """Sends every operation through `_recorded`."""
+    """Sends every operation through `_recorded`, an assignment to elements, ``x[i] = y``, too."""
 
     methods: ClassVar[dict] = {"recorded_call": _recorded}
+
+    def visit_Assign(self, node: ast.Assign) -> Any:
+        target = node.targets[0]
+        if len(node.targets) > 1 or not isinstance(target, ast.Subscript):
+            return self.generic_visit(node)
+        self.texts[id(node)] = ast.unparse(node)
+        place = ast.Constant(self.name), ast.Constant(self.site(node))
+        # A function around it: what stands in the brackets may be slices, which are no arguments.
+        inside = ast.Subscript(ast.Name("left_", ast.Load()), target.slice, ast.Store())
+        body = [ast.Assign([inside], ast.Name("right_", ast.Load())), ast.Return(ast.Name("left_", ast.Load()))]
+        taken = ast.arguments([], [ast.arg("left_"), ast.arg("right_")], None, [], [], None, [])
+        call = self.call(
+            "recorded_call", *place, ast.Name("setitem", ast.Load()), self.visit(target.value), self.visit(node.value)
+        )
+        return [ast.copy_location(one, node) for one in (ast.FunctionDef("setitem", taken, body, []), ast.Expr(call))]

@@ -130,7 +130,9 @@ def _in_half(event: Event) -> str:
 
     def lowered(value: Any) -> Any:
         if isinstance(value, Tensor):
-            return value.astype(mindspore.float16) if value.is_floating_point() else value
+            return (
+                value.astype(mindspore.float16).copy() if value.is_floating_point() else value
+            )  # an assignment writes into it
         return type(value)(map(lowered, value)) if type(value) in (tuple, list) else value
 
     try:
@@ -172,7 +174,13 @@ def _softmaxes(plain: Recording) -> Iterator[Hazard]:
 
 def _unbounded(recording: Recording) -> Iterator[Event]:
     """Exponentials that are summed. Those whose maximum was taken off are among them, and never overflow."""
-    summed = {id(value) for event in recording.events if event.operator.lower() in _SUMS for value in event.inputs}
+    logarithms = _into(recording, ("log",))
+    summed = _into(recording, _SUMS) | {
+        id(value)  # log(1 + exp(x))
+        for event in recording.events
+        if event.operator.lower() == "add" and any(id(one) in logarithms for one in event.outputs)
+        for value in event.inputs
+    }
     through = {
         id(value): [id(one) for one in event.outputs]
         for event in recording.events
@@ -185,6 +193,11 @@ def _unbounded(recording: Recording) -> Iterator[Event]:
         made = id(event.outputs[0])
         if made in summed or any(one in summed for one in through.get(made, ())):
             yield event
+
+
+def _into(recording: Recording, operators: Container[str]) -> set[int]:
+    """What goes into operators of these names."""
+    return {id(value) for event in recording.events if event.operator.lower() in operators for value in event.inputs}
 
 
 def _at_larger_weights(subject: Subject, plain: Recording) -> list[Hazard]:
@@ -225,7 +238,8 @@ def _overflowing(event: Event, scale: float) -> Hazard:
         "exponentials are summed without their maximum taken off first",
         f"{event.text}: at {scale:g} times the weights a score of {score:.3g} gives inf in float32 (beyond 88; float16 beyond 11)",
         "scores = scores - ops.stop_gradient(scores.max(-1, keepdims=True))  # before exp\n"
-        "fusion.LogSumExp()(scores); fusion.Softmax()(scores)  # or these",
+        "fusion.LogSumExp()(scores); fusion.Softmax()(scores)  # or these\n"
+        "ops.relu(x) + ops.log1p(ops.exp(-ops.abs(x)))  # for log(1 + exp(x))",
         operator="Exp",
         cell=event.cell,
         source=event.source,

@@ -7,7 +7,7 @@ import signal
 
 import mindspore
 import numpy as np
-from audit_cells import Positions, Tagger
+from audit_cells import Positions, Scores, Tagger
 from mindspore import Parameter, Tensor, nn, ops
 
 
@@ -152,3 +152,45 @@ class OldLookup(nn.Cell):
 
     def construct(self, ids):
         return self.gather(self.table, ids, 0).astype(mindspore.float16).sum(-1)
+
+
+class Assigned(nn.Cell):
+    """As `Attention` of audit_cells.py, with scores that are assigned where the mask is 0; and elements of slices and lists."""
+
+    def __init__(self, off):
+        super().__init__()
+        self.embedding, self.key, self.off = nn.Embedding(50, 16), nn.Dense(16, 1), off
+
+    def construct(self, ids, mask):
+        x = self.embedding(ids)
+        found = [None, x]
+        found[0] = self.key(ops.tanh(x)).squeeze(-1)
+        scores = found[0]
+        scores[:, :1] = scores[:, :1] * 2
+        scores[mask == 0] = self.off
+        return (ops.softmax(scores, axis=1).expand_dims(-1) * x).sum(1)
+
+
+class Distant(nn.Cell):
+    """`Scores` of audit_cells.py and the length of a second input, whose gradient is NaN where it is 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = Scores()
+
+    def construct(self, x, point):
+        return self.scores(x) + ops.sqrt((point * point).sum())
+
+
+class Softplus(nn.Cell):
+    """log(1 + exp(x)) of scores, as it is written on paper, and as it stays finite."""
+
+    def __init__(self, safe):
+        super().__init__()
+        self.embedding, self.head, self.safe = nn.Embedding(50, 16), nn.Dense(16, 5), safe
+
+    def construct(self, ids):
+        scores = self.head(self.embedding(ids))
+        if self.safe:
+            return ops.relu(scores) + ops.log1p(ops.exp(-ops.abs(scores)))
+        return ops.log(1.0 + ops.exp(scores))

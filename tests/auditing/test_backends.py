@@ -38,9 +38,11 @@ def test_what_is_not_finite_is_still_compiled_fused(looked):
 # In a process of its own: what other tests have fused in this one decides how fused graphs differ.
 _FUSED = """
 import json
+import sys
 
 import numpy as np
 from audit_cells import Scores
+from audit_odd_cells import Distant
 from mindspore import Tensor
 
 from ascend_fixes.auditing._fusing import FUSING
@@ -51,17 +53,20 @@ from ascend_fixes.auditing._subject import Clock, Subject
 
 np.random.seed(0)
 x = Tensor(np.random.default_rng(0).standard_normal((4, 8, 32)).astype(np.float32))
-subject = Subject(Scores(), (x,), ("x",), {}, clock=Clock(300), factory="", target="Ascend910B")
+inputs = (x,) if sys.argv[1] == "Scores" else (x, Tensor(np.zeros(3, np.float32)))
+cell = {"Scores": Scores, "Distant": Distant}[sys.argv[1]]()
+subject = Subject(cell, inputs, ("x", "point")[: len(inputs)], {}, clock=Clock(300), factory="", target="Ascend910B")
 found = [one for one in carry_out(FUSING, subject, 300).findings if isinstance(one, Hazard)]
 print(json.dumps([[one.kind, one.operator, one.cure] for one in found]))
 """
 
 
 @pytest.mark.slow
-def test_what_fusion_gets_wrong_is_named_with_its_operator(tmp_path):
+@pytest.mark.parametrize("cell", ["Scores", "Distant"])
+def test_what_fusion_gets_wrong_is_named_with_its_operator(cell, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
     done = subprocess.run(
-        [sys.executable, "-c", _FUSED], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, "-c", _FUSED, cell], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-2000:]
     first, last = json.loads(done.stdout.splitlines()[-1])  # seen at once, named after the search

@@ -18,7 +18,7 @@ from audit_cells import (
     Tagger,
     UnderJit,
 )
-from audit_odd_cells import Angle, Killed, Ranking
+from audit_odd_cells import Angle, Assigned, Killed, Ranking, Softplus
 from mindspore import Tensor, ops
 
 from ascend_fixes import _mindspore
@@ -47,6 +47,16 @@ def test_a_large_constant_is_named_with_its_line(looked):
     assert one.certainty == "ran and differed" and ("nan" in one.evidence or "inf" in one.evidence)
 
 
+@pytest.mark.parametrize("off", [-1e4, -1e9])
+def test_a_constant_that_is_assigned_to_elements(looked, off):
+    found = looked(VALUES, Assigned(off), IDS, MASK * (np.arange(8) < 5).astype(np.float32))
+    assert found.kinds == (set() if off == -1e4 else {"constant-beyond-float16"})
+    if found.kinds:
+        one = found["constant-beyond-float16"]
+        assert "scores[mask == 0] = self.off" in one.evidence and one.source.startswith("audit_odd_cells.py:")
+        assert one.certainty == "ran and differed" and "inf" in one.evidence
+
+
 def test_attention_that_is_sound_is_cleared(looked):
     assert len(looked(VALUES, Attention(), IDS, MASK).cleared) == 4
 
@@ -66,6 +76,14 @@ def test_exponentials_without_their_maximum(looked, bounded):
             found["exp-without-maximum"].certainty == "ran and failed"
             and "inf" in found["exp-without-maximum"].evidence
         )
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_the_logarithm_of_1_and_an_exponential(looked, safe):
+    found = looked(VALUES, Softplus(safe), IDS)
+    assert found.kinds == (set() if safe else {"exp-without-maximum"})
+    if not safe:
+        assert "log1p" in found["exp-without-maximum"].cure
 
 
 @pytest.mark.parametrize("safe", [False, True])
