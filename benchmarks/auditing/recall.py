@@ -5,7 +5,7 @@ compared with what `ascend_fixes.audit` says of them, a process a model. ``AUDIT
 checkouts. Writes ``benchmarks/results/audit.json``, model by model.
 
     python -m benchmarks.auditing.recall                     # all models but those kept apart, whose figures are their own
-    python -m benchmarks.auditing.recall --apart --set second    # the second set kept apart; also "third", "fourth"; else the first
+    python -m benchmarks.auditing.recall --apart --set second    # the second set kept apart; also "third" to "fifth"; else the first
     python -m benchmarks.auditing.recall textcnn dkt         # these
     python -m benchmarks.auditing.recall --bert              # seconds on a 4-layer BERT tagger, and against the number of layers
     python -m benchmarks.auditing.recall --reports DIR       # keeps whole reports there, and takes those that are there already
@@ -48,6 +48,7 @@ SETS = {
     "kept apart, second": "second",
     "kept apart, third": "third",
     "kept apart, fourth": "fourth",
+    "kept apart, fifth": "fifth",
 }
 _HERE = ("padding-leak-output", "padding-leak-state", "padding-leak-loss", "padding-leak-gradient")
 
@@ -181,7 +182,10 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="models of the manifest; all but those kept apart where none is named")
     parser.add_argument("--apart", action="store_true", help="models kept apart")
     parser.add_argument(
-        "--set", default="first", choices=("first", "second", "third", "fourth"), help="which of the sets kept apart"
+        "--set",
+        default="first",
+        choices=("first", "second", "third", "fourth", "fifth"),
+        help="which of the sets kept apart",
     )
     parser.add_argument("--budget", type=float, default=120)
     parser.add_argument("--reports", type=Path, help="the directory of whole reports, kept or taken from there")
