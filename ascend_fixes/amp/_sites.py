@@ -25,7 +25,7 @@ from ascend_fixes.amp._overrides import states_gradient
 
 __all__ = ["CONTAINERS", "SYMBOLS", "CallEdit", "Edit", "Site", "instrumented"]
 
-SYMBOLS = {"MatMult": "MatMul", "Mult": "Mul", "Mod": "FloorMod"}
+SYMBOLS = {"MatMult": "MatMul", "Mult": "Mul", "Mod": "FloorMod", "Assign": "setitem"}
 SYMBOLS.update({name: name for name in ("Add", "Sub", "Div", "Pow", "FloorDiv")})
 """MindSpore's operators of Python's, by the name of the node in the syntax tree."""
 

@@ -186,6 +186,6 @@ class _Edit(sites.CallEdit):
         body = [ast.Assign([inside], ast.Name("right_", ast.Load())), ast.Return(ast.Name("left_", ast.Load()))]
         taken = ast.arguments([], [ast.arg("left_"), ast.arg("right_")], None, [], [], None, [])
         call = self.call(
-            "recorded_call", *place, ast.Name("setitem", ast.Load()), self.visit(target.value), self.visit(node.value)
+            "recorded_call", *place, ast.Name("setitem_", ast.Load()), self.visit(target.value), self.visit(node.value)
         )
-        return [ast.copy_location(one, node) for one in (ast.FunctionDef("setitem", taken, body, []), ast.Expr(call))]
+        return [ast.copy_location(one, node) for one in (ast.FunctionDef("setitem_", taken, body, []), ast.Expr(call))]

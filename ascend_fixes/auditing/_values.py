@@ -130,9 +130,8 @@ def _in_half(event: Event) -> str:
 
     def lowered(value: Any) -> Any:
         if isinstance(value, Tensor):
-            return (
-                value.astype(mindspore.float16).copy() if value.is_floating_point() else value
-            )  # an assignment writes into it
+            # A copy: an assignment to elements writes into it.
+            return value.astype(mindspore.float16).copy() if value.is_floating_point() else value
         return type(value)(map(lowered, value)) if type(value) in (tuple, list) else value
 
     try:

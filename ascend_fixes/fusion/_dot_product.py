@@ -15,7 +15,7 @@ from mindspore import Tensor, nn, ops
 
 from ascend_fixes import _mindspore
 from ascend_fixes.fusion._guarding import safe
-from ascend_fixes.fusion._layers import LayerError
+from ascend_fixes.fusion._layers import LayerError, spread
 
 __all__ = ["Attention"]
 
@@ -74,16 +74,19 @@ class Attention(nn.Cell):
             key, value = _emptied(key, hidden), _emptied(value, hidden)
             hidden = hidden.reshape(shape[0], 1, 1, shape[3])
         scores = self.scores(query, key).astype(mindspore.float32)
-        weights = self.softmax(scores, _spread(hidden, shape) if hidden.ndim > 0 else hidden).astype(kind)
+        weights = self.softmax(scores, spread(hidden, shape) if hidden.ndim > 0 else hidden).astype(kind)
         found = self.product(weights if keep is None else weights * keep.astype(kind), value)
         if mask is None or mask.ndim == 2:  # where nothing is hidden, or values are empty where it is
             return found
         counting = ops.logical_not(hidden).astype(mindspore.float32).sum(-1, keepdims=True)
-        return ops.masked_fill(found, _spread(counting <= 0, found.shape), Tensor(0.0, kind))
+        return ops.masked_fill(found, spread(counting <= 0, found.shape), Tensor(0.0, kind))
 
 
 class _Softmax(nn.Cell):
-    """Over the last axis of float32 scores, 0 where hidden; ``hidden`` is of their shape, or a scalar where nothing is."""
+    """Over the last axis of float32 scores, 0 where hidden; ``hidden`` is of their shape, or a scalar where nothing is.
+
+    MindSpore's: the layer is kept out of the graph kernel, and unfused that is quicker than `fusion.Softmax`.
+    """
 
     def construct(self, scores: Tensor, hidden: Tensor) -> Tensor:
         if hidden.ndim > 0:
@@ -137,12 +140,7 @@ def _broadcasts(shape: Shape, to: Shape) -> bool:
 def _emptied(x: Tensor, hidden: Tensor) -> Tensor:
     """(batch, heads, keys, size) with zeros where (batch, keys) is true."""
     places = hidden.reshape(hidden.shape[0], 1, hidden.shape[1], 1)
-    return ops.masked_fill(x, _spread(places, x.shape), Tensor(0.0, x.dtype))
-
-
-def _spread(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """As S8 wants it: an operator that broadcasts keeps 16 bytes for every element on CPU."""
-    return ops.broadcast_to(x, shape)
+    return ops.masked_fill(x, spread(places, x.shape), Tensor(0.0, x.dtype))
 
 
 def _positive(value: object) -> bool:

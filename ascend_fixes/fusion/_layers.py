@@ -23,7 +23,7 @@ from mindspore import Tensor, nn, ops
 from ascend_fixes.errors import AscendFixesError
 from ascend_fixes.fusion._functions import Exp, Sigmoid
 
-__all__ = ["GELU", "LayerError", "LayerNorm", "LogSumExp", "MaskedMax", "MaskedMean", "Softmax"]
+__all__ = ["GELU", "LayerError", "LayerNorm", "LogSumExp", "MaskedMax", "MaskedMean", "Softmax", "spread"]
 
 _LOWEST = -3.0e38  # below every float32 that data holds; finite, so that a difference of two is no NaN
 
@@ -45,7 +45,7 @@ class _BelowTop(nn.Cell):
     def construct(self, x: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
         x = _filled(x, masked, _LOWEST)
         top = self.largest(x, self.axis)
-        return top, ops.maximum(x - _spread(top, x.shape), Tensor(-1e4, mindspore.float32))
+        return top, ops.maximum(x - spread(top, x.shape), Tensor(-1e4, mindspore.float32))
 
 
 class _Normalised(nn.Cell):
@@ -60,12 +60,12 @@ class _Normalised(nn.Cell):
         _, differences = self.below_top(x, masked)
         parts = _filled(self.exp(differences), masked, 0.0)
         total = parts.sum(self.axis, keepdims=True)
-        return parts * _spread(1.0 / ops.maximum(total, Tensor(1e-30, mindspore.float32)), x.shape)
+        return parts * spread(1.0 / ops.maximum(total, Tensor(1e-30, mindspore.float32)), x.shape)
 
     def bprop(self, x: Tensor, masked: Tensor, out: Tensor, dout: Tensor) -> tuple[Tensor, Tensor]:
         """``p * (d - sum(p * d))``."""
         weighted = out * dout
-        return weighted - out * _spread(weighted.sum(self.axis, keepdims=True), x.shape), masked
+        return weighted - out * spread(weighted.sum(self.axis, keepdims=True), x.shape), masked
 
 
 class Softmax(nn.Cell):
@@ -128,7 +128,7 @@ class _LogSum(nn.Cell):
         _, differences = self.below_top(x, masked)
         parts = _filled(self.exp(differences), masked, 0.0)
         total = ops.maximum(parts.sum(self.axis, keepdims=True), Tensor(1e-30, mindspore.float32))
-        return parts * _spread(dout / total, x.shape), masked
+        return parts * spread(dout / total, x.shape), masked
 
 
 class LayerNorm(nn.LayerNorm):
@@ -144,7 +144,7 @@ class LayerNorm(nn.LayerNorm):
         shape = input_x.shape
         normal = self.standard(input_x.astype(mindspore.float32).reshape(-1, math.prod(shape[first:])))[0]
         gamma, beta = self.gamma.astype(mindspore.float32), self.beta.astype(mindspore.float32)
-        return (normal.reshape(shape) * _spread(gamma, shape) + _spread(beta, shape)).astype(input_x.dtype)
+        return (normal.reshape(shape) * spread(gamma, shape) + spread(beta, shape)).astype(input_x.dtype)
 
 
 class _Standard(nn.Cell):
@@ -161,22 +161,22 @@ class _Standard(nn.Cell):
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shape = x.shape
-        parts = 0.0625 * x - _spread((x * (0.0625 / shape[1])).sum(1, keepdims=True), shape)
+        parts = 0.0625 * x - spread((x * (0.0625 / shape[1])).sum(1, keepdims=True), shape)
         by_size = 1.0 / ops.maximum(ops.amax(ops.abs(parts), 1, True), Tensor(0.0625, mindspore.float32))
-        centred = parts * _spread(by_size, shape)
-        centred = centred - _spread(centred.mean(1, True), shape)
+        centred = parts * spread(by_size, shape)
+        centred = centred - spread(centred.mean(1, True), shape)
         root = 0.0625 * self.root * by_size
         variance = (centred * centred).mean(1, True) + ops.maximum(root * root, Tensor(1e-30, mindspore.float32))
         by_deviation = 1.0 / ops.sqrt(variance)
-        return centred * _spread(by_deviation, shape), by_size * 0.0625, by_deviation
+        return centred * spread(by_deviation, shape), by_size * 0.0625, by_deviation
 
     def bprop(self, x: Tensor, out: tuple[Tensor, ...], dout: tuple[Tensor, ...]) -> tuple[Tensor]:
         """``(g - mean(g) - n * mean(g * n)) / deviation``."""
         normal, by_size, by_deviation = out
         grad, shape = dout[0], x.shape
-        along = _spread((grad * normal).mean(1, True), shape)
-        centred = grad - _spread(grad.mean(1, True), shape) - normal * along
-        return (centred * _spread(by_deviation, shape) * _spread(by_size, shape),)
+        along = spread((grad * normal).mean(1, True), shape)
+        centred = grad - spread(grad.mean(1, True), shape) - normal * along
+        return (centred * spread(by_deviation, shape) * spread(by_size, shape),)
 
 
 class GELU(nn.Cell):
@@ -298,7 +298,7 @@ class _Largest(nn.Cell):
         return reached * (dout / number).expand_dims(self.axis), mask * 0.0
 
 
-def _spread(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+def spread(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """``x`` in a shape that it broadcasts to."""
     return ops.broadcast_to(x, shape)
 
@@ -311,7 +311,7 @@ def _masked(mask: Tensor | None, shape: tuple[int, ...]) -> Tensor:
     """What does not count, in that shape; compared before it is spread, where it is smaller."""
     if mask is None:
         return ops.full(shape, False, dtype=mindspore.bool_)
-    return _spread(mask.astype(mindspore.float32) <= 0, shape)
+    return spread(mask.astype(mindspore.float32) <= 0, shape)
 
 
 def _alike(mask: Tensor, x: Tensor, axis: int) -> Tensor:

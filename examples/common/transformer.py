@@ -63,7 +63,7 @@ class Embeddings(nn.Cell):
         return dropped(self.norm(self.words(ids) + self.segments(segments) + places), keep)
 
 
-class _Plain(nn.Cell):
+class PlainAttention(nn.Cell):
     """What a newcomer writes of products and a softmax; as `fusion.Attention` takes it."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class _Attention(nn.Cell):
         super().__init__()
         self.heads = heads
         self.query, self.key, self.value, self.output = (nn.Dense(width, width) for _ in range(4))
-        self.attend = fusion.Attention() if safe else _Plain()
+        self.attend = fusion.Attention() if safe else PlainAttention()
 
     def split(self, x: Tensor) -> Tensor:
         """(batch, length, width) to (batch, heads, length, width / heads)."""

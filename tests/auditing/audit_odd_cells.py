@@ -7,7 +7,7 @@ import signal
 
 import mindspore
 import numpy as np
-from audit_cells import Positions, Scores, Tagger
+from audit_cells import Attention, Positions, Scores, SumOfExponentials, Tagger
 from mindspore import Parameter, Tensor, nn, ops
 
 
@@ -154,12 +154,8 @@ class OldLookup(nn.Cell):
         return self.gather(self.table, ids, 0).astype(mindspore.float16).sum(-1)
 
 
-class Assigned(nn.Cell):
-    """As `Attention` of audit_cells.py, with scores that are assigned where the mask is 0; and elements of slices and lists."""
-
-    def __init__(self, off):
-        super().__init__()
-        self.embedding, self.key, self.off = nn.Embedding(50, 16), nn.Dense(16, 1), off
+class Assigned(Attention):
+    """With scores that are assigned where the mask is 0; and elements of slices and lists."""
 
     def construct(self, ids, mask):
         x = self.embedding(ids)
@@ -182,15 +178,11 @@ class Distant(nn.Cell):
         return self.scores(x) + ops.sqrt((point * point).sum())
 
 
-class Softplus(nn.Cell):
-    """log(1 + exp(x)) of scores, as it is written on paper, and as it stays finite."""
-
-    def __init__(self, safe):
-        super().__init__()
-        self.embedding, self.head, self.safe = nn.Embedding(50, 16), nn.Dense(16, 5), safe
+class Softplus(SumOfExponentials):
+    """log(1 + exp(x)) of scores, as it is written on paper, and bounded."""
 
     def construct(self, ids):
         scores = self.head(self.embedding(ids))
-        if self.safe:
+        if self.bounded:
             return ops.relu(scores) + ops.log1p(ops.exp(-ops.abs(scores)))
         return ops.log(1.0 + ops.exp(scores))

@@ -15,17 +15,10 @@ from recurrent_references import attention, relative
 from ascend_fixes import _mindspore, amp
 from ascend_fixes.fusion import Attention
 from ascend_fixes.fusion._layers import LayerError
+from examples.common.transformer import PlainAttention as Written
 
 BATCH, HEADS, QUERIES, KEYS, SIZE, WIDTH = 3, 2, 5, 7, 4, 6
 WEIGHTS = (BATCH, HEADS, QUERIES, KEYS)
-
-
-class Written(nn.Cell):
-    """As ports have it, with a mask that is added."""
-
-    def construct(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, keep: Tensor) -> Tensor:
-        scores = ops.matmul(query * query.shape[-1] ** -0.5, key.transpose(0, 1, 3, 2)) + (mask - 1) * 1e9
-        return ops.matmul(ops.softmax(scores, -1) * keep, value)
 
 
 class Gradients(nn.Cell):
