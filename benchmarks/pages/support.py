@@ -23,6 +23,7 @@ from benchmarks.pages import index_pages
 BEGIN, END = "<!-- from evidence/ -->", "<!-- end -->"
 _COMPILED = re.compile(r"(compiled|refused) for Ascend")
 _CHIP = "Ascend910B"  # that a probe compiles for
+_RAN = ("CPU", "device")
 TESTS = records.RESULTS / "versions.json"
 
 WORDS = {
@@ -53,10 +54,13 @@ WORDS = {
 
 @dataclass(frozen=True)
 class File:
-    """One file of evidence: the versions as numbers, where it is from, and its findings by defect."""
+    """One file of evidence: the versions as numbers, where it is from, and its findings by defect.
+
+    What was compiled for a chip is one, whatever Pythons compiled it: ``python`` is None.
+    """
 
     mindspore: tuple[int, ...]
-    python: tuple[int, int]
+    python: tuple[int, int] | None
     where: str  # "CPU", "device", or in a dry run the chip, "Ascend910B"
     findings: Mapping[str, Mapping[str, Any]]
 
@@ -69,19 +73,29 @@ class File:
 
 def files(folder: Path = records.ROOT / "evidence") -> list[File]:
     """Every file of evidence, checked, by version; what was compiled for Ascend beside what ran."""
-    found = []
+    found: list[File] = []
+    compiled: dict[tuple[tuple[int, ...], str], dict[str, Any]] = {}
     for path in sorted(folder.glob("*.json")):
         content = evidence.check(path)
         versions = content["versions"]
         where = content["device"] if content["how"] != "ran" else "CPU" if content["device"] == "CPU" else "device"
-        python = _numbers(versions["python"])
-        places: dict[str, dict[str, Any]] = {}
+        mindspore, python = _numbers(versions["mindspore"]), _numbers(versions["python"])
+        ran: dict[str, Any] = {}
         for one in content["findings"]:
-            compiled = _COMPILED.match(one["evidence"])  # a probe of the CPU's doctor may compile, and run nothing
-            places.setdefault(_CHIP if compiled and where in ("CPU", "device") else where, {})[one["id"]] = one
-        for place, findings in places.items():
-            found.append(File(_numbers(versions["mindspore"]), (python[0], python[1]), place, findings))
-    return sorted(found, key=lambda file: (file.mindspore, file.python, file.where))
+            # Some of the doctor's probes compile for Ascend, and run nothing.
+            dry = where not in _RAN or _COMPILED.match(one["evidence"])
+            chip = _CHIP if where in _RAN else where
+            together = compiled.setdefault((mindspore, chip), {}) if dry else ran
+            together[one["id"]] = max(together.get(one["id"], one), one, key=_worst)
+        if ran:
+            found.append(File(mindspore, (python[0], python[1]), where, ran))
+    found += [File(mindspore, None, chip, findings) for (mindspore, chip), findings in compiled.items()]
+    return sorted(found, key=lambda file: (file.mindspore, file.python or (), file.where))
+
+
+def _worst(one: Mapping[str, Any]) -> tuple[bool, bool]:
+    """For `max`: a defect that is present before one that is not, and one that is not cured before one that is."""
+    return bool(one["present"]), one["cured"] is not True
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -132,7 +146,7 @@ def _seen(found: list[File], id_: str, where: str, words: str) -> str:
 def grid(found: list[File], language: str = "en") -> str:
     """MindSpore by Python, and beside them the dry run and the device."""
     words = WORDS[language]
-    pythons = sorted({file.python for file in found if file.where == "CPU"})
+    pythons = sorted({file.python for file in found if file.where == "CPU" and file.python})
     compiled = [words["dry run"].format(chip=chip) for chip in _chips(found)]
     head = ["MindSpore", *(f"CPU, Python {_text(python)}" for python in pythons), *compiled, words["device"]]
     rows = []
@@ -146,7 +160,7 @@ def grid(found: list[File], language: str = "en") -> str:
 
 def _chips(found: list[File]) -> list[str]:
     """What was compiled for."""
-    return sorted({file.where for file in found} - {"CPU", "device"})
+    return sorted({file.where for file in found} - {*_RAN})
 
 
 def _score(found: list[File], where: str, python: tuple[int, int] | None = None) -> str:
@@ -159,10 +173,10 @@ def details(found: list[File], language: str = "en") -> str:
     words = WORDS[language]
     places = {"CPU": "CPU", "device": words["device"]}
     places |= {chip: words["dry run"].format(chip=chip) for chip in _chips(found)}
-    head = [
-        words["defect"],
-        *(f"{_text(file.mindspore)}, Python {_text(file.python)}, {places[file.where]}" for file in found),
-    ]
+    head = [words["defect"]]
+    for file in found:
+        python = f"Python {_text(file.python)}, " if file.python else ""
+        head.append(f"{_text(file.mindspore)}, {python}{places[file.where]}")
     rows = [[id_, *(_state(file.findings.get(id_), words) for file in found)] for id_ in catalogue()]
     return _table(head, rows)
 
