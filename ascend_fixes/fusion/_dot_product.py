@@ -28,6 +28,8 @@ class Attention(nn.Cell):
     """``softmax(scale query key^T) value``, over the keys that a mask lets count.
 
     Products are in the query's type, the softmax is in float32. A query for which no key counts gets zeros, and has no gradient.
+    Several heads of the query may share a key and a value, which are not repeated for it (grouped-query attention: Ainslie et al.
+    2023, https://arxiv.org/abs/2305.13245).
 
     Args:
         scale: what the query is multiplied with; by default one by the root of its size.
@@ -52,8 +54,8 @@ class Attention(nn.Cell):
 
         Args:
             query: (batch, heads, queries, size).
-            key: (batch, heads, keys, size).
-            value: (batch, heads, keys, size of a value).
+            key: (batch, heads, keys, size), or fewer heads, of which each serves as many of the query's that follow each other.
+            value: (batch, as many heads, keys, size of a value).
             mask: true, or above 0, where a key counts. Of shape (batch, keys): what stands in the other keys and values may be
                 anything. Or what broadcasts to (batch, heads, queries, keys): they have to be finite.
             keep: what the weights are multiplied with, as dropout does, (batch, heads, queries, keys).
@@ -65,7 +67,7 @@ class Attention(nn.Cell):
             None if mask is None else mask.shape,
             None if keep is None else keep.shape,
         )
-        kind, shape = query.dtype, (*query.shape[:3], key.shape[2])
+        kind, shape, outputs = query.dtype, (*query.shape[:3], key.shape[2]), (*query.shape[:3], value.shape[3])
         query = query * (query.shape[3] ** -0.5 if self.scale is None else self.scale)
         key, value, hidden = key.astype(kind), value.astype(kind), Tensor(False)
         if mask is not None:
@@ -73,9 +75,12 @@ class Attention(nn.Cell):
         if hidden.ndim == 2:
             key, value = _emptied(key, hidden), _emptied(value, hidden)
             hidden = hidden.reshape(shape[0], 1, 1, shape[3])
-        scores = self.scores(query, key).astype(mindspore.float32)
+        # The queries of those heads that share a key are rows of one product.
+        grouped = (*key.shape[:2], query.shape[1] * query.shape[2] // key.shape[1])
+        scores = self.scores(query.reshape(*grouped, -1), key).reshape(shape).astype(mindspore.float32)
         weights = self.softmax(scores, spread(hidden, shape) if hidden.ndim > 0 else hidden).astype(kind)
-        found = self.product(weights if keep is None else weights * keep.astype(kind), value)
+        weights = weights if keep is None else weights * keep.astype(kind)
+        found = self.product(weights.reshape(*grouped, -1), value).reshape(outputs)
         if mask is None or mask.ndim == 2:  # where nothing is hidden, or values are empty where it is
             return found
         counting = ops.logical_not(hidden).astype(mindspore.float32).sum(-1, keepdims=True)
@@ -118,9 +123,10 @@ def _fit(query: Shape, key: Shape, value: Shape, mask: Shape | None, keep: Shape
                 f"{name} must be (batch, heads, length, size), not {shape}; reshape it, one head is an axis of 1"
             )
     batch, heads, queries, size = query
-    if (*key[:2], key[3]) != (batch, heads, size):
+    if (key[0], key[3]) != (batch, size) or heads % key[1]:
         raise LayerError(
-            f"key must be ({batch}, {heads}, keys, {size}) as the query is {query}, not {key}; repeat heads that share it"
+            f"key must be ({batch}, {heads}, keys, {size}) as the query is {query}, or have a number of heads that "
+            f"divides {heads}, not {key}"
         )
     if value[:3] != key[:3]:
         raise LayerError(f"value must be {key[:3]} and a size, as the key is {key}, not {value}")

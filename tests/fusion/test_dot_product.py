@@ -93,6 +93,32 @@ def test_gradients_are_those_of_what_is_written_out(seed, scale, of_keys):
 
 
 @settings(max_examples=10, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3, 6]), st.sampled_from(["none", "keys", "queries"]))
+def test_heads_that_share_a_key_are_as_if_it_were_repeated(seed, shared, form):
+    """Value and gradients, of which those of a key and a value are the sums over the heads that they serve."""
+    random, heads = np.random.default_rng(seed), 6
+    query, key, value, weighting = (
+        random.standard_normal((BATCH, own, length, size)).astype(np.float32)
+        for own, length, size in (
+            (heads, QUERIES, SIZE),
+            (heads // shared, KEYS, SIZE),
+            (heads // shared, KEYS, WIDTH),
+            (heads, QUERIES, WIDTH),
+        )
+    )
+    every = np.maximum(random.random((BATCH, heads, QUERIES, KEYS)) < 0.6, np.arange(KEYS) == 0)
+    mask = {"none": [], "keys": [Tensor(lengths(seed))], "queries": [Tensor(every)]}[form]
+    own = [Tensor(one) for one in (query, key, value)]
+    repeated = [own[0], *(Tensor(np.repeat(one, shared, 1)) for one in (key, value))]
+    layer = gradients(Attention).layer
+    np.testing.assert_allclose(layer(*own, *mask).asnumpy(), layer(*repeated, *mask).asnumpy(), rtol=0, atol=1e-5)
+    found, wanted = (gradients(Attention)(Tensor(weighting), *inputs, *mask) for inputs in (own, repeated))
+    for one, many in zip(found, wanted):
+        summed = many.asnumpy().reshape(*one.shape[:2], -1, *one.shape[2:]).sum(2)
+        np.testing.assert_allclose(one.asnumpy(), summed, rtol=0, atol=1e-5 * max(1, np.abs(summed).max()))
+
+
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([np.nan, np.inf, -3e38, 77.0]))
 def test_what_stands_in_padding_changes_nothing(seed, garbage):
     """Neither the result nor a gradient, to the last bit."""
@@ -176,7 +202,11 @@ SHAPES = {"query": (2, 3, 4, 5), "key": (2, 3, 6, 5), "value": (2, 3, 6, 7)}
     ("changed", "said"),
     [
         ({"query": (2, 4, 5)}, r"query must be \(batch, heads, length, size\), not \(2, 4, 5\)"),
-        ({"key": (2, 1, 6, 5), "value": (2, 1, 6, 7)}, r"key must be \(2, 3, keys, 5\).*repeat heads"),
+        (
+            {"key": (2, 2, 6, 5), "value": (2, 2, 6, 7)},
+            r"key must be \(2, 3, keys, 5\).* a number of heads that divides 3",
+        ),
+        ({"key": (2, 1, 6, 5)}, r"value must be \(2, 1, 6\) and a size"),
         ({"key": (2, 3, 6, 4)}, r"key must be \(2, 3, keys, 5\)"),
         ({"value": (2, 3, 5, 7)}, r"value must be \(2, 3, 6\) and a size"),
         (
