@@ -133,8 +133,8 @@ def plain_lstm() -> Made:
     return made(nn.LSTM(WIDTH, WIDTH, batch_first=True), random_values(BATCH, LENGTH, WIDTH))
 
 
-def _by_heads(attention: nn.Cell) -> Made:
-    heads = [random_values(BATCH, 2, LENGTH, WIDTH) for _ in range(3)]
+def _by_heads(attention: nn.Cell, shared: int = 1) -> Made:
+    heads = [random_values(BATCH, number, LENGTH, WIDTH) for number in (2, 2 // shared, 2 // shared)]
     return made(attention, *heads, Tensor(np.tri(BATCH, LENGTH, dtype=np.float32)))
 
 
@@ -144,6 +144,25 @@ def fusion_attention() -> Made:
 
 def plain_attention() -> Made:
     return _by_heads(Transposed())
+
+
+class _Repeated(nn.Cell):
+    """Grouped queries as ports have them: the heads of keys and values are repeated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = Transposed()
+
+    def construct(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        return self.attention(query, ops.repeat_interleave(key, 2, 1), ops.repeat_interleave(value, 2, 1), mask)
+
+
+def fusion_attention_grouped() -> Made:
+    return _by_heads(fusion.Attention(), shared=2)
+
+
+def plain_attention_grouped() -> Made:
+    return _by_heads(_Repeated(), shared=2)
 
 
 class _Attending(nn.Cell):
