@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from benchmarks import records
 from benchmarks.ascend import __main__ as ascend
 from benchmarks.ascend import cells as ascend_cells
 from benchmarks.ascend import memory as ascend_memory
@@ -33,6 +35,14 @@ def test_the_page_shows_kernels_verdicts_with_their_reason_and_what_is_missing()
     (line,) = [line for line in page.splitlines() if line.startswith(f"| {row.name} |")]
     assert line == f"| {row.name} | 3 + 2 + 0, 1 host | **refused** | - | - | Sort x2 | Custom |"
     assert f"- {row.name} (910B O0): refused: no such kernel" in page and "nothing was executed" in page
+
+
+@pytest.mark.parametrize("page", ["docs/platform.md", "docs/zh/platform.md"])
+def test_the_report_on_the_910a_counts_what_it_refuses_to_fuse(page):
+    compiled = records.read(records.RESULTS / "ascend.json", {})
+    refused = sum("Unrecognized SoC Version" in one.get("reason", "") for one in compiled.values())
+    text = (records.ROOT / page).read_text(encoding="utf-8")
+    assert refused and (f"all {refused} dry runs" in text or f"{refused} 次空跑" in text)
 
 
 def test_own_shapes_leave_out_padding_of_all_rows_and_arrays_without_ids():

@@ -13,8 +13,8 @@ __all__ = ["SwiftCall", "child_cells", "copy_with_children", "free_gru_size", "o
 class SwiftCall(mindspore.nn.Cell):
     """A cell whose call in graph mode does only what it needs where the graph exists.
 
-    At every call MindSpore tells each cell inside the name of the graph, which only a compilation reads (13 cells: 0.25 ms;
-    2.7 to 2.10), and takes ``construct``'s signature apart, although ``*inputs`` admits any number of arguments. For classes
+    At every call MindSpore tells each cell inside the name of the graph, which only a compilation reads (2.7
+    to 2.10), and takes ``construct``'s signature apart, although ``*inputs`` admits any number of arguments. For classes
     whose ``construct`` takes ``*inputs``.
     """
 

@@ -25,7 +25,7 @@ __all__ = [
 
 
 def in_graph_mode() -> bool:
-    """Whether cells are compiled when called; the public ``get_context("mode")`` takes 10 microseconds to say so."""
+    """Whether cells are compiled when called; the public ``get_context("mode")`` is slow for a call at every step."""
     return mindspore.context._get_mode() == mindspore.GRAPH_MODE
 
 

@@ -4,7 +4,7 @@ A sum is finite only where all its terms are, and infinity and NaN reach it what
 by 2**-64 first, so that finite ones cannot add up to infinity. Small gradients are laid end to end and looked at as
 one, for each of them a kernel of its own would cost more than its work; large ones are not copied.
 
-What is done to every gradient alike is a `MultitypeFuncGraph` for `HyperMap`: a loop over 30 of them takes MindSpore nine
+What is done to every gradient alike is a `MultitypeFuncGraph` for `HyperMap`: a loop over them takes MindSpore many
 times as long to compile.
 """
 
@@ -114,7 +114,7 @@ class Gradients:
         return found
 
     def sum_of(self, rows: Any) -> Any:
-        """The sum of a matrix. On CPU, where a sum over all axes is not vectorized, rows come first (12 times as fast)."""
+        """The sum of a matrix. On CPU, where a sum over all axes is not vectorized, rows come first, which is faster."""
         if self.by_rows:
             rows = self.sums(rows, -1)
         return self.sums(rows)

@@ -68,8 +68,8 @@ def probe() -> Finding:
 DEFECT = Defect(
     id="F1",
     family="fusion",
-    symptom="fused transposes give a wrong float32 gradient: attention key projection off by a factor of 6 to 65",
-    symptom_zh="融合后的转置给出错误的 float32 梯度：注意力的 key 投影偏差达 6 到 65 倍",
+    symptom="fused transposes give a wrong float32 gradient: attention key projection off by tens of times its largest value",
+    symptom_zh="融合后的转置给出错误的 float32 梯度：注意力的 key 投影偏差达最大值的几十倍",
     error="",
     cause="kernels that the graph kernel's compiler (AKG) builds from a Transpose and a Reshape of the gradient read "
     "wrong elements; the values differ from run to run, and right and wrong alternate with batch x length",

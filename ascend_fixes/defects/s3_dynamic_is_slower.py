@@ -96,7 +96,7 @@ DEFECT = Defect(
         "With a dynamic length the shapes are worked out, the memory planned and the kernels resized at every step, "
         "and graph-kernel fusion skips the graph. Few static graphs over padded inputs avoid all of it."
     ),
-    seen="1.5 to 2.5 times. Reported from Ascend in mindspore-lab/mindone pull 605: 13 to 15 s for 7.8 s",
+    seen="1.2 to 2.0 times. Reported from Ascend in mindspore-lab/mindone pull 605: 13 to 15 s for 7.8 s",
     upstream="https://github.com/mindspore-lab/mindone/pull/605",
     removal="when the probe's ratio stays under 1.25 and fusion takes dynamic graphs",
     probe=probe,

@@ -61,7 +61,7 @@ QUIRKS = (
         since=(2, 7),
         before=(2, 11),
         dtypes=("float32",),
-        symptom="fused with a Reshape: gradient of the attention key projection off by a factor of 6 to 65, and different "
+        symptom="fused with a Reshape: gradient of the attention key projection off by tens of times its largest value, and different "
         "from run to run",
         source="F1",
         removal="the probe of F1 finds the gradient right",

@@ -103,7 +103,7 @@ class HashIndex:
         return found
 
     def _find(self, hashes: np.ndarray, found: np.ndarray, start: int, same: Same | None) -> None:
-        # A slot is read as one 16-byte item: twice as fast as a row of two.
+        # A slot is read as one 16-byte item, which is faster than a row of two.
         table = self._slots.view(np.complex128).reshape(-1)
         slots, wanted, rows = self._first_slots(hashes), hashes.view(np.int64), np.arange(len(hashes))
         while len(slots):

@@ -95,7 +95,7 @@ def pad(array: Array, shape: Sequence[int], value: Any = 0) -> Tensor:
 def pad_array(array: np.ndarray, shape: Sequence[int], value: Any = 0) -> np.ndarray:
     """As `pad`, from NumPy to NumPy."""
     kept = _kept(array.shape, tuple(shape))
-    padded = np.zeros(shape, array.dtype)  # 6 times faster than np.full
+    padded = np.zeros(shape, array.dtype)  # faster than np.full
     if value != 0:
         padded[...] = fill_value(array.dtype, value)
     padded[kept] = array[kept]

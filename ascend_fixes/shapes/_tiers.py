@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 __all__ = ["Tiers"]
 
 SAMPLES = 3  # steps that are timed, with a synchronisation, for each size and kind of graph
-USUAL_SPEED_UP = 2.0  # of a static step over a dynamic one, until one has been measured: 1.5 to 2.5 on CPU
+USUAL_SPEED_UP = 2.0  # of a static step over a dynamic one, until one has been measured: 1.2 to 2.0 on CPU
 
 
 @dataclass
