@@ -3,7 +3,9 @@
 A local search. The state is a set of corners; one step takes a corner (or two) out
 and puts the best possible ones back, judged exactly over the whole table of candidate
 corners. It starts from the best product grid found by alternating exact fits of one
-axis, from the best nested chain, and from nothing (greedy), and returns the best end.
+axis, from the best nested chain, from the best two of which none holds the other, and
+from nothing (greedy), and returns the best end. Two corners are exact: they are a chain
+or such a pair.
 
 On axes with many distinct lengths the search runs on a coarser table, whose lines are
 the exact optimal sizes of each axis alone; the corners are then moved one line at a
@@ -32,7 +34,7 @@ def best_cover(pairs: np.ndarray, k: int, cost: CostTable) -> list[tuple[int, in
     full = _Table.of(pairs, cost)
     coarse = full.coarsened(LINES)
     starts = [_product(coarse, rows, k // rows) for rows in range(1, k + 1) if k // rows >= 1]
-    starts += [_chain(coarse, k), []]
+    starts += [_chain(coarse, k), _crossing(coarse) if k > 1 else [], []]
     ends = [_search(coarse, start, k) for start in starts]
     best = full.corners(coarse, min(ends, key=coarse.total))
     # The starts are repeated on the full table, so that the result is never worse than they are.
@@ -179,6 +181,13 @@ def _axis_fit(counts: np.ndarray, sizes: np.ndarray, others: np.ndarray, chosen:
     widths = others[np.asarray(chosen)[np.searchsorted(chosen, np.arange(len(others)))]]
     weights = counts @ widths
     return best_boundaries(sizes.tolist(), weights.tolist(), min(k, len(sizes)))
+
+
+def _crossing(table: _Table) -> list:
+    """The best two rectangles of which none holds the other: all of the first size, and all of the second."""
+    last, end = (length - 1 for length in table.costs.shape)
+    pairs = ([(i, end), (last, j)] for i in range(last) for j in range(end))
+    return min(pairs, key=table.total, default=[])
 
 
 def _chain(table: _Table, k: int) -> list:

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ascend_fixes.shapes import Buckets, Grid, LengthError, SizesError
@@ -30,6 +30,15 @@ def test_fit_is_within_ten_percent_of_brute_force(pairs, k):
     grid = Grid.fit(pairs, k)
     assert len(grid) <= k
     assert area(grid.sizes, pairs) <= 1.1 * best
+
+
+@settings(max_examples=60)
+@given(pairs_lists)
+@example([(6, 2), (4, 5), (2, 2), (1, 4), (1, 5), (2, 5), (4, 1), (6, 3), (3, 1)])  # none of the two holds the other
+def test_two_sizes_are_the_best_two(pairs):
+    candidates = list(itertools.product(sorted({a for a, _ in pairs}), sorted({b for _, b in pairs})))
+    every = itertools.combinations_with_replacement(candidates, 2)
+    assert area(Grid.fit(pairs, 2).sizes, pairs) == min(area(chosen, pairs) for chosen in every)
 
 
 @settings(max_examples=30)
