@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from examples.common.files import DataError, UsageError, existing, expect, read_text
+from ascend_fixes.files import read_text
+from examples.common.files import ExampleError, existing, expect
 from examples.common.randomness import Stream, digest, drawn, generator, padded
 
 
@@ -58,7 +59,7 @@ class Corpus:
 
 
 def read_folder(folder: Path) -> Corpus:
-    """Read a corpus folder; `DataError` where it has no file to train or to test on, or a file is wrong or has no answer."""
+    """Read a corpus folder; `ExampleError` where it has no file to train or to test on, or a file is wrong or has no answer."""
     files = sorted(path for path in existing(folder).iterdir() if path.name.endswith((".json", ".json.gz")))
     training = [path for path in files if "train" in path.name]
     tests = [path for path in files if "train" not in path.name]
@@ -74,15 +75,15 @@ def read_folder(folder: Path) -> Corpus:
 def read_file(path: Path) -> tuple[Question, ...]:
     """Read a SQuAD 1.1 or 2.0 file, compressed where its name ends in ``.gz``.
 
-    Raises `DataError` where it cannot be read, is damaged, no SQuAD, has no question, an answer is not where it should be, or
-    an id occurs twice.
+    Raises `FileError` where it cannot be read, `ExampleError` where it is no SQuAD, has no question, an answer is not where it
+    should be, or an id occurs twice.
     """
     text = read_text(path).removeprefix("\ufeff")
     try:
         tree = json.loads(text)
     except (ValueError, RecursionError) as error:
         place = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else error
-        raise DataError(f"{path}: {'empty' if not text.strip() else f'not JSON ({place})'}") from None
+        raise ExampleError(f"{path}: {'empty' if not text.strip() else f'not JSON ({place})'}") from None
     questions = tuple(_questions(tree, path))
     expect(questions, f"{path}: has no question")
     ((name, count),) = Counter(question.id for question in questions).most_common(1)
@@ -201,7 +202,7 @@ class Encoded(NamedTuple):
 
 
 class Vocabulary:
-    """A tokenizer and the ids of its special pieces; `DataError`, which names ``source``, where one of them is missing."""
+    """A tokenizer and the ids of its special pieces; `ExampleError`, which names ``source``, where one of them is missing."""
 
     def __init__(self, tokenizer: Tokenizer, source: str) -> None:
         self.tokenizer = tokenizer
@@ -257,7 +258,9 @@ def read_vocabulary(path: Path) -> Vocabulary:
         try:
             pieces += [(piece, float(score))] if line else []
         except ValueError:
-            raise DataError(f"{path}, line {number}: expected piece<TAB>log-probability, got {line[:40]!r}") from None
+            raise ExampleError(
+                f"{path}, line {number}: expected piece<TAB>log-probability, got {line[:40]!r}"
+            ) from None
     places = {piece: place for place, (piece, _) in enumerate(pieces)}
     expect(pieces, f"{path}: empty")
     expect(len(places) == len(pieces), f"{path}: a piece occurs twice")
@@ -271,11 +274,11 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
 
 def parse_vocabulary(text: str, path: Path) -> Vocabulary:
-    """The vocabulary of a ``tokenizer.json`` with this content; `DataError` where it is none."""
+    """The vocabulary of a ``tokenizer.json`` with this content; `ExampleError` where it is none."""
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the library raises plain Exception
-        raise DataError(f"{path}: not a tokenizer ({str(error).splitlines()[0][:80]})") from None
+        raise ExampleError(f"{path}: not a tokenizer ({str(error).splitlines()[0][:80]})") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return Vocabulary(tokenizer, str(path))
@@ -289,7 +292,7 @@ PUBLISHED = {"length": 384, "stride": 128, "question": 64}  # as Devlin et al. 2
 class Shape:
     """How texts are cut, in pieces: the longest input, from part to part of a passage, the longest question (cut at its end).
 
-    Raises `UsageError` where the three do not go together.
+    Raises `ExampleError` where the three do not go together.
     """
 
     length: int
@@ -300,7 +303,7 @@ class Shape:
         room = self.length - self.question - 3
         leave = f"windows of {self.length} pieces leave {room} for the passage beside a question of {self.question}"
         remedy = f"choose --stride from 1 to {room}, or a larger --length"
-        expect(1 <= self.stride <= room, f"--stride {self.stride}: {leave}; {remedy}", UsageError)
+        expect(1 <= self.stride <= room, f"--stride {self.stride}: {leave}; {remedy}")
 
 
 @dataclass(frozen=True)
@@ -333,7 +336,7 @@ class Part:
 
     @classmethod
     def of(cls, questions: Sequence[Question], vocabulary: Vocabulary, shape: Shape) -> Part:
-        """Encode and cut; a passage of several questions is encoded once. `DataError` where a text is empty."""
+        """Encode and cut; a passage of several questions is encoded once. `ExampleError` where a text is empty."""
         distinct = list(dict.fromkeys(question.passage for question in questions))
         encoded = dict(zip(distinct, vocabulary.encode(distinct)))
         passages = [encoded[question.passage] for question in questions]

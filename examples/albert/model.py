@@ -17,7 +17,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from examples.common.checkpoint import SIZES, Named, named, read_arrays, read_sizes
-from examples.common.files import fits
+from examples.common.files import expect
 from examples.common.transformer import EPSILON, Around, Block, Embeddings, initialise, sinusoids
 
 
@@ -138,12 +138,12 @@ class Checkpoint(NamedTuple):
 def read(folder: Path) -> Checkpoint:
     """Read a checkpoint; the pooler and the heads of other tasks are left unread.
 
-    Raises `CheckpointError` where a file is missing, damaged, of another kind of model, or contradicts the other.
+    Raises `ExampleError` or `FileError` where a file is missing, damaged, of another kind of model, or contradicts the other.
     """
     counts, stored = read_sizes(folder, "albert", "ALBERT", {**SIZES, "embedding": "embedding_size"}, _FIXED)
     activation = stored.get("hidden_act", "gelu_new")
     known = f"hidden_act is {activation!r}, this ALBERT has {' or '.join(_APPROXIMATE)}"
-    fits(activation in _APPROXIMATE, f"{folder / 'config.json'}: {known}")
+    expect(activation in _APPROXIMATE, f"{folder / 'config.json'}: {known}")
     config = Config(length=counts.pop("places"), **counts, approximate=_APPROXIMATE[activation])
     return Checkpoint(config, read_arrays(folder, "albert.", parameters(config), head=_SPAN))
 

@@ -17,11 +17,12 @@ from mindspore import Tensor
 
 from ascend_fixes import shapes
 from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.files import read_text
 from examples.albert import data, model
 from examples.albert.answers import Answers, answers, logits_of
 from examples.common import checkpoint
 from examples.common.command_line import INTERRUPTED, kept_graphs, positive
-from examples.common.files import DataError, fits, read_text
+from examples.common.files import ExampleError, expect
 from examples.common.randomness import chunks
 
 _BATCH = 64
@@ -31,18 +32,15 @@ class Reader:
     """A model that answers questions: what a training left in ``folder``, or a Hugging Face checkpoint with a span head.
 
     ``threshold`` is how far "no answer" has to score above the best span to be said; infinite where it never is. Raises
-    `CheckpointError` where there is neither, or it is damaged.
+    `ExampleError` or `FileError` where there is neither, or it is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         if (folder / "config.json").exists():
-            arrays, config, self.shape, self.vocabulary = _published(folder)
-            self.threshold, network = 0.0, model.Albert(config, np.random.default_rng(0))
-            checkpoint.assign(network, arrays)
+            network, known = _published(folder)
         else:
-            folder, (config, self.shape, threshold, self.vocabulary) = checkpoint.described(folder, "albert", _trained)
-            self.threshold, network = threshold, model.Albert(config, np.random.default_rng(0))
-            checkpoint.restore(network, folder)
+            network, known = checkpoint.trained(folder, "albert", _trained)
+        self.shape, self.threshold, self.vocabulary = known
         length, axes = self.shape.length, {0: "windows", 1: "pieces"}
         sizes = shapes.Buckets.geometric(min(32, length), length, 4)
         self._bucketed = shapes.bucketed(
@@ -54,7 +52,7 @@ class Reader:
         )
 
     def answer(self, passage: str, question: str, count: int = 5) -> Answers:
-        """The best answers to a question about a passage; `DataError` where one of them is empty."""
+        """The best answers to a question about a passage; `ExampleError` where one of them is empty."""
         asked = data.Question(repr(question[:40]), "", passage, question, ())
         part = data.Part.of([asked], self.vocabulary, self.shape)
         outputs = []
@@ -66,19 +64,22 @@ class Reader:
         return result
 
 
-def _trained(stored: Mapping[str, Any]) -> tuple[model.Config, data.Shape, float, data.Vocabulary]:
-    vocabulary = data.parse_vocabulary(stored["tokenizer"], Path("model.json"))
+def _trained(stored: Mapping[str, Any]) -> tuple[model.Albert, tuple[data.Shape, float, data.Vocabulary]]:
+    network = model.Albert(model.Config(**stored["config"]), np.random.default_rng(0))
     threshold = np.inf if stored["threshold"] is None else stored["threshold"]
-    return model.Config(**stored["config"]), data.Shape(**stored["shape"]), threshold, vocabulary
+    vocabulary = data.parse_vocabulary(stored["tokenizer"], Path("model.json"))
+    return network, (data.Shape(**stored["shape"]), threshold, vocabulary)
 
 
-def _published(folder: Path) -> tuple[Mapping[str, np.ndarray], model.Config, data.Shape, data.Vocabulary]:
+def _published(folder: Path) -> tuple[model.Albert, tuple[data.Shape, float, data.Vocabulary]]:
     stored = model.read(folder)
-    fits(stored.has_span, f"{folder}: has no span head (qa_outputs); train it first, with --pretrained {folder}")
+    expect(stored.has_span, f"{folder}: has no span head (qa_outputs); train it first, with --pretrained {folder}")
     shape, longest = data.PUBLISHED, stored.config.length
     if shape["length"] > longest:
         shape = {"length": longest, "stride": longest // 4, "question": longest // 4}
-    return stored.arrays, stored.config, data.Shape(**shape), data.read_vocabulary(folder / "tokenizer.json")
+    network = model.Albert(stored.config, np.random.default_rng(0))
+    checkpoint.assign(network.get_parameters(), stored.arrays)
+    return network, (data.Shape(**shape), 0.0, data.read_vocabulary(folder / "tokenizer.json"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for question in given.question or _lines("questions, one a line (end with Ctrl-D):", ends=False):
                 try:
                     _show(reader, passage, question, given.best, given.json)
-                except DataError as error:
+                except ExampleError as error:
                     if given.question:
                         raise
                     print(error, file=sys.stderr)

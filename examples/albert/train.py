@@ -15,7 +15,7 @@ from examples.albert import answers, data, model
 from examples.albert.data import BUILT_IN, PUBLISHED, Part, Shape, Vocabulary, read_vocabulary, words_of
 from examples.common import checkpoint, training
 from examples.common.command_line import positive
-from examples.common.files import UsageError, expect
+from examples.common.files import expect
 from examples.common.randomness import Stream, digest, generator
 from examples.common.training import BOTH, axes
 
@@ -45,7 +45,7 @@ class Start:
 def start(request: Mapping[str, Any]) -> Start:
     """Read what the request names: ``data``, ``vocabulary``, ``pretrained``, ``length``, ``stride``, ``seed``.
 
-    Raises `DataError` and `CheckpointError` for what cannot be used, `UsageError` where it does not go together.
+    Raises `ExampleError` for what cannot be used or does not go together, `FileError` for what cannot be read.
     """
     given = {name: request[name] for name in ("length", "stride") if request[name]}
     shape = Shape(**{**(PUBLISHED if request["data"] else BUILT_IN), **given})
@@ -63,10 +63,10 @@ def start(request: Mapping[str, Any]) -> Start:
     if request["pretrained"]:
         config, weights = model.read(Path(request["pretrained"]))
         longest = f"--length {shape.length}: the longest input of the checkpoint is {config.length}"
-        expect(shape.length <= config.length, longest, UsageError)
+        expect(shape.length <= config.length, longest)
         both = f"the vocabulary has {len(vocabulary):,} pieces, the checkpoint {config.words:,}"
         apart = f"--pretrained {request['pretrained']}: {both}; they do not belong together"
-        expect(len(vocabulary) <= config.words, apart, UsageError)
+        expect(len(vocabulary) <= config.words, apart)
     return Start(corpus, tests, left_out, vocabulary, shape, config, weights)
 
 
@@ -77,10 +77,10 @@ def _vocabulary(request: Mapping[str, Any], corpus: data.Corpus) -> Vocabulary:
     if request["pretrained"]:
         path = Path(request["pretrained"]) / "tokenizer.json"
         lacks = f"--pretrained {path.parent}: has no tokenizer.json; add --vocabulary FILE"
-        expect(path.exists(), lacks, UsageError)
+        expect(path.exists(), lacks)
         return read_vocabulary(path)
     needs = "--data needs a vocabulary: add --vocabulary FILE (albert-30k-clean.vocab) or --pretrained DIR"
-    expect(not request["data"], needs, UsageError)
+    expect(not request["data"], needs)
     return words_of(text for question in corpus.train for text in (question.text, question.passage))
 
 
@@ -110,7 +110,7 @@ class Trainer(training.Trainer):
         self.sample({name: part.lengths for name, part in self.parts.items()})
         self.train = _trainable(self.parts["train"], given, request["variant"])[: request["limit"]]
         network = model.Albert(given.config, generator(self.seed, Stream.WEIGHTS), safe=self.safe)
-        checkpoint.assign(network, given.weights)
+        checkpoint.assign(network.get_parameters(), given.weights)
         steps = request["epochs"] * math.ceil(len(self.train) / self.batch)
         rates = training.learning_rates(PRETRAINED_LEARNING_RATE if given.weights else LEARNING_RATE, steps)
         optimizer = nn.Adam(network.trainable_params(), learning_rate=rates)

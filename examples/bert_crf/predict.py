@@ -28,17 +28,15 @@ class Predictor:
     """A trained network for single sentences, of a run or of one of its variants; every power of two of pieces is one graph."""
 
     def __init__(self, folder: Path) -> None:
-        folder, (self._sizes, self._tags, self._wordpieces) = checkpoint.described(folder, "bert_crf", _model)
-        network = BertCRF(self._sizes, len(self._tags), np.random.default_rng(0))
-        arrays = checkpoint.restore(network, folder)
-        self._transitions = Transitions(*(arrays[f"crf.{name}"] for name in ("transitions", "start", "end")))
+        network, (self._sizes, self._tags, self._wordpieces) = checkpoint.trained(folder, "bert_crf", _model)
+        self._transitions = Transitions.of(network.crf)
         places = self._sizes.places
         buckets = shapes.Buckets([*(size for size in (16, 32, 64, 128, 256) if size < places), places])
         axes = {"ids": 1, "mask": 1, "firsts": 1, "tags": 1}
         self._network = shapes.bucketed(network, axes=axes, buckets=buckets, outputs={0: 1})
 
     def tags(self, words: Sequence[str]) -> list[str]:
-        """The tag of every word; `DataError` where there is no word, or more pieces than the model has places."""
+        """The tag of every word; `ExampleError` where there is no word, or more pieces than the model has places."""
         expect(words, "the sentence is empty; type at least one word")
         sentence = data.Sentence(tuple(words), ())
         encoded = data.encode([sentence], self._wordpieces, self._tags, self._sizes.places)
@@ -54,9 +52,10 @@ class Predictor:
         return "\n".join(f"{name.kind}: {' '.join(words[name.start : name.end])}" for name in found) or "no names"
 
 
-def _model(stored: Mapping[str, Any]) -> tuple[Sizes, tuple[str, ...], data.WordPieces]:
+def _model(stored: Mapping[str, Any]) -> tuple[BertCRF, tuple[Sizes, tuple[str, ...], data.WordPieces]]:
     wordpieces = data.WordPieces(tuple(stored["vocabulary"]), bool(stored["lowercase"]))
-    return Sizes(**stored["sizes"]), tuple(stored["tags"]), wordpieces
+    sizes, tags = Sizes(**stored["sizes"]), tuple(stored["tags"])
+    return BertCRF(sizes, len(tags), np.random.default_rng(0)), (sizes, tags, wordpieces)
 
 
 main = functools.partial(command_line.predict, "bert_crf", "Find names in a sentence.", "sentence", Predictor)

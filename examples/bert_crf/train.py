@@ -108,7 +108,7 @@ class Trainer(training.Trainer):
         self.evaluation = shapes.Buckets(sorted({*self.buckets, max(longest, self.longest)}))
         random = generator(self.seed, Stream.WEIGHTS)
         network = model.BertCRF(setting.sizes, len(setting.corpus.tags), random, self.safe)
-        checkpoint.assign(network, setting.arrays, "encoder.")
+        checkpoint.assign(network.get_parameters(), setting.arrays, "encoder.")
         self.crf = network.crf
         if self.safe:
             fusion.safe(network)
@@ -149,7 +149,7 @@ class Trainer(training.Trainer):
     def evaluate(self, part: str) -> tuple[float, float]:
         """Entity F1 and mean negative log-likelihood of a part of the corpus."""
         sentences, names = self.setting.corpus.parts[part], self.setting.corpus.tags
-        transitions = model.Transitions(*(p.asnumpy() for p in (self.crf.transitions, self.crf.start, self.crf.end)))
+        transitions = model.Transitions.of(self.crf)
         decode = model.best_tags if "host" in self.request["fixes"] else model.best_tags_looping
         true, found, loss = [], [], 0.0
         for numbers, arrays, (emissions, losses) in self.evaluated(part):

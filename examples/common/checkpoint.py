@@ -8,26 +8,26 @@ from and fed with. Of Hugging Face's folders ``config.json`` and ``model.safeten
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, TypeVar
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Parameter, Tensor, nn
 
 from ascend_fixes import files
-from examples.common.files import CheckpointError, ExampleError, fits, load_record, reading, save_record
+from examples.common.files import ExampleError, expect
 
 FILE = "checkpoint.npz"
-_KIND = "ascend_fixes.examples checkpoint 1"
+_KIND, _MODEL_KIND = "ascend_fixes.examples checkpoint 1", "ascend_fixes.examples {} model 1"
 _DESCRIPTION, _MODEL, _CONFIG, _WEIGHTS = "description.json", "model.json", "config.json", "model.safetensors"
-Made = TypeVar("Made")
+Values = Mapping[str, np.ndarray]
 
 
 class Checkpoint(NamedTuple):
     """What is saved: ``arrays`` by name, and a ``description`` that JSON can express."""
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Values
     description: Mapping[str, Any]
 
 
@@ -39,65 +39,67 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read the checkpoint at ``path``; `CheckpointError` where there is none, or it is damaged or none of this program."""
-    with reading(CheckpointError, ", or remove it to start afresh" if path.exists() else ""):
+    """Read the checkpoint at ``path``; `ExampleError` where there is none, or it is damaged or none of this program."""
+    try:
         arrays = files.read_arrays(path, _KIND, (_DESCRIPTION,))
         description = files.parse_json(arrays.pop(_DESCRIPTION).tobytes().decode("utf-8", "replace"), path)
-    fits(isinstance(description, dict), f"{path}: damaged (its description is no object); remove it to start afresh")
+    except files.FileError as error:
+        raise ExampleError(f"{error}{', or remove it to start afresh' if path.exists() else ''}") from None
+    expect(isinstance(description, dict), f"{path}: damaged (its description is no object); remove it to start afresh")
     return Checkpoint(arrays, description)
+
+
+def group(arrays: Values, path: Path, name: str, parameters: Iterable[Parameter]) -> Values:
+    """The values of parameters by name, which are ``name``/... in ``arrays``; `ExampleError` where one is missing or does not fit."""
+    found = {}
+    for parameter in parameters:
+        value, shape = arrays.get(f"{name}/{parameter.name}"), tuple(parameter.shape)
+        there = "missing" if value is None else f"of shape {value.shape}"
+        same = value is not None and value.shape == shape
+        expect(same, f"{path}: {name}/{parameter.name} is {there}, expected {shape}")
+        found[parameter.name] = value
+    return found
+
+
+def assign(parameters: Iterable[Parameter], values: Values, prefix: str = "") -> None:
+    """Give parameters ``prefix`` + name the values of their names; those without one are left as they are."""
+    for parameter in parameters:
+        if (name := parameter.name[len(prefix) :]) in values and parameter.name.startswith(prefix):
+            parameter.set_data(Tensor(values[name]))
 
 
 def describe(folder: Path, example: str, content: Mapping[str, Any]) -> None:
     """Write ``model.json`` of the variant in ``folder``."""
-    save_record(folder / _MODEL, f"{example} model", content)
+    files.write_record(folder / _MODEL, _MODEL_KIND.format(example), content)
 
 
-def described(folder: Path, example: str, make: Callable[[Mapping[str, Any]], Made]) -> tuple[Path, Made]:
-    """A variant's folder, and what ``make`` makes of its ``model.json``.
+def described(folder: Path, example: str) -> tuple[Path, dict[str, Any]]:
+    """A variant's folder, and its ``model.json``; `FileError` where that is damaged, `ExampleError` where there is none.
 
-    ``folder`` is that of a variant, or of a run; of its variants that with the fixes in float32 is preferred. Raises
-    `CheckpointError` where there is none, or it is damaged.
+    ``folder`` is that of a variant, or of a run; of its variants that with the fixes in float32 is preferred.
     """
     found = [path.parent for path in (*folder.glob(_MODEL), *folder.glob(f"*/{_MODEL}"))]
-    fits(found, f"{folder}: holds no run (no {_MODEL})")
+    expect(found, f"{folder}: holds no run (no {_MODEL})")
     folder = min(found, key=lambda path: (not path.name.startswith("fixed"), not path.name.endswith("float32"), path))
-    stored = load_record(folder / _MODEL, f"{example} model")
+    return folder, files.read_record(folder / _MODEL, _MODEL_KIND.format(example))
+
+
+def trained(
+    folder: Path, example: str, make: Callable[[Mapping[str, Any]], tuple[nn.Cell, Any]]
+) -> tuple[nn.Cell, Any]:
+    """The network that ``make`` makes of a variant's ``model.json``, with its best parameters; and what else it makes of it.
+
+    Raises as `described` and `load`, and `ExampleError` where no epoch was finished, or the checkpoint is of another network.
+    """
+    folder, stored = described(folder, example)
     try:
-        return folder, make(stored)
-    except ExampleError:
-        raise
+        network, rest = make(stored)
     except Exception as error:  # tokenizers raises bare Exception
-        raise CheckpointError(f"{folder / _MODEL}: damaged ({type(error).__name__})") from None
-
-
-def restore(network: nn.Cell, folder: Path) -> dict[str, np.ndarray]:
-    """Give a network the best parameters of the variant in ``folder``, and return them by name.
-
-    Raises `CheckpointError` where no epoch was finished, and for a checkpoint that is damaged or of another network.
-    """
-    arrays = load(folder / FILE).arrays
-    best = {name[len("best/") :]: value for name, value in arrays.items() if name.startswith("best/")}
-    fits(best, f"{folder}: no epoch was finished; go on with --resume")
-    for name in sorted(parameter.name for parameter in network.get_parameters()):
-        fits(name in best, f"{folder}: the checkpoint has no best/{name}")
-    assign(network, best)
-    network.set_train(False)
-    return best
-
-
-def assign(cell: nn.Cell, arrays: Mapping[str, np.ndarray], prefix: str = "") -> None:
-    """Give the parameters ``prefix`` + name of ``cell`` new values, all or none of them; others are left as they are.
-
-    Raises `CheckpointError` where the cell lacks a parameter, or it has another shape.
-    """
-    parameters = {parameter.name: parameter for parameter in cell.get_parameters()}
-    for name, value in arrays.items():
-        parameter = parameters.get(prefix + name)
-        found = "is none of the model's parameters" if parameter is None else f"has {tuple(parameter.shape)}"
-        same = parameter is not None and tuple(parameter.shape) == value.shape
-        fits(same, f"the weights do not fit the model: {name} of shape {value.shape} {found}")
-    for name, value in arrays.items():
-        parameters[prefix + name].set_data(Tensor(value))
+        raise ExampleError(f"{folder / _MODEL}: damaged ({type(error).__name__})") from None
+    arrays, parameters = load(folder / FILE).arrays, list(network.get_parameters())
+    expect(any(name.startswith("best/") for name in arrays), f"{folder}: no epoch was finished; go on with --resume")
+    assign(parameters, group(arrays, folder / FILE, "best", parameters))
+    return network.set_train(False), rest
 
 
 Named = list[tuple[str, str, tuple[int, ...]]]  # name here, name there, shape
@@ -138,38 +140,37 @@ def read_sizes(
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """The sizes of a model by the keys in ``counts``, and all of its ``config.json``.
 
-    Raises `CheckpointError` where the file is missing or damaged, its ``model_type`` is not ``kind``, a size is no positive
-    integer, the heads do not divide the width, or it says anything else than ``fixed``, which is what ``model`` computes.
+    Raises `FileError` where the file is missing or damaged, `ExampleError` where its ``model_type`` is not ``kind``, a size is no
+    positive integer, the heads do not divide the width, or it says anything else than ``fixed``, which is what ``model`` computes.
     """
-    fits(folder.is_dir(), f"{folder}: no such checkpoint folder")
+    expect(folder.is_dir(), f"{folder}: no such checkpoint folder")
     path = folder / _CONFIG
     config = read_object(path)
     there = config.get("model_type")
-    fits(there == kind, f"{path}: model_type is {there!r}, expected {kind!r}")
+    expect(there == kind, f"{path}: model_type is {there!r}, expected {kind!r}")
     found = {name: config.get(key) for name, key in counts.items()}
     for name, value in found.items():
-        fits(type(value) is int and value > 0, f"{path}: {counts[name]} is {value!r}, expected a positive integer")
+        expect(type(value) is int and value > 0, f"{path}: {counts[name]} is {value!r}, expected a positive integer")
     for key, expected in fixed.items():
         value = config.get(key, expected)
-        fits(value == expected, f"{path}: {key} is {value!r}, this {model} has {expected!r}")
+        expect(value == expected, f"{path}: {key} is {value!r}, this {model} has {expected!r}")
     width, heads = found["width"], found["heads"]
-    fits(width % heads == 0, f"{path}: {heads} attention heads do not divide hidden_size {width}")
+    expect(width % heads == 0, f"{path}: {heads} attention heads do not divide hidden_size {width}")
     return found, config
 
 
 def read_arrays(folder: Path, prefix: str, parameters: Named, head: str | None = None) -> dict[str, np.ndarray]:
     """The wanted ``parameters`` of ``model.safetensors``, as float32, by their names here; what begins with ``head`` may be absent.
 
-    ``prefix`` is what stands before the encoder's names in checkpoints with a head, ``bert.``. Raises `CheckpointError` where the
+    ``prefix`` is what stands before the encoder's names in checkpoints with a head, ``bert.``. Raises `ExampleError` where the
     file is missing or damaged, or an array is missing, of another shape, or neither float32 nor float16.
     """
     import safetensors
 
     path = folder / _WEIGHTS
     other = any((*folder.glob("*.bin"), *folder.glob(f"{_WEIGHTS}.index.json")))
-    fits(path.exists(), f"{path}: no such file{'; save it again as one safetensors file' if other else ''}")
-    with reading(CheckpointError):
-        files.open_regular(path).close()
+    expect(path.exists(), f"{path}: no such file{'; save it again as one safetensors file' if other else ''}")
+    files.open_regular(path).close()
     arrays = {}
     try:
         with safetensors.safe_open(str(path), framework="numpy") as file:
@@ -180,19 +181,18 @@ def read_arrays(folder: Path, prefix: str, parameters: Named, head: str | None =
                 # Those converted from TensorFlow say gamma and beta.
                 old = wanted.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
                 key = next((one for one in (prefix + wanted, wanted, prefix + old, old) if one in stored), None)
-                fits(key, f"{path}: has no {wanted}; is it a checkpoint of another model?")
+                expect(key, f"{path}: has no {wanted}; is it a checkpoint of another model?")
                 found, kind = tuple(file.get_slice(key).get_shape()), file.get_slice(key).get_dtype()
-                fits(found == shape, f"{path}: {key} is of shape {found}, {_CONFIG} asks for {shape}")
-                fits(kind in ("F32", "F16"), f"{path}: {key} is of type {kind}; save the checkpoint in float32")
+                expect(found == shape, f"{path}: {key} is of shape {found}, {_CONFIG} asks for {shape}")
+                expect(kind in ("F32", "F16"), f"{path}: {key} is of type {kind}; save the checkpoint in float32")
                 arrays[name] = file.get_tensor(key).astype(np.float32)
     except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: damaged ({str(error).splitlines()[0]})") from None
+        raise ExampleError(f"{path}: damaged ({str(error).splitlines()[0]})") from None
     return arrays
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; `CheckpointError` where it cannot be read, or holds none."""
-    with reading(CheckpointError):
-        value = files.read_json(path)
-    fits(isinstance(value, dict), f"{path}: damaged (not an object)")
+    """The object in a JSON file; `ExampleError` or `FileError` where it cannot be read, or holds none."""
+    value = files.read_json(path)
+    expect(isinstance(value, dict), f"{path}: damaged (not an object)")
     return value

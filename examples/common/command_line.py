@@ -12,7 +12,6 @@ with ``result.json`` (`training.main`).
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import signal
 import socket
@@ -26,16 +25,17 @@ from typing import Any, Callable, NamedTuple
 import mindspore as ms
 
 from ascend_fixes import shapes
-from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.errors import AscendFixesError, nearest
+from ascend_fixes.files import read_record, write_record
 from ascend_fixes.processes import Children
 from examples.common import files, report, training
-from examples.common.files import DataError, ExampleError, UsageError, expect
+from examples.common.files import ExampleError, expect
 
 Options = dict[str, Any]
 FIXES = ("shapes", "host", "fusion", "amp")
 INTERRUPTED = 130
 _ROOT = Path(__file__).resolve().parents[2]
-_FILE, _OUTPUT = "options.json", "output.log"
+_FILE, _KIND, _OUTPUT = "options.json", "ascend_fixes.examples options 1", "output.log"
 
 
 class Variant(NamedTuple):
@@ -108,27 +108,25 @@ def positive(text: str) -> int:
     return natural(text, 1)
 
 
-def chosen(option: str, text: str, known: Sequence[str], comma: str = ",", alone: Sequence[str] = ()) -> list[str]:
-    """The names in a list that an option was given; `UsageError`, which names the ``alone`` too, for one that is not ``known``."""
+def chosen(option: str, text: str, known: Sequence[str], comma: str = ",", alone: str = "") -> list[str]:
+    """The names in a list that an option was given; `ExampleError`, which names the ``alone`` too, for one that is not ``known``."""
     found = [name.strip() for name in text.split(comma.strip())]
     for name in found:
-        near = difflib.get_close_matches(name, (*alone, *known), 1) if alone else []
-        remedy = f"use {', '.join(alone)}, or some of" if alone else "choose from"
-        remedy = f"did you mean {near[0]}?" if near else f"{remedy} {comma.join(known)}"
-        expect(name in known, f"{option} {text}: there is no {name!r}; {remedy}", UsageError)
+        choice = f"choose from {alone}{comma.join(known)}{nearest(name, known)}"
+        expect(name in known, f"{option} {text}: there is no {name!r}; {choice}")
     return found
 
 
 def parse_fixes(text: str) -> tuple[str, ...]:
-    """``none``, ``all``, or comma-separated families, in the order of `FIXES`; `UsageError` for others."""
+    """``none``, ``all``, or comma-separated families, in the order of `FIXES`; `ExampleError` for others."""
     if text in ("none", "all"):
         return FIXES if text == "all" else ()
-    named = chosen("--fixes", text, FIXES, alone=("none", "all"))
+    named = chosen("--fixes", text, FIXES, alone="none, all, or some of ")
     return tuple(name for name in FIXES if name in named)
 
 
 def asked(options: Mapping[str, Any]) -> tuple[Variant, ...]:
-    """The variants that the options ask for; `UsageError` for a family that does not exist."""
+    """The variants that the options ask for; `ExampleError` for a family that does not exist."""
     if options["fixes"] is not None:
         return (Variant(parse_fixes(options["fixes"]), options["precision"] or "float32"),)
     if options["precision"] is not None:
@@ -157,24 +155,26 @@ def settled(name: str, arguments: Sequence[str] | None) -> Options:
 def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Options:
     """What was given, else what a resumed run was started with, else the default.
 
-    Raises `CheckpointError` where ``--resume`` names no run or a damaged one, `UsageError` where an option differs from it.
+    Raises `ExampleError` where ``--resume`` names no run, or an option differs from it, `FileError` where it is damaged.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if "resume" not in given:
         return {**defaults, **given, "resume": None}
     folder = Path(given.pop("resume"))
-    files.fits((folder / _FILE).exists(), f"--resume {folder}: holds no run (no {_FILE})")
-    stored = files.load_record(folder / _FILE, "options")["options"]
+    expect((folder / _FILE).exists(), f"--resume {folder}: holds no run (no {_FILE})")
+    stored = read_record(folder / _FILE, _KIND)["options"]
     for name, value in given.items():
         same = name in ("json", "epochs") or value == stored.get(name)
-        expect(same, f"--{name} {value}: the run in {folder} has {stored.get(name)}; leave the option out", UsageError)
+        expect(same, f"--{name} {value}: the run in {folder} has {stored.get(name)}; leave the option out")
     return {**defaults, **stored, **given, "output": str(folder), "resume": str(folder)}
 
 
 def remember(options: Mapping[str, Any]) -> None:
     """Write the options of a fresh run to its output folder."""
     content = {name: value for name, value in options.items() if name != "resume"}
-    files.save_record(Path(options["output"]) / _FILE, "options", {"options": content})
+    folder = Path(options["output"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_record(folder / _FILE, _KIND, {"options": content})
 
 
 def run_variant(name: str, options: Options, variant: Variant, children: Children | None = None) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def run_variant(name: str, options: Options, variant: Variant, children: Childre
 
     A resumed variant that had finished the same request is not run again. With ``children``, for a run from a thread beside
     others, it ends with them, computes in one thread, and prints to ``output.log``. A child that fails gives the status
-    "crashed: ..." or "killed by SIGKILL". Raises `UsageError` where the child refused its input.
+    "crashed: ..." or "killed by SIGKILL". Raises `ExampleError` where the child refused its input.
     """
     own = training.load(name).options
     named = ("data", *(option for option, settings in own.items() if settings.get("metavar") in ("DIR", "FILE")))
@@ -237,7 +237,7 @@ def _train(
         outcome = children.run(command, folder=folder, environment={**environment, "OMP_NUM_THREADS": "1"})
         files.write_text(folder / _OUTPUT, outcome.output)
         status, said = outcome.status or 0, outcome.failure.partition(": ")[2]  # None: there is no time limit
-    expect(status != training.WRONG_USE, said, UsageError)
+    expect(status != training.WRONG_USE, said)
     if status < 0:
         return {"status": f"killed by {signal.Signals(-status).name}"}
     return files.read_answer(folder / training.RESULT) or {"status": f"ended with exit status {status}"}
@@ -262,7 +262,7 @@ def predict(
                     break
                 try:
                     print(loaded.show(line), flush=True)
-                except DataError as error:  # a typed line that cannot be answered does not end it
+                except ExampleError as error:  # a typed line that cannot be answered does not end it
                     if given.text:
                         raise
                     print(error, file=sys.stderr)

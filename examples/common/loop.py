@@ -11,19 +11,18 @@ import math
 import os
 import resource
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mindspore import Parameter, Tensor
+from mindspore import Parameter
 from tqdm import tqdm
 
 from examples.common import checkpoint
-from examples.common.files import CheckpointError, UsageError, expect, fits
-
-Values = Mapping[str, np.ndarray]
+from examples.common.checkpoint import Values, assign, group
+from examples.common.files import ExampleError, expect
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,13 @@ def train(run: Any, epochs: int, path: Path, resume: bool, title: str) -> Progre
     """Train a `Trainer` up to ``epochs`` epochs, with a checkpoint at ``path`` after each; its best parameters stay in it.
 
     What is validated, and is best, is the running mean of the parameters at the ends of epochs, in which an epoch weighs
-    ``run.average`` times as much as the next; 0 takes the last alone. Raises `CheckpointError` where the checkpoint is
-    damaged or was written with other settings, `UsageError` where it has more epochs.
+    ``run.average`` times as much as the next; 0 takes the last alone. Raises `ExampleError` where the checkpoint is
+    damaged, was written with other settings, or has more epochs.
     """
     resume = resume and path.exists()
     progress = _restore(run, path) if resume else Progress()
     more = f"--epochs {epochs}: the run in {path.parent} already has {len(progress.epochs)}"
-    expect(len(progress.epochs) <= epochs, more, UsageError)
+    expect(len(progress.epochs) <= epochs, more)
     if not resume:
         _save(run, progress, path)
     parent = os.getppid()
@@ -71,9 +70,9 @@ def train(run: Any, epochs: int, path: Path, resume: bool, title: str) -> Progre
         now, before = _values(run.parameters), progress.average
         weight = np.float32(1 / sum(run.average**age for age in range(number + 1)))  # no bias towards the first epoch
         progress.average = {name: (1 - weight) * before.get(name, 0) + weight * value for name, value in now.items()}
-        _assign(run.parameters, progress.average)
+        assign(run.parameters, progress.average)
         validated = run.evaluate("validation")
-        _assign(run.parameters, now)
+        assign(run.parameters, now)
         overflowed, seconds = sum(step.overflowed for step in steps), time.perf_counter() - started
         progress.epochs.append(Epoch([step.loss for step in steps], overflowed, seconds, *validated))
         ranks = [_rank(epoch, run.by_loss) for epoch in progress.epochs]
@@ -83,7 +82,7 @@ def train(run: Any, epochs: int, path: Path, resume: bool, title: str) -> Progre
         progress.peak_memory = max(progress.peak_memory, resident)
         _end_with(parent)
         _save(run, progress, path)
-    _assign(run.parameters, progress.best)
+    assign(run.parameters, progress.best)
     return progress
 
 
@@ -141,39 +140,22 @@ def _restore(run: Any, path: Path) -> Progress:
     try:
         for name, value in run.settings.items():
             there = description["settings"].get(name)
-            fits(there == value, f"{path}: made with {name} {there!r}, this run has {value!r}")
+            expect(there == value, f"{path}: made with {name} {there!r}, this run has {value!r}")
         epochs = [Epoch(**epoch) for epoch in description["epochs"]]
         best_epoch, peak = int(description["best_epoch"]), float(description["peak_memory"])
         kept = run.parameters if epochs else ()
         groups = {"parameters": run.parameters, "slots": run.slots, "average": kept, "best": kept}
-        found = {name: _group(arrays, path, name, group) for name, group in groups.items()}
+        found = {name: group(arrays, path, name, own) for name, own in groups.items()}
         if run.scaler is not None:
             run.scaler.load_state_dict(description["scaler"])
-    except CheckpointError:
+    except ExampleError:
         raise
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged ({type(error).__name__}: {error}); remove it to start afresh") from None
-    _assign(run.parameters, found["parameters"])
-    _assign(run.slots, found["slots"])
+        raise ExampleError(f"{path}: damaged ({type(error).__name__}: {error}); remove it to start afresh") from None
+    assign(run.parameters, found["parameters"])
+    assign(run.slots, found["slots"])
     return Progress(epochs, found["average"], found["best"], best_epoch, peak)
-
-
-def _group(arrays: Values, path: Path, name: str, group: Iterable[Parameter]) -> Values:
-    """The stored values of a group of parameters, by name."""
-    found = {}
-    for parameter in group:
-        value, shape = arrays.get(f"{name}/{parameter.name}"), tuple(parameter.shape)
-        there = "missing" if value is None else f"of shape {value.shape}"
-        same = value is not None and value.shape == shape
-        fits(same, f"{path}: {name}/{parameter.name} is {there}, expected {shape}")
-        found[parameter.name] = value
-    return found
 
 
 def _values(parameters: Iterable[Parameter]) -> Values:
     return {parameter.name: parameter.asnumpy().copy() for parameter in parameters}
-
-
-def _assign(parameters: Iterable[Parameter], values: Values) -> None:
-    for parameter in parameters:
-        parameter.set_data(Tensor(values[parameter.name]))

@@ -53,7 +53,7 @@ class Corpus:
 def read_folder(folder: Path, source: str, target: str, test: str = "test*") -> Corpus:
     """Read a corpus folder: languages are the files' suffixes; of test sets that match ``test``, the first.
 
-    Raises `DataError` where a folder or file is missing, unreadable, empty or not UTF-8, or the sides differ in length.
+    Raises `ExampleError` where a folder or file is missing or empty, or the sides differ in length, `FileError` for what is not text.
     """
     parts = {}
     for part, name in {"train": "train", "validation": "val", "test": test}.items():
@@ -160,7 +160,7 @@ class Encoded:
 
 
 def encode(pairs: Pairs, source: Tokenizer, target: Tokenizer, longest: int | None = None) -> Encoded:
-    """Tokens of pairs; those that have a side with more than ``longest`` are left out. `DataError` where no pair is left."""
+    """Tokens of pairs; those that have a side with more than ``longest`` are left out. `ExampleError` where no pair is left."""
     sides = ((pairs.source, source), (pairs.target, target))
     tokens = ([(*one.ids, END) for one in pieces.encode_batch(list(texts))] for texts, pieces in sides)
     kept = [both for both in zip(*tokens) if longest is None or max(map(len, both)) <= longest]

@@ -85,14 +85,11 @@ class Predictor:
     """A trained network for single sentences, of a run or of one of its variants; a few sizes of the source are a graph each."""
 
     def __init__(self, folder: Path) -> None:
-        folder, (self.source, self.target, sizes) = checkpoint.described(folder, "rnnsearch", _model)
-        words = (side.get_vocab_size() for side in (self.source, self.target))
-        network = RNNSearch(*words, np.random.default_rng(0), sizes)
-        checkpoint.restore(network, folder)
+        network, (self.source, self.target) = checkpoint.trained(folder, "rnnsearch", _model)
         self.translator = Translator(network, shapes.Buckets.geometric(8, LONGEST, 5))
 
     def show(self, text: str) -> str:
-        """The translation of a typed sentence; `DataError` where it is empty or too long."""
+        """The translation of a typed sentence; `ExampleError` where it is empty or too long."""
         tokens = self.source.encode(text.strip()).ids
         expect(tokens, "the sentence is empty; type at least one word")
         most = f"at most {LONGEST - 1} can be translated; split the sentence"
@@ -100,8 +97,10 @@ class Predictor:
         return decode(self.target, self.translator([(*tokens, END)]))[0]
 
 
-def _model(stored: Mapping[str, Any]) -> tuple[Tokenizer, Tokenizer, Sizes]:
-    return *(Tokenizer.from_str(stored[side]) for side in SIDES), Sizes(**stored["sizes"])
+def _model(stored: Mapping[str, Any]) -> tuple[RNNSearch, list[Tokenizer]]:
+    sides = [Tokenizer.from_str(stored[side]) for side in SIDES]
+    words = (side.get_vocab_size() for side in sides)
+    return RNNSearch(*words, np.random.default_rng(0), Sizes(**stored["sizes"])), sides
 
 
 main = functools.partial(command_line.predict, "rnnsearch", "Translate a sentence.", "sentence", Predictor)

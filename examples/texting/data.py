@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from examples.common.files import DataError, existing, expect, read_lines
+from examples.common.files import ExampleError, existing, expect, read_lines
 from examples.common.randomness import Stream, digest, drawn, generator, padded
 
 WINDOW = 3
@@ -52,7 +52,7 @@ class Corpus:
 
 
 def read_folder(folder: Path) -> Corpus:
-    """Read a corpus folder; `DataError` where a file or a line is missing or malformed, or a split or a second label is missing."""
+    """Read a corpus folder; `ExampleError` where a line is malformed, or a split or a second label is missing; `FileError`."""
     texts = sorted(existing(folder).glob("*.clean.txt"))
     one = f"--data {folder}: expected exactly one file named <name>.clean.txt, found {len(texts)}"
     expect(len(texts) == 1, one)
@@ -66,7 +66,7 @@ def read_folder(folder: Path) -> Corpus:
         expect(document, f"{texts[0]}, line {number}: empty document")
         if len(entry) != 3 or entry[1] not in ("train", "test") or not entry[2].strip():
             found = "\t".join(entry)[:60]
-            raise DataError(f"{index}, line {number}: expected id<TAB>train|test<TAB>label, got {found!r}")
+            raise ExampleError(f"{index}, line {number}: expected id<TAB>train|test<TAB>label, got {found!r}")
     labels, is_train = [entry[2].strip() for entry in entries], [entry[1] == "train" for entry in entries]
     trained = {label for label, train in zip(labels, is_train) if train}
     counts = f"has {sum(is_train):,} and {len(entries) - sum(is_train):,}"
@@ -74,7 +74,7 @@ def read_folder(folder: Path) -> Corpus:
     expect(enough, f"{index}: needs at least 20 training documents and one test document, {counts}")
     expect(len(trained) > 1, f"{index}: the training documents carry only one label")
     if unseen := sorted(set(labels) - trained):
-        raise DataError(f"{index}: label {unseen[0]!r} occurs in the test set only")
+        raise ExampleError(f"{index}: label {unseen[0]!r} occurs in the test set only")
     return Corpus.of(name, documents, labels, is_train)
 
 

@@ -27,19 +27,15 @@ def split(text: str) -> list[str]:
 
 
 class Predictor:
-    """A trained network for single texts, of a run or of one of its variants; `CheckpointError` where there is none."""
+    """A trained network for single texts, of a run or of one of its variants; `ExampleError` where there is none."""
 
     def __init__(self, folder: Path) -> None:
-        folder, (words, self.labels, width) = checkpoint.described(folder, "texting", _model)
-        self._rows = host.Table(words, np.arange(1, len(words) + 1), default=0)
-        vectors = np.zeros((len(words) + 1, width), np.float32)
-        network = TextING(vectors, len(self.labels), np.random.default_rng(0))
-        checkpoint.restore(network, folder)
+        network, (self._rows, self.labels) = checkpoint.trained(folder, "texting", _model)
         axes = {"nodes": 1, "adjacency": (1, 2), "mask": 1}
         self._network = shapes.bucketed(network, axes=axes, buckets=shapes.Buckets.geometric(16, MOST, 7))
 
     def probabilities(self, text: str) -> dict[str, float]:
-        """Of every label; `DataError` where the text has no word that the model knows, or too many."""
+        """Of every label; `ExampleError` where the text has no word that the model knows, or too many."""
         words = split(text)
         expect(words, "the text is empty; type at least one word")
         rows = self._rows(words)
@@ -59,9 +55,12 @@ class Predictor:
         return f"{label} ({found[label]:.1%})"
 
 
-def _model(stored: Mapping[str, Any]) -> tuple[list[str], list[str], int]:
-    """The words that have a vector, of word i row i + 1 (row 0 is for the others); the labels; the vectors' width."""
-    return list(stored["words"]), list(stored["labels"]), int(stored["width"])
+def _model(stored: Mapping[str, Any]) -> tuple[TextING, tuple[host.Table, list[str]]]:
+    """The network; the rows of the words that have a vector, 0 for the others; the labels."""
+    words, labels = stored["words"], stored["labels"]
+    vectors = np.zeros((len(words) + 1, stored["width"]), np.float32)
+    rows = host.Table(words, np.arange(1, len(words) + 1), default=0)
+    return TextING(vectors, len(labels), np.random.default_rng(0)), (rows, labels)
 
 
 main = functools.partial(command_line.predict, "texting", "Label a text.", "text", Predictor)

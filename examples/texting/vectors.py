@@ -19,14 +19,14 @@ import numpy as np
 from ascend_fixes import files
 from ascend_fixes.errors import AscendFixesError
 from examples.bert_crf import model
-from examples.common.files import DataError, expect, write_text
+from examples.common.files import ExampleError, expect, write_text
 
 
 def read_glove(path: Path, vocabulary: Sequence[str], width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The vectors of those words of ``vocabulary`` that a file of lines ``word number number ...`` has.
 
     Returns the positions in ``vocabulary`` of the words found, (found,) int64, and their vectors, (found, width) float32; None
-    takes the file's width. Raises `DataError` where the file cannot be read, its vectors are not all ``width`` wide, a number
+    takes the file's width. Raises `ExampleError` where the file cannot be read, its vectors are not all ``width`` wide, a number
     is malformed or not finite, or it has none of the words.
     """
     places = {word: place for place, word in enumerate(vocabulary)}
@@ -42,16 +42,16 @@ def read_glove(path: Path, vocabulary: Sequence[str], width: int | None = None) 
                     with np.errstate(over="ignore"):
                         vector = np.array(rest.split(" "), np.float32)
                 except ValueError:
-                    raise DataError(f"{where}: expected a word and numbers, got {rest[:40]!r}") from None
+                    raise ExampleError(f"{where}: expected a word and numbers, got {rest[:40]!r}") from None
                 expect(np.isfinite(vector).all(), f"{where}: a number is not finite in float32")
                 width = width or len(vector)
                 expect(len(vector) == width, f"{where}: vector of width {len(vector)}, expected {width}")
                 if word in places:
                     found.setdefault(places[word], vector)
     except OSError as error:
-        raise DataError(f"--embeddings: {error}") from None
+        raise ExampleError(f"--embeddings: {error}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"--embeddings {path}: not UTF-8 text (byte {error.start:,})") from None
+        raise ExampleError(f"--embeddings {path}: not UTF-8 text (byte {error.start:,})") from None
     expect(found, f"--embeddings {path}: has none of the corpus's {len(places):,} words")
     return np.array(list(found), np.int64), np.stack(list(found.values()))
 

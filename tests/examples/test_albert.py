@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from example_support import ROOT, run
 
+from ascend_fixes.errors import AscendFixesError
 from examples.albert import model as pretrained
 from examples.albert.model import Albert, Config
 from examples.albert.predict import Reader
-from examples.common.files import CheckpointError
+from examples.common.files import ExampleError
 
 MODULE, PREDICT = "examples.albert", "examples.albert.predict"
 SIZES = {
@@ -91,7 +92,7 @@ def write_checkpoint(folder, span=True, drop=(), sizes=SIZES, **changes):
 )
 def test_mismatched_checkpoints_are_refused_in_one_line(tmp_path, changes, message):
     pytest.importorskip("safetensors")
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(ExampleError) as error:
         pretrained.read(write_checkpoint(tmp_path / "c", **changes))
     assert message in str(error.value) and "\n" not in str(error.value)
 
@@ -109,7 +110,7 @@ def test_damaged_checkpoints_are_refused_in_one_line(tmp_path, damage, message):
     pytest.importorskip("safetensors")
     folder = write_checkpoint(tmp_path / "c")
     damage(folder)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(AscendFixesError) as error:
         pretrained.read(folder)
     assert message in str(error.value) and "\n" not in str(error.value)
 
@@ -118,7 +119,7 @@ def test_a_checkpoint_without_span_head_cannot_answer(tmp_path):
     pytest.importorskip("safetensors")
     folder = write_checkpoint(tmp_path / "c", span=False)
     assert not pretrained.read(folder).has_span
-    with pytest.raises(CheckpointError, match=r"has no span head \(qa_outputs\); train it first"):
+    with pytest.raises(ExampleError, match=r"has no span head \(qa_outputs\); train it first"):
         Reader(folder)
 
 

@@ -11,10 +11,11 @@ from example_support import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ascend_fixes.errors import AscendFixesError
 from examples.albert import data
 from examples.albert.data import Part, Shape, collate, read_vocabulary, words_of
 from examples.albert.train import start
-from examples.common.files import DataError, ExampleError, UsageError
+from examples.common.files import ExampleError
 
 DATA = ROOT.parent / "shared" / "data"
 SQUAD, VOCABULARY = DATA / "mrc" / "squad", DATA / "vocab" / "albert-30k-clean.vocab"
@@ -90,7 +91,7 @@ def test_reads_both_versions_plain_and_compressed(folder):
 )
 def test_malformed_folders_are_refused_in_one_line(folder, damage, message):
     damage(folder)
-    with pytest.raises(DataError) as error:
+    with pytest.raises(AscendFixesError) as error:
         data.read_folder(folder)
     assert message in str(error.value) and "\n" not in str(error.value)
 
@@ -115,14 +116,14 @@ def test_what_does_not_go_together_is_refused_in_one_line(folder, monkeypatch, g
     monkeypatch.chdir(folder)
     write_vocabulary(folder / "good.vocab")
     write(folder / "other.json", tree())
-    with pytest.raises(ExampleError) as error:
+    with pytest.raises(AscendFixesError) as error:
         start(request(**{"data": str(folder), **given}))
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_without_unanswerable_training_questions_none_is_asked(folder):
     write_vocabulary(folder / "good.vocab")
-    with pytest.raises(DataError, match="no test question has an answer"):
+    with pytest.raises(ExampleError, match="no test question has an answer"):
         start(request(data=str(folder), vocabulary=str(folder / "good.vocab")))
     write(folder / "other.json", tree())
     given = start(request(data=str(folder), vocabulary=str(folder / "good.vocab")))
@@ -211,7 +212,7 @@ def test_a_saved_vocabulary_is_the_same(tmp_path):
 )
 def test_vocabularies_that_are_none_are_refused_in_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError) as error:
+    with pytest.raises(AscendFixesError) as error:
         read_vocabulary(tmp_path / name)
     assert message in str(error.value) and "\n" not in str(error.value)
 
@@ -260,7 +261,7 @@ def test_answers_that_fit_no_window_are_not_trained_on():
 
 def test_empty_texts_are_refused():
     question = data.Question("q7", "a", " \n", "who", ())
-    with pytest.raises(DataError, match="question q7: the passage is empty"):
+    with pytest.raises(ExampleError, match="question q7: the passage is empty"):
         Part.of([question], words_of(["who"]), Shape(20, 7, 3))
 
 
@@ -280,5 +281,5 @@ def test_collate_pads_and_marks():
 
 
 def test_strides_that_skip_pieces_are_refused():
-    with pytest.raises(UsageError, match="choose --stride from 1 to 14"):
+    with pytest.raises(ExampleError, match="choose --stride from 1 to 14"):
         Shape(20, 15, 3)

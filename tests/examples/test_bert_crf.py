@@ -61,7 +61,7 @@ def long_sentence(tmp_path):
     "damage, arguments, message",
     [
         (None, ["--data", "nowhere"], "--data nowhere: no such folder"),
-        (None, ["--fixes", "fuson"], "did you mean fusion?"),
+        (None, ["--fixes", "fuson"], "did you mean 'fusion'?"),
         (None, ["--data", "corpus", "--pretrained", "nowhere"], "nowhere: no such checkpoint folder"),
         (
             lambda f: (f / "bert" / "vocab.txt").unlink(),

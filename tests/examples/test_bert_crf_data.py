@@ -10,9 +10,10 @@ from example_support import ROOT, write_conll
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ascend_fixes.errors import AscendFixesError
 from examples.bert_crf import data
 from examples.bert_crf.data import WordPieces, learn
-from examples.common.files import DataError
+from examples.common.files import ExampleError
 
 pytest.importorskip("tokenizers", reason="needs the extra: pip install 'ascend_fixes[examples]'")
 
@@ -86,7 +87,7 @@ def replace(path, old, new):
 )
 def test_malformed_folders_are_refused_in_one_line(folder, damage, message):
     damage(folder)
-    with pytest.raises(DataError) as error:
+    with pytest.raises(AscendFixesError) as error:
         data.read_folder(folder)
     assert message in str(error.value) and "\n" not in str(error.value)
 
@@ -167,7 +168,7 @@ def test_the_first_piece_of_each_word_is_labelled():
 def test_a_sentence_longer_than_the_model_is_refused():
     sentence = data.Sentence(("unaffable", "unaffable"), ("O", "O"), "test.conll, line 7")
     assert len(data.encode([sentence], PIECES, ("O",), places=8)) == 1
-    with pytest.raises(DataError, match="^test.conll, line 7: 8 pieces with .* the model has 7 places; split"):
+    with pytest.raises(ExampleError, match="^test.conll, line 7: 8 pieces with .* the model has 7 places; split"):
         data.encode([sentence], PIECES, ("O",), places=7)
 
 

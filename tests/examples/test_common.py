@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ascend_fixes.files import FileError
 from examples.common import checkpoint, command_line, report
 from examples.common.checkpoint import Checkpoint
-from examples.common.files import CheckpointError, UsageError
+from examples.common.files import ExampleError
 from examples.common.randomness import Stream, dropout, generator
 
 # --- options -----------------------------------------------------------------------------------
@@ -27,10 +28,10 @@ def test_fixes():
 
 
 @pytest.mark.parametrize(
-    "text, hint", [("shape", "did you mean shapes?"), ("xyz", "use none, all"), ("", "use none, all")]
+    "text, hint", [("shape", "did you mean 'shapes'?"), ("xyz", "choose from none, all"), ("", "choose from none, all")]
 )
 def test_an_unknown_family_is_refused(text, hint):
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(ExampleError) as error:
         command_line.parse_fixes(text)
     assert hint in str(error.value)
 
@@ -53,15 +54,15 @@ def test_a_resumed_run_takes_its_options_from_the_first(tmp_path):
     command_line.remember(first)
     again = command_line.settle({"resume": str(tmp_path), "epochs": 5}, DEFAULTS)
     assert again == {**first, "epochs": 5, "resume": str(tmp_path)}
-    with pytest.raises(UsageError, match="--seed 4: the run in .* has 3"):
+    with pytest.raises(ExampleError, match="--seed 4: the run in .* has 3"):
         command_line.settle({"resume": str(tmp_path), "seed": 4}, DEFAULTS)
 
 
 def test_resuming_what_is_no_run_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="holds no run"):
+    with pytest.raises(ExampleError, match="holds no run"):
         command_line.settle({"resume": str(tmp_path)}, DEFAULTS)
     (tmp_path / "options.json").write_text("{")
-    with pytest.raises(CheckpointError, match="damaged"):
+    with pytest.raises(FileError, match="damaged"):
         command_line.settle({"resume": str(tmp_path)}, DEFAULTS)
 
 
@@ -108,19 +109,19 @@ def test_every_damaged_checkpoint_is_refused(tmp_path_factory, place, change):
     checkpoint.save(path, Checkpoint({"parameters/w": weights}, {"epochs": [1, 2]}))
     whole = path.read_bytes()
     path.write_bytes(whole[: int(place * (len(whole) - 1))])
-    with pytest.raises(CheckpointError):
+    with pytest.raises(ExampleError):
         checkpoint.load(path)
     start = whole.index(weights.tobytes())
     byte = start + int(place * (weights.nbytes - 1))
     path.write_bytes(whole[:byte] + bytes([whole[byte] ^ change]) + whole[byte + 1 :])
-    with pytest.raises(CheckpointError):
+    with pytest.raises(ExampleError):
         checkpoint.load(path)
 
 
 def test_a_pickle_is_never_opened(tmp_path):
     path = tmp_path / "checkpoint.npz"
     np.savez(path, **{"parameters/w": np.array([{"a": 1}], dtype=object)})
-    with pytest.raises(CheckpointError, match="holds Python objects"):
+    with pytest.raises(ExampleError, match="holds Python objects"):
         checkpoint.load(path)
 
 

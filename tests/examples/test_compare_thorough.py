@@ -124,7 +124,7 @@ def test_losses_over_other_batches_are_not_compared():
     "arguments, message",
     [
         (["--models", "texting,bert"], "there is no 'bert'; choose from"),
-        (["--families", "shape"], "did you mean shapes?"),
+        (["--families", "shape"], "did you mean 'shapes'?"),
         (["--cells", "plain;fused"], "there is no 'fused'; choose from plain; shapes; host; plain, fused;"),
         (["--data", "nowhere", "--models", "texting"], "nowhere/textclass/r8"),
     ],

@@ -7,12 +7,14 @@ import json
 import numpy as np
 import pytest
 from example_support import write_bert
+from mindspore import nn
 
+from ascend_fixes.errors import AscendFixesError
 from examples.bert_crf import model as pretrained
 from examples.bert_crf.model import BERT
-from examples.common import command_line
+from examples.common import checkpoint, command_line
 from examples.common.checkpoint import assign
-from examples.common.files import CheckpointError
+from examples.common.files import ExampleError
 
 pytest.importorskip("safetensors", reason="needs the extra: pip install 'ascend_fixes[examples]'")
 from safetensors.numpy import load_file, save_file
@@ -39,7 +41,7 @@ def test_every_parameter_of_the_encoder_is_read(folder):
     bert = pretrained.read_bert(folder)
     network = BERT(bert.sizes, True)
     assert {p.name: tuple(p.shape) for p in network.get_parameters()} == {n: a.shape for n, a in bert.arrays.items()}
-    assign(network, bert.arrays)
+    assign(network.get_parameters(), bert.arrays)
     for parameter in network.get_parameters():
         np.testing.assert_array_equal(parameter.asnumpy(), bert.arrays[parameter.name])
     assert bert.vocabulary[:4] == pretrained.SPECIAL and bert.lowercase
@@ -90,26 +92,35 @@ WORD = "embeddings.word_embeddings.weight"
 )
 def test_what_does_not_fit_is_refused_in_one_line(folder, damage, message):
     damage(folder)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(AscendFixesError) as error:
         pretrained.read_bert(folder)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_pickle_is_not_opened(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="no such file; save it again as one safetensors file"):
+    with pytest.raises(ExampleError, match="no such file; save it again as one safetensors file"):
         pretrained.read_bert(folder)
 
 
-def test_weights_that_do_not_fit_the_model_change_nothing(folder):
-    bert = pretrained.read_bert(folder)
-    network = BERT(bert.sizes, True)
-    before = {parameter.name: parameter.asnumpy().copy() for parameter in network.get_parameters()}
-    for arrays in ({**bert.arrays, "other": np.zeros(1)}, {**bert.arrays, "embeddings.norm.beta": np.zeros(9)}):
-        with pytest.raises(CheckpointError, match="do not fit the model"):
-            assign(network, arrays)
-    for parameter in network.get_parameters():
-        np.testing.assert_array_equal(parameter.asnumpy(), before[parameter.name])
+def test_weights_of_another_model_are_refused(tmp_path):
+    """Of a trained one: the weights are looked at before the network gets any."""
+    checkpoint.describe(tmp_path, "example", {"width": 3})
+    networks = []
+
+    def make(stored):
+        networks.append(nn.Dense(stored["width"], 2))
+        return networks[-1], None
+
+    whole = {f"best/{name}": np.ones(shape, np.float32) for name, shape in (("weight", (2, 3)), ("bias", (2,)))}
+    for arrays in ({**whole, "best/bias": np.zeros(9)}, {"best/weight": whole["best/weight"]}):
+        checkpoint.save(tmp_path / checkpoint.FILE, checkpoint.Checkpoint(arrays, {}))
+        with pytest.raises(ExampleError, match="checkpoint.npz: best/bias is .*, expected"):
+            checkpoint.trained(tmp_path, "example", make)
+        assert not (networks[-1].weight.asnumpy() == 1).any()
+    checkpoint.save(tmp_path / checkpoint.FILE, checkpoint.Checkpoint(whole, {}))
+    network, _ = checkpoint.trained(tmp_path, "example", make)
+    assert (network.weight.asnumpy() == 1).all() and (network.bias.asnumpy() == 1).all()
 
 
 def test_a_missing_package_is_named(monkeypatch, capsys):

@@ -33,7 +33,7 @@ def corpus(tmp_path):
     [
         (["--data", "nowhere"], "--data nowhere: no such folder"),
         (["--data", "corpus"], "no train.en or train.en.gz; train files are there for xx, yy"),
-        (["--fixes", "hosts"], "did you mean host?"),
+        (["--fixes", "hosts"], "did you mean 'host'?"),
     ],
 )
 def test_wrong_use_is_one_line_and_changes_nothing(tmp_path, corpus, arguments, message):
@@ -79,7 +79,7 @@ def test_variants_train_and_the_fixed_one_translates(tmp_path, corpus):
     del arrays["best/encoder.keys.weight"]
     files.write_arrays(path, checkpoint._KIND, arrays)
     done = translate(tmp_path, "x\n", "out")
-    assert done.returncode == 2 and "the checkpoint has no best/encoder.keys.weight" in done.stderr, done.stderr
+    assert done.returncode == 2 and "checkpoint.npz: best/encoder.keys.weight is missing" in done.stderr, done.stderr
     done = translate(tmp_path, "x\n", "corpus")
     assert done.returncode == 2 and "holds no run" in done.stderr and "Traceback" not in done.stderr
 

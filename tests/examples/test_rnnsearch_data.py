@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 pytest.importorskip("tokenizers", reason="needs the extra: pip install 'ascend_fixes[examples]'")
 
 from ascend_fixes import shapes
-from examples.common.files import DataError
+from ascend_fixes.errors import AscendFixesError
+from examples.common.files import ExampleError
 from examples.common.randomness import padded
 from examples.rnnsearch import data
 
@@ -53,7 +54,7 @@ def test_a_folder_is_read_gzipped_or_not(tmp_path):
 )
 def test_wrong_files_are_named(tmp_path, change, message):
     files = {name: text for name, text in {**FILES, **change}.items() if text is not None}
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(AscendFixesError) as caught:
         data.read_folder(write(tmp_path / "corpus", **files), "en", "de")
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
@@ -62,7 +63,7 @@ def test_a_damaged_archive_is_named(tmp_path):
     folder = write(tmp_path / "corpus", **{**FILES, "train_de": "x\n"})
     (folder / "train.de").unlink()
     (folder / "train.de.gz").write_bytes(gzip.compress(b"A B\nC\n")[:-6])
-    with pytest.raises(DataError, match=r"train\.de\.gz: damaged"):
+    with pytest.raises(AscendFixesError, match=r"train\.de\.gz: damaged"):
         data.read_folder(folder, "en", "de")
 
 
@@ -98,7 +99,7 @@ def test_long_pairs_are_left_out_and_counted(dates):
     kept = data.encode(dates.parts["train"], pieces, pieces, longest=11)
     assert kept.dropped > 0 and len(kept) + kept.dropped == len(whole) and kept.lengths.max() <= 11
     assert all(tokens[-1] == data.END for tokens in whole.source + whole.target)
-    with pytest.raises(DataError, match="at most 1 tokens"):
+    with pytest.raises(ExampleError, match="at most 1 tokens"):
         data.encode(dates.parts["train"], pieces, pieces, longest=1)
 
 

@@ -12,7 +12,7 @@ import pytest
 from example_support import CORPORA, run, start, write_corpus
 
 from examples.common import checkpoint
-from examples.common.files import DataError
+from examples.common.files import ExampleError
 from examples.texting import predict
 
 MODULE = "examples.texting"
@@ -28,7 +28,7 @@ def results(folder: Path) -> list[dict]:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--fixes", "shape"], "did you mean shapes?"),
+        (["--fixes", "shape"], "did you mean 'shapes'?"),
         (["--data", "nowhere"], "--data nowhere: no such folder"),
         (["--data", "corpus", "--embeddings", "narrow.txt"], "line 2: vector of width 2, expected 3"),
         (["--data", "corpus", "--embeddings", "good.txt", "--width", "4"], "vector of width 3, expected 4"),
@@ -121,7 +121,7 @@ def test_a_trained_model_labels_typed_text(tmp_path, corpus_folder):
     for text, label in (("w1 Good w2", "yes"), ("bad w3, w1", "no")):
         found = predictor.probabilities(text)
         assert max(found, key=found.get) == label and sum(found.values()) == pytest.approx(1)
-    with pytest.raises(DataError, match="no word of 'nothing known' was in the training documents"):
+    with pytest.raises(ExampleError, match="no word of 'nothing known' was in the training documents"):
         predictor.probabilities("nothing known")
     typed = [run(tmp_path, f"{MODULE}.predict", "out", "w1 Good w2") for _ in range(2)]
     assert typed[0].stdout == typed[1].stdout and typed[0].stdout.startswith("yes ("), typed[1].stderr

@@ -8,7 +8,8 @@ from example_support import CORPORA, write_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from examples.common.files import DataError
+from ascend_fixes.errors import AscendFixesError
+from examples.common.files import ExampleError
 from examples.common.randomness import chunks
 from examples.texting import data
 from examples.texting.data import build
@@ -56,14 +57,14 @@ def replace_line(path, number, text):
 )
 def test_malformed_folders_are_refused_in_one_line(corpus_folder, damage, message):
     damage(corpus_folder)
-    with pytest.raises(DataError) as error:
+    with pytest.raises(AscendFixesError) as error:
         data.read_folder(corpus_folder)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("train, test", [(10, 5), (30, 0)])
 def test_a_corpus_without_enough_documents_is_refused(tmp_path, train, test):
-    with pytest.raises(DataError, match="needs at least 20 training documents"):
+    with pytest.raises(ExampleError, match="needs at least 20 training documents"):
         data.read_folder(write_corpus(tmp_path / "small", train, test))
 
 
@@ -71,7 +72,7 @@ def test_one_label_is_refused(tmp_path):
     folder = write_corpus(tmp_path / "one", 40, 10)
     index = folder / "toy.txt"
     index.write_text(index.read_text().replace("yes", "no"))
-    with pytest.raises(DataError, match="only one label"):
+    with pytest.raises(ExampleError, match="only one label"):
         data.read_folder(folder)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from example_support import run
 
-from examples.common.files import DataError
+from examples.common.files import ExampleError
 from examples.texting.vectors import read_glove
 
 
@@ -39,16 +39,16 @@ def test_reads_the_vectors_of_known_words(tmp_path):
     ],
 )
 def test_unusable_files_are_refused_in_one_line(tmp_path, text, width, message):
-    with pytest.raises(DataError) as error:
+    with pytest.raises(ExampleError) as error:
         read_glove(write(tmp_path, text), ["of"], width)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_missing_or_binary_file_is_refused(tmp_path):
-    with pytest.raises(DataError, match="No such file"):
+    with pytest.raises(ExampleError, match="No such file"):
         read_glove(tmp_path / "none.txt", ["of"])
     (tmp_path / "binary").write_bytes(b"of 1 2\n\xff\xfe")
-    with pytest.raises(DataError, match="not UTF-8"):
+    with pytest.raises(ExampleError, match="not UTF-8"):
         read_glove(tmp_path / "binary", ["of"])
 
 

@@ -11,7 +11,7 @@ import pytest
 from mindspore import Parameter, Tensor
 
 from examples.common import checkpoint, loop, training
-from examples.common.files import CheckpointError, UsageError
+from examples.common.files import ExampleError
 from examples.common.randomness import Stream, generator
 
 
@@ -87,7 +87,7 @@ def test_more_epochs_can_be_added_but_not_taken_away(tmp_path):
     expected = train(Momentum(), tmp_path / "whole.npz", epochs=4)
     train(Momentum(), tmp_path / "checkpoint.npz", epochs=2)
     assert same(train(Momentum(), tmp_path / "checkpoint.npz", epochs=4, resume=True), expected)
-    with pytest.raises(UsageError, match="--epochs 3: .* already has 4"):
+    with pytest.raises(ExampleError, match="--epochs 3: .* already has 4"):
         train(Momentum(), tmp_path / "checkpoint.npz", epochs=3, resume=True)
 
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_changes_nothing(tmp_path
         arrays[group] = value
     checkpoint.save(path, checkpoint.Checkpoint(arrays, stored.description))
     before, run = path.read_bytes(), Momentum()
-    with pytest.raises(CheckpointError, match=group):
+    with pytest.raises(ExampleError, match=group):
         train(run, path, resume=True)
     assert path.read_bytes() == before
     assert run.weight.asnumpy().tolist() == run.slot.asnumpy().tolist() == [0, 0, 0]
@@ -143,13 +143,13 @@ def test_a_checkpoint_of_another_network_is_refused_and_changes_nothing(tmp_path
 def test_a_checkpoint_with_other_settings_or_a_broken_description_is_refused(tmp_path):
     path = tmp_path / "checkpoint.npz"
     train(Momentum(), path, epochs=1)
-    with pytest.raises(CheckpointError, match="made with seed 0, this run has 1"):
+    with pytest.raises(ExampleError, match="made with seed 0, this run has 1"):
         train(Momentum(settings={"seed": 1}), path, resume=True)
     stored = checkpoint.load(path)
     for key in ("settings", "epochs", "scaler", "best_epoch"):
         description = {name: value for name, value in stored.description.items() if name != key}
         checkpoint.save(path, checkpoint.Checkpoint(stored.arrays, description))
-        with pytest.raises(CheckpointError, match="damaged"):
+        with pytest.raises(ExampleError, match="damaged"):
             train(Momentum(), path, resume=True)
 
 

@@ -193,7 +193,7 @@ READERS = (
     Reader("findings of learn", _findings, lambda f: _learned._read(f / "q.json")),
     Reader("example checkpoint", _checkpoint, _read_checkpoint),
     Reader("example options", _options, lambda f: command_line.settle({"resume": str(f)}, {})),
-    Reader("example model", _model, lambda f: checkpoint.described(f, "texting", dict)[1]),
+    Reader("example model", _model, lambda f: checkpoint.described(f, "texting")[1]),
     Reader(
         "safetensors",
         _safetensors,
