@@ -1,11 +1,12 @@
-"""What a run ends in: a table (terminal and Markdown) and a figure."""
+"""What runs and comparisons end in: tables (terminal and Markdown), figures, and pages of one HTML file that needs nothing else."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from tabulate import tabulate
 
@@ -51,6 +52,12 @@ def _metric(rows: Sequence[Row]) -> str:
     return next((row["metric"] for row in rows if row.get("metric")), "test_metric").replace("_", " ")
 
 
+def save(value: Any, output: Path, json: str | Path | None) -> None:
+    """Write results to ``output``/results.json, and to the file ``json`` as well."""
+    for path in filter(None, (output / "results.json", json)):
+        write_json(Path(path), value)
+
+
 def table(rows: Sequence[Row]) -> tuple[Lines, str]:
     """The cells of the table, and a line for every variant that did not finish."""
     lines = grid(rows, COLUMNS)
@@ -62,8 +69,7 @@ def table(rows: Sequence[Row]) -> tuple[Lines, str]:
 def write(rows: Sequence[Row], output: Path, title: str, json: str | None) -> None:
     """Print the table; write it, the figure and the results to ``output``, and the results to the file ``json``."""
     figure(rows, output / "figure.png", title)
-    for path in filter(None, (output / "results.json", json)):
-        write_json(Path(path), rows)
+    save(rows, output, json)
     lines, notes = table(rows)
     write_text(output / "table.md", markdown(lines, right=True) + notes)
     print(f"\n{aligned(lines, right=True)}\n{notes}\ntable, figure and results: {output}")
@@ -101,3 +107,34 @@ def figure(rows: Sequence[Row], path: Path, title: str) -> None:
         loss.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=130)
+
+
+def page(template: str, **values: Any) -> str:
+    """A page of the comparisons, readable in light and dark."""
+    import jinja2
+
+    loader = jinja2.FileSystemLoader(Path(__file__).parents[1] / "compare")
+    return jinja2.Environment(loader=loader, autoescape=True).get_template(template).render(values)
+
+
+def panels(shown: Mapping[str, Any], draw: Callable[[Any, Any], None], label: str, width: float = 2.6) -> str:
+    """A figure with a panel for each of ``shown``, by title, and the legend beside them, as SVG in the page's colours."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    ink = "#010203"  # stands for the page's text colour
+    inks = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    with matplotlib.rc_context({**dict.fromkeys(inks, ink), "svg.fonttype": "none", "font.size": 10}):
+        drawing = Figure(figsize=(width * len(shown) + 1.8, 2.6), layout="constrained")
+        every = drawing.subplots(1, len(shown), squeeze=False)[0]
+        for axes, (title, values) in zip(every, shown.items()):
+            axes.patch.set_alpha(0)
+            draw(axes, values)
+            axes.set_title(title, fontsize=10)
+            axes.spines[["top", "right"]].set_visible(False)
+        every[0].set_ylabel(label)
+        drawing.legend(*every[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+        file = io.StringIO()
+        drawing.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    drawn = file.getvalue()
+    return drawn[drawn.index("<svg") :].replace(ink, "currentColor")

@@ -21,8 +21,7 @@ from typing import Any, Callable, NamedTuple, TypeVar
 
 from ascend_fixes.processes import Children
 from examples.common import report
-from examples.common.files import read_answer, write_json, write_text
-from examples.compare import page
+from examples.common.files import read_answer, write_text
 from examples.compare.jobs import MODELS, REPEATS, SIDES
 
 PATIENCE = 1200.0  # seconds after which a job is ended: it hangs, or the machine is busy beyond measure
@@ -30,6 +29,10 @@ Found = dict[str, Any]
 Work = TypeVar("Work", bound=Hashable)
 Done = TypeVar("Done")
 _KINDS = {"running": "trained on the CPU", "ascend": "compiled for Ascend", "hosted": "host at work"}
+_STYLES = {
+    "plain": {"label": "as it is", "color": "#d1495b"},
+    "cured": {"label": "with ascend_fixes", "color": "#2a9d8f"},
+}
 _SAME = 1e-3  # relative difference of two losses that counts as none; rounding stays well below
 
 
@@ -41,8 +44,7 @@ class Job(NamedTuple):
     kind: str
 
     def __str__(self) -> str:
-        side = "as it is" if self.side == "plain" else "with ascend_fixes"
-        return f"{MODELS[self.model].title}, {side}: {_KINDS[self.kind]}"
+        return f"{MODELS[self.model].title}, {_STYLES[self.side]['label']}: {_KINDS[self.kind]}"
 
 
 def jobs(models: Sequence[str]) -> list[Job]:
@@ -60,13 +62,12 @@ def run(models: Sequence[str], folder: Path, json: Path | None, most: int | None
         print(f"[{len(done):2}/{len(work)}] {job} ({seconds:.0f} s)", flush=True)
     found = results(models, {job: done[job] for job in work})
     found.update(seconds=round(time.perf_counter() - start, 1), cores=len(cores))
-    for path in filter(None, (folder / "results.json", json)):
-        write_json(path, found)
+    report.save(found, folder, json)
     lines = [["family", "model", "as it is", "with ascend_fixes"]]
     lines += [[row["family"], MODELS[row["model"]].title, row["plain"], row["cured"]] for row in found["rows"]]
     sentences = [f"{family}: {said}" for family, said in found["sentences"].items()]
     write_text(folder / "table.md", "\n".join([report.markdown(lines), *(f"- {one}" for one in sentences), ""]))
-    write_text(folder / "index.html", page.quick(found))
+    write_text(folder / "index.html", page(found))
     short = [[cell if len(cell) <= 64 else f"{cell[:61]}..." for cell in line] for line in lines]
     print(f"\n{report.aligned(short)}")
     print("", *sentences, "", f"{found['seconds']:.0f} s; page: {folder / 'index.html'}", sep="\n")
@@ -250,6 +251,35 @@ def _ascend_sentence(rows: Sequence[Found]) -> str:
     said = f"MindSpore's Ascend back end refuses {_names(refused)} in float16 as written; it" if refused else ""
     cured = f"compiles {_names(compiled)} with ascend_fixes. Nothing was executed."
     return f"{said or 'The Ascend back end'} {cured}"
+
+
+def page(found: Found) -> str:
+    """The page of the comparison, of its results."""
+    figures = {}
+    for family, draw, label in (
+        ("shapes", _draw_trained, "batches after the first shape"),
+        ("fusion", _draw_losses, "relative error of the loss"),
+    ):
+        shown = {MODELS[row["model"]].title: row for row in found["rows"] if row["family"] == family}
+        figures[family] = report.panels(shown, draw, label)
+    return report.page("quick.html", **found, models=MODELS, figures=figures)
+
+
+def _draw_trained(axes: Any, row: Found) -> None:
+    """Batches trained over seconds."""
+    for side, style in _STYLES.items():
+        at, end = (row["figures"][side].get(name, none) for name, none in (("at", []), ("training_seconds", 0)))
+        axes.plot([0, *at, end], [0, *range(1, len(at) + 1), len(at)], drawstyle="steps-post", **style)
+    axes.set(xlabel="seconds of CPU time", xlim=(0, None), ylim=(0, None))
+
+
+def _draw_losses(axes: Any, row: Found) -> None:
+    """How far each step's loss is from the unfused one."""
+    for side, style in _STYLES.items():
+        pairs = enumerate(zip(row["figures"][side].get("losses", []), row["unfused"]), 1)
+        apart = {step: max(abs(a - b) / abs(b), 1e-9) for step, (a, b) in pairs if a is not None and b}
+        axes.plot(list(apart), list(apart.values()), **style)
+    axes.set(xlabel="step", yscale="log", xlim=(1, REPEATS), ylim=(1e-9, 10))
 
 
 class Family(NamedTuple):

@@ -11,7 +11,7 @@ from examples.albert import data as questions_of
 from examples.albert.data import words_of
 from examples.bert_crf import data as sentences
 from examples.common import randomness
-from examples.compare import jobs, page, quick
+from examples.compare import jobs, quick
 from examples.compare.jobs import MODELS, REPEATS, SIDES
 from examples.rnnsearch import data as pairs
 from examples.texting import data as documents
@@ -106,7 +106,7 @@ def test_a_process_that_dies_is_a_row():
 def test_the_page_needs_nothing_else():
     results = {**quick.results(list(MODELS), measured()), "seconds": 1.0, "cores": 2}
     results["rows"][0]["plain"] = "<b>"
-    html = page.quick(results)
+    html = quick.page(results)
     assert html.count("<svg") == 2 and "currentColor" in html and "prefers-color-scheme: dark" in html
     assert "<script" not in html and 'src="' not in html and "<b>" not in html and "#010203" not in html
 
