@@ -6,7 +6,6 @@ pieces; one that does not hold the whole answer is trained to point at ``[CLS]``
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from ascend_fixes.files import read_text
-from examples.common.files import ExampleError, existing, expect
+from ascend_fixes.files import parse_json, read_text
+from examples.common.files import ExampleError, expect
 from examples.common.randomness import Stream, digest, drawn, generator, padded
 
 
@@ -45,7 +44,6 @@ class Question(NamedTuple):
 class Corpus:
     """Questions to train on, and test sets by name."""
 
-    name: str
     train: tuple[Question, ...]
     tests: Mapping[str, tuple[Question, ...]]
 
@@ -60,7 +58,7 @@ class Corpus:
 
 def read_folder(folder: Path) -> Corpus:
     """Read a corpus folder; `ExampleError` where it has no file to train or to test on, or a file is wrong or has no answer."""
-    files = sorted(path for path in existing(folder).iterdir() if path.name.endswith((".json", ".json.gz")))
+    files = sorted(path for path in folder.iterdir() if path.name.endswith((".json", ".json.gz")))
     training = [path for path in files if "train" in path.name]
     tests = [path for path in files if "train" not in path.name]
     needs = f"--data {folder}: needs a SQuAD file with 'train' in its name and one without, *.json or *.json.gz"
@@ -69,22 +67,16 @@ def read_folder(folder: Path) -> Corpus:
     expect(any(question.answers for question in train), f"--data {folder}: no training question has an answer")
     several = len({question.article for question in train}) > 1
     expect(several, f"--data {folder}: needs two training articles at least, one of them for validation")
-    return Corpus(folder.name, train, {path.name.split(".json")[0]: read_file(path) for path in tests})
+    return Corpus(train, {path.name.split(".json")[0]: read_file(path) for path in tests})
 
 
 def read_file(path: Path) -> tuple[Question, ...]:
     """Read a SQuAD 1.1 or 2.0 file, compressed where its name ends in ``.gz``.
 
-    Raises `FileError` where it cannot be read, `ExampleError` where it is no SQuAD, has no question, an answer is not where it
-    should be, or an id occurs twice.
+    Raises `FileError` where it cannot be read or is no JSON, `ExampleError` where it is no SQuAD, has no question, an answer is not
+    where it should be, or an id occurs twice.
     """
-    text = read_text(path).removeprefix("\ufeff")
-    try:
-        tree = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        place = f"line {error.lineno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else error
-        raise ExampleError(f"{path}: {'empty' if not text.strip() else f'not JSON ({place})'}") from None
-    questions = tuple(_questions(tree, path))
+    questions = tuple(_questions(parse_json(read_text(path).removeprefix("\ufeff"), path), path))
     expect(questions, f"{path}: has no question")
     ((name, count),) = Counter(question.id for question in questions).most_common(1)
     expect(count == 1, f"{path}: two questions have the id {name!r}")
@@ -151,7 +143,7 @@ def built_in(train: int = 6000, test: int = 1000, seed: int = 0, ragged: bool = 
         kind = int(random.integers(len(_QUESTIONS)))
         answer = (answers[thing][kind],) if thing in answers else ()
         questions.append(Question(f"{number}", f"{number}", passage, _QUESTIONS[kind].format(thing), answer))
-    return Corpus("built-in", tuple(questions[:train]), {"generated": tuple(questions[train:])})
+    return Corpus(tuple(questions[:train]), {"generated": tuple(questions[train:])})
 
 
 def _passage(

@@ -7,10 +7,8 @@ padding is masked by selection. Without them the model is what a newcomer to Min
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -124,28 +122,18 @@ _NAMES = {
 }
 
 
-class Checkpoint(NamedTuple):
-    """A pre-trained ALBERT: its sizes, and float32 arrays by parameter name, those of the span head among them or not."""
+def read(folder: Path) -> tuple[Config, dict[str, np.ndarray]]:
+    """The sizes of a checkpoint, and its float32 arrays by parameter name, those of the span head among them or not.
 
-    config: Config
-    arrays: Mapping[str, np.ndarray]
-
-    @property
-    def has_span(self) -> bool:
-        return "span.weight" in self.arrays
-
-
-def read(folder: Path) -> Checkpoint:
-    """Read a checkpoint; the pooler and the heads of other tasks are left unread.
-
-    Raises `ExampleError` or `FileError` where a file is missing, damaged, of another kind of model, or contradicts the other.
+    The pooler and the heads of other tasks are left unread. Raises `ExampleError` or `FileError` where a file is missing, damaged,
+    of another kind of model, or contradicts the other.
     """
-    counts, stored = read_sizes(folder, "albert", "ALBERT", {**SIZES, "embedding": "embedding_size"}, _FIXED)
+    counts, stored = read_sizes(folder, "albert", {**SIZES, "embedding": "embedding_size"}, _FIXED)
     activation = stored.get("hidden_act", "gelu_new")
     known = f"hidden_act is {activation!r}, this ALBERT has {' or '.join(_APPROXIMATE)}"
     expect(activation in _APPROXIMATE, f"{folder / 'config.json'}: {known}")
     config = Config(length=counts.pop("places"), **counts, approximate=_APPROXIMATE[activation])
-    return Checkpoint(config, read_arrays(folder, "albert.", parameters(config), head=_SPAN))
+    return config, read_arrays(folder, "albert", parameters(config), head=_SPAN)
 
 
 def parameters(config: Config) -> Named:

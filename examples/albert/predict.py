@@ -72,13 +72,14 @@ def _trained(stored: Mapping[str, Any]) -> tuple[model.Albert, tuple[data.Shape,
 
 
 def _published(folder: Path) -> tuple[model.Albert, tuple[data.Shape, float, data.Vocabulary]]:
-    stored = model.read(folder)
-    expect(stored.has_span, f"{folder}: has no span head (qa_outputs); train it first, with --pretrained {folder}")
-    shape, longest = data.PUBLISHED, stored.config.length
+    config, arrays = model.read(folder)
+    lacks = f"{folder}: has no span head (qa_outputs); train it first, with --pretrained {folder}"
+    expect("span.weight" in arrays, lacks)
+    shape, longest = data.PUBLISHED, config.length
     if shape["length"] > longest:
         shape = {"length": longest, "stride": longest // 4, "question": longest // 4}
-    network = model.Albert(stored.config, np.random.default_rng(0))
-    checkpoint.assign(network.get_parameters(), stored.arrays)
+    network = model.Albert(config, np.random.default_rng(0))
+    checkpoint.assign(network.get_parameters(), arrays)
     return network, (data.Shape(**shape), 0.0, data.read_vocabulary(folder / "tokenizer.json"))
 
 

@@ -29,13 +29,12 @@ _BOTH = {0: "rows", 1: "size"}
 class Start:
     """What a run starts from. All errors in it come up here.
 
-    A model that never sees a question without an answer is not asked any: ``left_out`` says of each test set how many those are.
+    A model that never sees a question without an answer is not asked any: ``tests`` are without those.
     What has no ``weights``, by parameter name, starts from random numbers.
     """
 
     corpus: data.Corpus
     tests: Mapping[str, Sequence[data.Question]]
-    left_out: Mapping[str, int]
     vocabulary: Vocabulary
     shape: Shape
     config: model.Config
@@ -54,7 +53,6 @@ def start(request: Mapping[str, Any]) -> Start:
         name: tuple(one for one in questions if one.answers or corpus.has_unanswerable)
         for name, questions in corpus.tests.items()
     }
-    left_out = {name: len(corpus.tests[name]) - len(questions) for name, questions in asked.items()}
     tests = {name: questions for name, questions in asked.items() if questions}
     none = "no test question has an answer, and every training question has one"
     expect(tests, f"--data {request['data']}: {none}")
@@ -67,7 +65,7 @@ def start(request: Mapping[str, Any]) -> Start:
         both = f"the vocabulary has {len(vocabulary):,} pieces, the checkpoint {config.words:,}"
         apart = f"--pretrained {request['pretrained']}: {both}; they do not belong together"
         expect(len(vocabulary) <= config.words, apart)
-    return Start(corpus, tests, left_out, vocabulary, shape, config, weights)
+    return Start(corpus, tests, vocabulary, shape, config, weights)
 
 
 def _vocabulary(request: Mapping[str, Any], corpus: data.Corpus) -> Vocabulary:
@@ -186,8 +184,10 @@ def _trainable(part: Part, given: Start, title: str) -> np.ndarray:
     lost = len(part.questions) - len({part.windows[number].question for number in numbers})
     none = f"--length {given.shape.length}: no training answer fits a window; choose a larger one"
     expect(lost < len(part.questions), none)
-    left = "questions without an answer left out, the training data has none"
-    notes = [f"{name}: {count:,} {left}" for name, count in given.left_out.items() if count]
+    notes = []
+    for name, questions in given.corpus.tests.items():
+        if left := len(questions) - len(given.tests.get(name, ())):
+            notes.append(f"{name}: {left:,} questions without an answer left out, the training data has none")
     if lost:
         notes.append(f"{lost:,} of {len(part.questions):,} training questions left out, their answers fit no window")
     if given.weights and "span.weight" not in given.weights:

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from ascend_fixes.errors import nearest
 from examples.bert_crf.model import SPECIAL
-from examples.common.files import ExampleError, existing, expect, read_lines
+from examples.common.files import ExampleError, expect, read_lines
 from examples.common.randomness import Stream, digest, drawn, generator, padded
 
 PARTS = ("train", "validation", "test")
@@ -40,7 +40,6 @@ class Sentence:
 class Corpus:
     """The sentences of `PARTS`; ``tags``: O, then the B and I of every type of name in training; ids are positions."""
 
-    name: str
     parts: dict[str, tuple[Sentence, ...]]
 
     @cached_property
@@ -55,14 +54,14 @@ class Corpus:
 def read_folder(folder: Path) -> Corpus:
     """Read a corpus folder; `ExampleError` for a missing file, a malformed line, a type of name that training lacks; `FileError`."""
     parts = {}
-    files = [path for path in sorted(existing(folder).iterdir()) if path.is_file() and path.suffix not in _NO_CORPUS]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix not in _NO_CORPUS]
     for part, in_name in _IN_NAME.items():
         found = [path for path in files if path.name[0] != "." and re.search(in_name, path.name.lower())]
         names = f" ({', '.join(path.name for path in found)})" if found else ""
         one = f"expected one file with {in_name.split('(')[0].replace('|', ' or ')} in its name"
         expect(len(found) == 1, f"--data {folder}: {one}, found {len(found)}{names}")
         parts[part] = _read(found[0])
-    corpus = Corpus(folder.resolve().name, parts)
+    corpus = Corpus(parts)
     expect(len(corpus.tags) > 1, f"--data {folder}: in training every tag is O; nothing is to be learnt")
     for sentence in (*parts["validation"], *parts["test"]):
         for tag in sentence.tags:
@@ -124,7 +123,7 @@ def built_in(train: int = 5000, validation: int = 300, test: int = 500, seed: in
     counts = train, validation, test
     lengths = [drawn("bert_crf", count, random)[:, 0].tolist() if ragged else [None] * count for count in counts]
     parts = zip(PARTS, shares, lengths)
-    return Corpus("built-in", {part: tuple(_sentence(random, own, one) for one in many) for part, own, many in parts})
+    return Corpus({part: tuple(_sentence(random, own, one) for one in many) for part, own, many in parts})
 
 
 def _sentence(random: np.random.Generator, invented: np.ndarray, length: int | None) -> Sentence:

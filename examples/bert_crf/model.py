@@ -276,8 +276,8 @@ def read_bert(folder: Path) -> Bert:
 
     Raises `ExampleError` or `FileError` where a file is missing, damaged, of another kind of model, or contradicts the others.
     """
-    sizes = Sizes(**read_sizes(folder, "bert", "BERT", SIZES, _FIXED)[0])
+    sizes = Sizes(**read_sizes(folder, "bert", SIZES, _FIXED)[0])
     vocabulary = read_vocabulary(folder, sizes.words)
     tokenizer = folder / "tokenizer_config.json"
     lowercase = bool(read_object(tokenizer).get("do_lower_case", True)) if tokenizer.exists() else True
-    return Bert(sizes, vocabulary, lowercase, read_arrays(folder, "bert.", named(BERT(sizes, True), _NAMES)))
+    return Bert(sizes, vocabulary, lowercase, read_arrays(folder, "bert", named(BERT(sizes, True), _NAMES)))

@@ -136,12 +136,12 @@ def named(network: nn.Cell, names: Mapping[str, str]) -> Named:
 
 
 def read_sizes(
-    folder: Path, kind: str, model: str, counts: Mapping[str, str], fixed: Mapping[str, Any]
+    folder: Path, kind: str, counts: Mapping[str, str], fixed: Mapping[str, Any]
 ) -> tuple[dict[str, int], dict[str, Any]]:
     """The sizes of a model by the keys in ``counts``, and all of its ``config.json``.
 
     Raises `FileError` where the file is missing or damaged, `ExampleError` where its ``model_type`` is not ``kind``, a size is no
-    positive integer, the heads do not divide the width, or it says anything else than ``fixed``, which is what ``model`` computes.
+    positive integer, the heads do not divide the width, or it says anything else than ``fixed``, which is what ours computes.
     """
     expect(folder.is_dir(), f"{folder}: no such checkpoint folder")
     path = folder / _CONFIG
@@ -153,16 +153,16 @@ def read_sizes(
         expect(type(value) is int and value > 0, f"{path}: {counts[name]} is {value!r}, expected a positive integer")
     for key, expected in fixed.items():
         value = config.get(key, expected)
-        expect(value == expected, f"{path}: {key} is {value!r}, this {model} has {expected!r}")
+        expect(value == expected, f"{path}: {key} is {value!r}, this {kind.upper()} has {expected!r}")
     width, heads = found["width"], found["heads"]
     expect(width % heads == 0, f"{path}: {heads} attention heads do not divide hidden_size {width}")
     return found, config
 
 
-def read_arrays(folder: Path, prefix: str, parameters: Named, head: str | None = None) -> dict[str, np.ndarray]:
+def read_arrays(folder: Path, kind: str, parameters: Named, head: str | None = None) -> dict[str, np.ndarray]:
     """The wanted ``parameters`` of ``model.safetensors``, as float32, by their names here; what begins with ``head`` may be absent.
 
-    ``prefix`` is what stands before the encoder's names in checkpoints with a head, ``bert.``. Raises `ExampleError` where the
+    ``kind``, ``bert``, stands before the encoder's names in checkpoints with a head. Raises `ExampleError` where the
     file is missing or damaged, or an array is missing, of another shape, or neither float32 nor float16.
     """
     import safetensors
@@ -180,11 +180,11 @@ def read_arrays(folder: Path, prefix: str, parameters: Named, head: str | None =
                     continue
                 # Those converted from TensorFlow say gamma and beta.
                 old = wanted.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
-                key = next((one for one in (prefix + wanted, wanted, prefix + old, old) if one in stored), None)
+                key = next((one for one in (f"{kind}.{wanted}", wanted, f"{kind}.{old}", old) if one in stored), None)
                 expect(key, f"{path}: has no {wanted}; is it a checkpoint of another model?")
-                found, kind = tuple(file.get_slice(key).get_shape()), file.get_slice(key).get_dtype()
+                found, type_ = tuple(file.get_slice(key).get_shape()), file.get_slice(key).get_dtype()
                 expect(found == shape, f"{path}: {key} is of shape {found}, {_CONFIG} asks for {shape}")
-                expect(kind in ("F32", "F16"), f"{path}: {key} is of type {kind}; save the checkpoint in float32")
+                expect(type_ in ("F32", "F16"), f"{path}: {key} is of type {type_}; save the checkpoint in float32")
                 arrays[name] = file.get_tensor(key).astype(np.float32)
     except (safetensors.SafetensorError, OSError) as error:
         raise ExampleError(f"{path}: damaged ({str(error).splitlines()[0]})") from None

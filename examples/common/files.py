@@ -26,12 +26,6 @@ def read_lines(path: Path) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
-def existing(folder: Path) -> Path:
-    """A corpus folder; `ExampleError` where there is none."""
-    expect(folder.is_dir(), f"--data {folder}: no such folder")
-    return folder
-
-
 def write_text(path: Path, text: str) -> None:
     """Create or replace a file, all or nothing; `FileError` where it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from mindspore.communication import GlobalComm, get_group_size, get_rank, init
 import ascend_fixes
 from ascend_fixes import amp, files, shapes
 from examples.common import checkpoint
-from examples.common.files import ExampleError, write_json, write_text
+from examples.common.files import ExampleError, expect, write_json, write_text
 from examples.common.loop import summary, train
 from examples.common.randomness import TESTED, TRAINED, Stream, chunks, generator
 
@@ -231,9 +231,11 @@ class Trainer(ABC):
 
 
 def corpus(options: Mapping[str, Any], read: Callable[[Path], Any], built_in: Callable[..., Any], parts: int) -> Any:
-    """The corpus that the options name: read from a folder, or generated, of so many ``parts``."""
+    """The corpus that the options name: read from a folder, or generated, of so many ``parts``; `ExampleError` without the folder."""
     if options["data"]:
-        return read(Path(options["data"]))
+        folder = Path(options["data"])
+        expect(folder.is_dir(), f"--data {folder}: no such folder")
+        return read(folder)
     if options.get("ragged"):
         return built_in(TRAINED, *[TESTED] * (parts - 1), seed=options["seed"], ragged=True)
     return built_in(seed=options["seed"])

@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from ascend_fixes import shapes
-from examples.common.files import existing, expect, read_lines
+from examples.common.files import expect, read_lines
 from examples.common.randomness import Stream, digest, drawn, generator
 
 PAD, START, END = 0, 1, 2
@@ -37,14 +37,13 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Corpus:
-    """A parallel corpus: its name, and the parts "train", "validation" and "test"."""
+    """A parallel corpus: the parts "train", "validation" and "test"."""
 
-    name: str
     parts: dict[str, Pairs]
 
     def limited(self, count: int | None) -> Corpus:
         """The corpus with the first ``count`` training pairs only, or with all for None."""
-        return Corpus(self.name, {**self.parts, "train": self.parts["train"][:count]})
+        return Corpus({**self.parts, "train": self.parts["train"][:count]})
 
     def digest(self) -> str:
         return digest(self.parts)
@@ -57,11 +56,11 @@ def read_folder(folder: Path, source: str, target: str, test: str = "test*") -> 
     """
     parts = {}
     for part, name in {"train": "train", "validation": "val", "test": test}.items():
-        pairs = parts[part] = Pairs(*(_sentences(existing(folder), name, language) for language in (source, target)))
+        pairs = parts[part] = Pairs(*(_sentences(folder, name, language) for language in (source, target)))
         counts = f"{len(pairs.source):,} sentences of {source} and {len(pairs.target):,} of {target}"
         same = len(pairs.source) == len(pairs.target)
         expect(same, f"--data {folder}: the {part} part has {counts}; line i must translate line i")
-    return Corpus(f"{folder.name} {source}-{target}", parts)
+    return Corpus(parts)
 
 
 def _sentences(folder: Path, name: str, language: str) -> tuple[str, ...]:
@@ -95,7 +94,7 @@ def built_in(train: int = 6000, validation: int = 300, test: int = 600, seed: in
         written, iso = _dates(random, lengths.pop() // 2) if ragged else _date(random)
         seen.setdefault(written, iso)
     pairs, middle = Pairs(tuple(seen), tuple(seen.values())), train + validation
-    return Corpus("built-in", {"train": pairs[:train], "validation": pairs[train:middle], "test": pairs[middle:]})
+    return Corpus({"train": pairs[:train], "validation": pairs[train:middle], "test": pairs[middle:]})
 
 
 def _dates(random: np.random.Generator, tokens: int) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from examples.common.files import ExampleError, existing, expect, read_lines
+from examples.common.files import ExampleError, expect, read_lines
 from examples.common.randomness import Stream, digest, drawn, generator, padded
 
 WINDOW = 3
@@ -28,7 +28,6 @@ class Corpus:
     document; ``lengths`` (n,) int64 words of each; ``labels`` (n,) int32; documents that are not ``is_train`` (n,) are the test set.
     """
 
-    name: str
     vocabulary: tuple[str, ...]
     words: np.ndarray
     lengths: np.ndarray
@@ -40,12 +39,12 @@ class Corpus:
         return len(self.lengths)
 
     @classmethod
-    def of(cls, name: str, documents: list[list[str]], labels: list[str], is_train: list[bool]) -> Corpus:
+    def of(cls, documents: list[list[str]], labels: list[str], is_train: list[bool]) -> Corpus:
         vocabulary, words = np.unique([word for document in documents for word in document], return_inverse=True)
         names, ids = np.unique(labels, return_inverse=True)
         lengths = np.array([len(document) for document in documents], np.int64)
         vocabulary, names = tuple(vocabulary.tolist()), tuple(names.tolist())
-        return cls(name, vocabulary, words.astype(np.int64), lengths, ids.astype(np.int32), names, np.array(is_train))
+        return cls(vocabulary, words.astype(np.int64), lengths, ids.astype(np.int32), names, np.array(is_train))
 
     def digest(self) -> str:
         return digest(self.vocabulary, self.label_names, self.words, self.lengths, self.labels, self.is_train)
@@ -53,7 +52,7 @@ class Corpus:
 
 def read_folder(folder: Path) -> Corpus:
     """Read a corpus folder; `ExampleError` where a line is malformed, or a split or a second label is missing; `FileError`."""
-    texts = sorted(existing(folder).glob("*.clean.txt"))
+    texts = sorted(folder.glob("*.clean.txt"))
     one = f"--data {folder}: expected exactly one file named <name>.clean.txt, found {len(texts)}"
     expect(len(texts) == 1, one)
     name = texts[0].name[: -len(".clean.txt")]
@@ -75,7 +74,7 @@ def read_folder(folder: Path) -> Corpus:
     expect(len(trained) > 1, f"{index}: the training documents carry only one label")
     if unseen := sorted(set(labels) - trained):
         raise ExampleError(f"{index}: label {unseen[0]!r} occurs in the test set only")
-    return Corpus.of(name, documents, labels, is_train)
+    return Corpus.of(documents, labels, is_train)
 
 
 _GOOD = "bright clever crisp fresh funny gentle honest lively moving sharp smart solid strong sweet tender warm witty"
@@ -114,7 +113,7 @@ def built_in(train: int = 2400, test: int = 600, seed: int = 0, ragged: bool = F
         parts += [[word] for word in random.choice(filler, length, p=frequency / frequency.sum())]
         documents.append([word for p in random.permutation(len(parts)) for word in parts[p]])
         labels.append("good" if label else "bad")
-    return Corpus.of("built-in", documents, labels, [i < train for i in range(train + test)])
+    return Corpus.of(documents, labels, [i < train for i in range(train + test)])
 
 
 class Graph(NamedTuple):

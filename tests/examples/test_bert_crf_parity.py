@@ -76,7 +76,7 @@ def test_hidden_states_loss_and_every_gradient_are_those_of_transformers(theirs,
     ms.set_context(mode=ms.GRAPH_MODE)
     bert = read_bert(folder)
     network = Weighted(BERT(bert.sizes, safe))
-    assign(network, bert.arrays, "bert.")
+    assign(network.get_parameters(), bert.arrays, "bert.")
     parameters = list(network.trainable_params())
     gradients = ms.value_and_grad(network, None, parameters, has_aux=True)
     names = {p.data_ptr(): name for name, p in model.named_parameters()}
@@ -133,7 +133,7 @@ def test_minilm_embeds_sentences_as_it_does_in_transformers():
         expected = embeddings(model(**tokens).last_hidden_state.numpy(), tokens["attention_mask"].numpy())
     bert = read_bert(folder)
     network = BERT(bert.sizes, True)
-    assign(network, bert.arrays)
+    assign(network.get_parameters(), bert.arrays)
     ids, mask = tokens["input_ids"].numpy().astype(np.int32), tokens["attention_mask"].numpy().astype(np.float32)
     ours = WordPieces(bert.vocabulary, bert.lowercase).split(["cafés"])["cafés"]
     assert set(ours) <= set(ids[2].tolist())
@@ -182,7 +182,7 @@ def test_losses_and_gradients_of_the_crf_are_the_references(kind, lengths):
     paths = random.integers(0, tags, emissions.shape[:2])
     network = WeightedCRF(kind(tags))
     values = {p.name: random.normal(size=p.shape).astype(np.float32) for p in network.get_parameters()}
-    assign(network, values)
+    assign(network.get_parameters(), values)
     arrays = (emissions, paths.astype(np.int32), np.array(lengths, np.int32), weights)
     parameters = list(network.get_parameters())
     (_, losses), (by_emissions, by_parameters) = ms.value_and_grad(network, 0, parameters, has_aux=True)(

@@ -157,9 +157,7 @@ _BERT = {"model_type": "bert", "vocab_size": 8, "hidden_size": 4, "num_hidden_la
 
 
 def _config(path: Path) -> Any:
-    return checkpoint.read_sizes(
-        path.parent, "bert", "BERT", {"width": "hidden_size", "heads": "num_attention_heads"}, {}
-    )[1]
+    return checkpoint.read_sizes(path.parent, "bert", {"width": "hidden_size", "heads": "num_attention_heads"}, {})[1]
 
 
 def _safetensors(folder: Path) -> Path:
