@@ -64,11 +64,11 @@ class BERT(nn.Cell):
         sub-layers, further ones are not used; ``keep_weights`` of the attention (layers, batch, heads, pieces, pieces). ``positions``
         (batch, pieces) int32, of packed sentences the places in each; else None.
         """
-        if keep_hidden is None:
-            keep_hidden, keep_weights = (None,) * (2 * len(self.blocks) + 1), (None,) * len(self.blocks)
-        x = self.embeddings(ids, segments, keep_hidden[0], positions)
+        dropping = keep_hidden is not None
+        x = self.embeddings(ids, segments, keep_hidden[0] if dropping else None, positions)
         for i in range(len(self.blocks)):
-            x = self.blocks[i](x, mask, keep_weights[i], keep_hidden[2 * i + 1], keep_hidden[2 * i + 2])
+            keep = (keep_weights[i], keep_hidden[2 * i + 1], keep_hidden[2 * i + 2]) if dropping else None
+            x = self.blocks[i](x, mask, keep)
         return x
 
 

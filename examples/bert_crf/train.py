@@ -92,7 +92,7 @@ class Trainer(training.Trainer):
         }
     }
     check = staticmethod(prepare)
-    metric, evaluation_batch = "test_f1", EVALUATION_BATCH
+    metric, samples, evaluation_batch = "test_f1", "sentences", EVALUATION_BATCH
     # Words are padded to as many as there are pieces: one axis, few graphs.
     ragged_axes: ClassVar = axes(ids=BOTH, mask=BOTH, firsts=BOTH, lengths="rows", tags=BOTH)
     training_axes: ClassVar = axes(weights="rows", keep_hidden="- rows size", keep_weights="- rows - size size")
@@ -160,8 +160,7 @@ class Trainer(training.Trainer):
         return model.entity_f1(true, found), loss / len(sentences)
 
     def results(self) -> dict[str, Any]:
-        counts = {part: len(numbers) for part, numbers in self.numbers.items()}
-        return {**super().results(), "sentences": counts, "model": asdict(self.setting.sizes)}
+        return {**super().results(), "model": asdict(self.setting.sizes)}
 
 
 def dropout_masks(random: np.random.Generator, sizes: model.Sizes, count: int, pieces: int) -> tuple[np.ndarray, ...]:

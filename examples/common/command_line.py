@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import mindspore as ms
 from ascend_fixes import shapes
 from ascend_fixes.errors import AscendFixesError, nearest
 from ascend_fixes.files import read_record, write_record
-from ascend_fixes.processes import Children
+from ascend_fixes.processes import Children, ended
 from examples.common import files, report, training
 from examples.common.files import ExampleError, expect
 
@@ -78,24 +77,6 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     return 0 if all(row["status"] == "finished" for row in rows) else 1
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that every example has. None stands for "not given": `settle` fills it in."""
-    add = parser.add_argument
-    longest = "with the shapes fixes: their batches, all padded to the longest; what padding alone changes"
-    add("--data", metavar="DIR", help="corpus folder (default: built-in, generated data)")
-    add("--fixes", metavar="LIST", help=f"run only this variant: none, all, or some of {','.join(FIXES)}")
-    add("--precision", choices=("float32", "float16"), help="compute only in it (default: the fixes in both)")
-    add("--fused", choices=("on", "off"), help="graph-kernel fusion (default: off)")
-    add("--epochs", type=positive, metavar="N", help="passes over the training data")
-    add("--limit", type=positive, metavar="N", help="train on the first N training examples only (default: on all)")
-    add("--seed", type=natural, metavar="N", help="seed of everything random (default: 0)")
-    add("--distributed", type=positive, metavar="N", help="train data parallel in N processes (msrun; default: 1)")
-    add("--unbucketed", action="store_true", default=None, help=longest)
-    add("--output", metavar="DIR", help="where checkpoints, table and figure go (default: under runs/)")
-    add("--json", metavar="FILE", help="write the results to FILE as well")
-    add("--resume", metavar="DIR", help="go on with the interrupted run whose output is in DIR, with its options")
-
-
 def natural(text: str, least: int = 0) -> int:
     """An argparse type: an integer of at least ``least``."""
     if int(text) < least:
@@ -135,13 +116,29 @@ def asked(options: Mapping[str, Any]) -> tuple[Variant, ...]:
 
 
 def settled(name: str, arguments: Sequence[str] | None) -> Options:
-    """The options of a run: what the arguments say, and defaults; raises as `settle` and `asked`."""
+    """The options of a run: what the arguments say, and defaults; raises as `settle` and `asked`.
+
+    None stands for "not given": `settle` fills it in.
+    """
     example = training.load(name)
     about = f"Train {example.about} as a newcomer to MindSpore writes it, then with the fixes."
     parser = argparse.ArgumentParser(prog=f"python -m examples.{name}", description=about)
-    add_arguments(parser)
+    add = parser.add_argument
+    longest = "with the shapes fixes: their batches, all padded to the longest; what padding alone changes"
+    add("--data", metavar="DIR", help="corpus folder (default: built-in, generated data)")
+    add("--fixes", metavar="LIST", help=f"run only this variant: none, all, or some of {','.join(FIXES)}")
+    add("--precision", choices=("float32", "float16"), help="compute only in it (default: the fixes in both)")
+    add("--fused", choices=("on", "off"), help="graph-kernel fusion (default: off)")
+    add("--epochs", type=positive, metavar="N", help="passes over the training data")
+    add("--limit", type=positive, metavar="N", help="train on the first N training examples only (default: on all)")
+    add("--seed", type=natural, metavar="N", help="seed of everything random (default: 0)")
+    add("--distributed", type=positive, metavar="N", help="train data parallel in N processes (msrun; default: 1)")
+    add("--unbucketed", action="store_true", default=None, help=longest)
+    add("--output", metavar="DIR", help="where checkpoints, table and figure go (default: under runs/)")
+    add("--json", metavar="FILE", help="write the results to FILE as well")
+    add("--resume", metavar="DIR", help="go on with the interrupted run whose output is in DIR, with its options")
     for option, settings in example.options.items():
-        parser.add_argument(f"--{option}", **settings)
+        add(f"--{option}", **settings)
     given = vars(parser.parse_args(arguments))
     options = settle(given, dict.fromkeys(given) | {"seed": 0, "fused": "off", "distributed": 1, "unbucketed": False})
     data = Path(options["data"]).name if options["data"] else "built-in"
@@ -182,7 +179,7 @@ def run_variant(name: str, options: Options, variant: Variant, children: Childre
 
     A resumed variant that had finished the same request is not run again. With ``children``, for a run from a thread beside
     others, it ends with them, computes in one thread, and prints to ``output.log``. A child that fails gives the status
-    "crashed: ..." or "killed by SIGKILL". Raises `ExampleError` where the child refused its input.
+    "crashed: ..." or "was killed by SIGKILL". Raises `ExampleError` where the child refused its input.
     """
     own = training.load(name).options
     named = ("data", *(option for option, settings in own.items() if settings.get("metavar") in ("DIR", "FILE")))
@@ -238,9 +235,8 @@ def _train(
         files.write_text(folder / _OUTPUT, outcome.output)
         status, said = outcome.status or 0, outcome.failure.partition(": ")[2]  # None: there is no time limit
     expect(status != training.WRONG_USE, said)
-    if status < 0:
-        return {"status": f"killed by {signal.Signals(-status).name}"}
-    return files.read_answer(folder / training.RESULT) or {"status": f"ended with exit status {status}"}
+    answer = files.read_answer(folder / training.RESULT) if status >= 0 else {}
+    return answer or {"status": ended(status, 0.0)}
 
 
 def predict(

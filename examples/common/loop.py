@@ -100,14 +100,15 @@ def _rank(epoch: Epoch, by_loss: bool) -> tuple[float, float]:
 
 def summary(progress: Progress) -> dict[str, Any]:
     """The numbers of a finished run that every example reports; seconds include compilation and validation."""
-    epochs, history, elapsed = progress.epochs, [], 0.0
-    for epoch in epochs:
-        elapsed += epoch.seconds
-        kept = {name: getattr(epoch, name) for name in ("validation", "validation_loss", "overflowed")}
-        history.append({"loss": float(np.mean(epoch.losses)), "elapsed": elapsed, **kept})
+    epochs, kept = progress.epochs, ("validation", "validation_loss", "overflowed")
+    elapsed = np.cumsum([epoch.seconds for epoch in epochs]).tolist()
+    history = [
+        {"loss": float(np.mean(epoch.losses)), "elapsed": end, **{name: getattr(epoch, name) for name in kept}}
+        for epoch, end in zip(epochs, elapsed)
+    ]
     losses = [loss for epoch in epochs for loss in epoch.losses]
     return {
-        "wall_seconds": elapsed,
+        "wall_seconds": elapsed[-1],
         "epoch_seconds": float(np.median([epoch.seconds for epoch in epochs])),
         "steps": len(losses),
         "overflowed": sum(epoch.overflowed for epoch in epochs),

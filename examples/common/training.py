@@ -23,6 +23,7 @@ from mindspore.communication import GlobalComm, get_group_size, get_rank, init
 
 import ascend_fixes
 from ascend_fixes import amp, files, shapes
+from ascend_fixes.errors import first_line
 from examples.common import checkpoint
 from examples.common.files import ExampleError, expect, write_json, write_text
 from examples.common.loop import summary, train
@@ -70,6 +71,7 @@ class Trainer(ABC):
     epochs: ClassVar[Mapping[str, int]]  # by default, from "pretrained" weights, else on "data", else "built-in"
     check: ClassVar[Callable[[Mapping[str, Any]], Any]]  # raises an `ExampleError` for options that cannot be used
     metric: ClassVar[str]
+    samples: ClassVar[str]  # what they are called in the results
     average: ClassVar[float] = 0.0  # how much an epoch weighs beside the next in the weights that are evaluated
     by_loss: ClassVar[bool] = False  # whether the loss chooses the best epoch
     ragged_axes: ClassVar[Mapping[str, Mapping[int, str]]]  # of the arguments of `network`
@@ -160,7 +162,8 @@ class Trainer(ABC):
 
     def results(self) -> dict[str, Any]:
         """The metric of the test part, and what else the results hold."""
-        return {self.metric: self.evaluate("test")[0], "sizes": list(self.buckets)}
+        counts = {part: len(numbers) for part, numbers in self.numbers.items()}
+        return {self.metric: self.evaluate("test")[0], self.samples: counts, "sizes": list(self.buckets)}
 
     @property
     def padded(self) -> shapes.Buckets | shapes.Grid:
@@ -322,12 +325,6 @@ def main(trainer: type[Trainer]) -> None:
         sys.exit(WRONG_USE)
     except Exception as error:  # whatever a platform defect throws becomes a row of the table
         write_text(folder / LOG, traceback.format_exc())
-        result = {"status": f"crashed: {said(error, 120)}"}
+        result = {"status": f"crashed: {first_line(error)}"}
     if _here()[0] == 0:
         write_json(folder / RESULT, result)
-
-
-def said(error: Exception, most: int) -> str:
-    """An error's type and the first line of its text that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    return f"{type(error).__name__}: {lines[0][:most]}"

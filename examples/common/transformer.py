@@ -107,21 +107,15 @@ class Block(nn.Cell):
         self.gelu = (fusion.GELU if safe else nn.GELU)(approximate)
         self.last_norm = norm(width, safe)
 
-    def construct(
-        self,
-        x: Tensor,
-        mask: Tensor,
-        keep_weights: Tensor | None = None,
-        keep_attended: Tensor | None = None,
-        keep_output: Tensor | None = None,
-    ) -> Tensor:
+    def construct(self, x: Tensor, mask: Tensor, keep: tuple | None = None) -> Tensor:
         """``x`` (batch, length, width) to the same, with dropout masks of the attention weights and both sub-layers' outputs, or None.
 
         ``mask`` is (batch, length), 1 for words and 0 for padding; or (batch, 1, length, length), 1 where the second of two places may
         be looked at from the first.
         """
-        x = self.norm(x + dropped(self.attention(x, mask, keep_weights), keep_attended))
-        return self.last_norm(x + dropped(self.outer(self.gelu(self.inner(x))), keep_output))
+        weights, attended, output = (None, None, None) if keep is None else keep
+        x = self.norm(x + dropped(self.attention(x, mask, weights), attended))
+        return self.last_norm(x + dropped(self.outer(self.gelu(self.inner(x))), output))
 
 
 def initialise(network: nn.Cell, random: np.random.Generator, deviation: float = 0.02) -> None:

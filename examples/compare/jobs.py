@@ -20,12 +20,12 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ascend_fixes import amp, dryrun, host, shapes
-from ascend_fixes.errors import AscendFixesError
+from ascend_fixes.errors import AscendFixesError, first_line
 from examples.bert_crf.model import Transitions, best_tags, best_tags_looping
 from examples.common.command_line import FIXES
 from examples.common.files import write_json
 from examples.common.randomness import digest, drawn, padded
-from examples.common.training import Trainer, load, said
+from examples.common.training import Trainer, load
 from examples.rnnsearch.data import END, START
 from examples.rnnsearch.predict import Translator
 
@@ -105,7 +105,7 @@ def running(model: str, side: str, folder: Path) -> dict[str, Any]:
                 skipped = sum(one.overflowed for one in steps)
                 found[part] = {"losses": [one.loss for one in steps], "skipped": skipped}
         except Exception as error:  # whatever a platform defect throws is what this comparison shows
-            found[part] = {"crash": said(error, 160)}
+            found[part] = {"crash": first_line(error)}
         found[part]["seconds"] = time.perf_counter() - start
         write_json(folder / "result.json", found)
     half = found["float16"]
@@ -305,7 +305,7 @@ def main(kind: str, model: str, side: str, folder: Path) -> None:
         try:
             found = {"host": USES[model](side == "cured", folder)}
         except Exception as error:  # as above
-            found = {"host": {"crash": said(error, 160)}}
+            found = {"host": {"crash": first_line(error)}}
     write_json(folder / "result.json", found)
 
 

@@ -99,12 +99,7 @@ class RNNSearch(nn.Cell):
     """Scores of the target words (batch, target words, vocabulary), given the source and the target words before them."""
 
     def __init__(
-        self,
-        source_words: int,
-        target_words: int,
-        random: np.random.Generator,
-        sizes: Sizes = Sizes(),
-        safe: bool = True,
+        self, source_words: int, target_words: int, random: np.random.Generator, sizes: Sizes, safe: bool = True
     ) -> None:
         super().__init__()
         self.encoder = Encoder(source_words, sizes, safe)

@@ -42,7 +42,7 @@ class Trainer(training.Trainer):
         "embeddings": {"metavar": "FILE", "help": "start from these word vectors (GloVe's text format)"},
         "width": {"type": positive, "metavar": "N", "help": "how wide they are (default: as in FILE, or 300)"},
     }
-    metric, average, by_loss, evaluation_batch = "test_accuracy", AVERAGE, True, 128
+    metric, samples, average, by_loss, evaluation_batch = "test_accuracy", "documents", AVERAGE, True, 128
     ragged_axes: ClassVar = axes(nodes=BOTH, adjacency="rows size size", mask=BOTH)
     training_axes: ClassVar = axes(keep_features="rows size", keep_readout="rows", labels="rows", weights="rows")
 
@@ -104,9 +104,6 @@ class Trainer(training.Trainer):
             right += int((logits.argmax(1) == labels).sum())
             loss += float((np.logaddexp.reduce(logits, 1) - logits[np.arange(len(labels)), labels]).sum())
         return right / count, loss / count
-
-    def results(self) -> dict[str, Any]:
-        return {**super().results(), "documents": {part: len(numbers) for part, numbers in self.numbers.items()}}
 
 
 def _vectors(

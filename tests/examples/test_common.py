@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 import numpy as np
@@ -68,10 +67,8 @@ def test_resuming_what_is_no_run_is_refused(tmp_path):
 
 @pytest.mark.parametrize("arguments", [["--epochs", "0"], ["--seed", "-1"], ["--fused", "maybe"]])
 def test_impossible_values_exit_with_status_2(arguments):
-    parser = argparse.ArgumentParser()
-    command_line.add_arguments(parser)
     with pytest.raises(SystemExit) as exit_:
-        parser.parse_args(arguments)
+        command_line.settled("texting", arguments)
     assert exit_.value.code == 2
 
 
