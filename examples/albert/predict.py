@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with kept_graphs(Path(given.folder)):
             reader = Reader(Path(given.folder))
-            passage = given.passage or "\n".join(_lines("passage (end with an empty line):", ends=True))
+            lines = _typed("passage (end with an empty line):")
+            passage = given.passage or "".join(takewhile(str.strip, lines)).rstrip("\n")
             if given.passage and passage.startswith("@"):
                 passage = read_text(Path(passage[1:]))
             _note(reader, "passage", passage)
-            for question in given.question or _lines("questions, one a line (end with Ctrl-D):", ends=False):
+            typed = filter(None, map(str.strip, _typed("questions, one a line (end with Ctrl-D):")))
+            for question in given.question or typed:
                 try:
                     _show(reader, passage, question, given.best, given.json)
                 except ExampleError as error:
@@ -116,15 +119,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _lines(prompt: str, ends: bool) -> Iterator[str]:
-    """Typed lines, up to an empty one where that ``ends``, else without those."""
+def _typed(prompt: str) -> Iterator[str]:
+    """Lines from standard input; a person is asked for them."""
     if sys.stdin.isatty():
         print(prompt, flush=True)
-    for line in sys.stdin:
-        if line.strip():
-            yield line.rstrip("\n") if ends else line.strip()
-        elif ends:
-            return
+    yield from sys.stdin
 
 
 def _note(reader: Reader, kind: str, text: str) -> None:

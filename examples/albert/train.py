@@ -74,8 +74,7 @@ def _vocabulary(request: Mapping[str, Any], corpus: data.Corpus) -> Vocabulary:
         return read_vocabulary(Path(request["vocabulary"]))
     if request["pretrained"]:
         path = Path(request["pretrained"]) / "tokenizer.json"
-        lacks = f"--pretrained {path.parent}: has no tokenizer.json; add --vocabulary FILE"
-        expect(path.exists(), lacks)
+        expect(path.exists(), f"--pretrained {path.parent}: has no tokenizer.json; add --vocabulary FILE")
         return read_vocabulary(path)
     needs = "--data needs a vocabulary: add --vocabulary FILE (albert-30k-clean.vocab) or --pretrained DIR"
     expect(not request["data"], needs)
@@ -102,6 +101,9 @@ class Trainer(training.Trainer):
         super().__init__(request, BATCH)
         self.given, self.folder = start(request), folder
         given = self.given
+        weights = digest(*(given.weights[name] for name in sorted(given.weights)))
+        text = {"corpus": given.corpus.digest(), "vocabulary": digest(str(given.vocabulary)), "weights": weights}
+        self.identity = {**text, "shape": asdict(given.shape), "model": asdict(given.config)}
         trained = dict(zip(("train", "validation"), data.split(given.corpus.train, self.seed)))
         sets = {**trained, **given.tests}
         self.parts = {name: Part.of(questions, given.vocabulary, given.shape) for name, questions in sets.items()}
@@ -116,12 +118,6 @@ class Trainer(training.Trainer):
         longest = max(int(lengths.max()) for lengths in self.lengths.values())
         self.buckets = self.plan(self.lengths["train"][self.train], longest, COSTS)
         self.bucket({0: _BOTH, 1: _BOTH}, pad={"ids": given.vocabulary.pad})
-
-    def identity(self) -> dict[str, Any]:
-        given = self.given
-        weights = digest(*(given.weights[name] for name in sorted(given.weights)))
-        text = {"corpus": given.corpus.digest(), "vocabulary": digest(str(given.vocabulary)), "weights": weights}
-        return {**text, "shape": asdict(given.shape), "model": asdict(given.config)}
 
     def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, ...]:
         windows = [self.parts[part].windows[number] for number in samples]

@@ -47,12 +47,6 @@ class Setting:
         every = self.parts.values()
         return max(int(part.sizes.max()) for part in every), max(int(part.words.max()) for part in every)
 
-    @property
-    def description(self) -> dict[str, Any]:
-        """What a network is built from and fed with, as JSON."""
-        pieces = {"vocabulary": self.wordpieces.vocabulary, "lowercase": self.wordpieces.lowercase}
-        return {"sizes": asdict(self.sizes), "tags": self.corpus.tags, **pieces}
-
 
 def prepare(options: Mapping[str, Any]) -> Setting:
     """Read or generate the corpus, read or choose the model, and split all words; `ExampleError` for unusable input.
@@ -100,11 +94,14 @@ class Trainer(training.Trainer):
     def __init__(self, request: Mapping[str, Any], folder: Path) -> None:
         super().__init__(request, 0)
         self.setting = setting = prepare(request)
-        checkpoint.describe(folder, "bert_crf", setting.description)
+        described = {"sizes": asdict(setting.sizes), "tags": setting.corpus.tags, **asdict(setting.wordpieces)}
+        checkpoint.describe(folder, "bert_crf", described)
+        corpus, epochs = setting.corpus.digest(), request["epochs"]
+        self.identity = {"epochs": epochs, "corpus": corpus, "model": digest(described)}
         self.batch = self.batch or setting.batch
         self.sample({part: encoded.sizes for part, encoded in setting.parts.items()})
         longest, _ = setting.longest  # of all sentences, also of those that only evaluation sees
-        self.buckets = plan(setting, request["epochs"], self.batch) if self.bucketing else shapes.Buckets([longest])
+        self.buckets = plan(setting, epochs, self.batch) if self.bucketing else shapes.Buckets([longest])
         self.evaluation = shapes.Buckets(sorted({*self.buckets, max(longest, self.longest)}))
         random = generator(self.seed, Stream.WEIGHTS)
         network = model.BertCRF(setting.sizes, len(setting.corpus.tags), random, self.safe)
@@ -113,7 +110,7 @@ class Trainer(training.Trainer):
         if self.safe:
             fusion.safe(network)
         # Adam (Kingma and Ba 2015), faster for what lies on top of the encoder.
-        steps = request["epochs"] * math.ceil(len(self.train) / self.batch)
+        steps = epochs * math.ceil(len(self.train) / self.batch)
         top = [*network.classify.trainable_params(), *network.crf.trainable_params()]
         height, encoder = FINE_TUNING if setting.arrays else FROM_SCRATCH, network.encoder.trainable_params()
         groups = [
@@ -126,10 +123,6 @@ class Trainer(training.Trainer):
         self.build(model.Loss(network), network, nn.Adam(groups), policy, scaler)
         padded = shapes.Buckets(self.evaluation.sizes[-1:]) if request["unbucketed"] else self.evaluation
         self.bucket({0: {0: "rows", 1: "size"}, 1: {0: "rows"}}, padded=padded)
-
-    def identity(self) -> dict[str, Any]:
-        described = digest(self.setting.description)
-        return {"epochs": self.request["epochs"], "corpus": self.setting.corpus.digest(), "model": described}
 
     def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, ...]:
         encoded = self.setting.parts[part]

@@ -79,6 +79,7 @@ class Trainer(ABC):
     sides: ClassVar[Any] = "size"  # the name of the lengths in both, or the names of two
     counted: ClassVar[int | None] = None  # the array of weights over whose sum the loss is a mean; None: over rows
     evaluation_batch: ClassVar[int]  # samples that are evaluated at a time
+    identity: Mapping[str, Any]  # what else a checkpoint has to fit, as JSON
     lengths: Mapping[str, np.ndarray]  # by part, of every sample, (n,), or (n, 2) where two sides are padded
     numbers: Mapping[str, np.ndarray]  # by part, of its samples; ``train``: those to train on
     train: np.ndarray
@@ -151,10 +152,6 @@ class Trainer(ABC):
     def evaluate(self, part: str) -> tuple[float, float]:
         """The metric (higher is better) and the loss of a part."""
 
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """What else a checkpoint has to fit."""
-
     @property
     def rank(self) -> int:
         """The number of this process among the ranks; 0 where there is one."""
@@ -173,7 +170,7 @@ class Trainer(ABC):
     @property
     def longest(self) -> Any:
         """What every batch is padded to where nothing is bucketed."""
-        return self.buckets.sizes[-1]
+        return np.max(self.buckets.sizes, axis=0).tolist()
 
     @property
     def first(self) -> Batch:
@@ -219,7 +216,7 @@ class Trainer(ABC):
     @property
     def settings(self) -> dict[str, Any]:
         """Everything that must be equal for a checkpoint to fit, as JSON."""
-        return {**{name: self.request[name] for name in SETTINGS}, **self.identity()}
+        return {**{name: self.request[name] for name in SETTINGS}, **self.identity}
 
     def padded_share(self) -> float:
         """The share of what an epoch of training computes, over all padded sides, that is padding."""

@@ -43,9 +43,6 @@ class Job(NamedTuple):
     side: str
     kind: str
 
-    def __str__(self) -> str:
-        return f"{MODELS[self.model].title}, {_STYLES[self.side]['label']}: {_KINDS[self.kind]}"
-
 
 def jobs(models: Sequence[str]) -> list[Job]:
     """The jobs, those first that take longest."""
@@ -59,7 +56,8 @@ def run(models: Sequence[str], folder: Path, json: Path | None, most: int | None
     print(f"{len(work)} jobs on {len(cores)} cores, a few minutes in all", flush=True)
     for job, (one, seconds) in side_by_side(work, lambda job, children: _done(job, folder, children), cores):
         done[job] = one
-        print(f"[{len(done):2}/{len(work)}] {job} ({seconds:.0f} s)", flush=True)
+        what = f"{MODELS[job.model].title}, {_STYLES[job.side]['label']}: {_KINDS[job.kind]}"
+        print(f"[{len(done):2}/{len(work)}] {what} ({seconds:.0f} s)", flush=True)
     found = results(models, {job: done[job] for job in work})
     found.update(seconds=round(time.perf_counter() - start, 1), cores=len(cores))
     report.save(found, folder, json)

@@ -81,7 +81,7 @@ class Trainer(training.Trainer):
         pieces = {side: data.tokenizer(getattr(corpus.parts["train"], side), scale.pieces) for side in data.SIDES}
         model = {side: tokenizer.to_str() for side, tokenizer in pieces.items()}
         checkpoint.describe(folder, "rnnsearch", {**model, "sizes": asdict(scale.sizes)})
-        self.target_pieces, self._digest = pieces["target"], corpus.digest()
+        self.target_pieces, whole = pieces["target"], corpus.digest()
         self.corpus = corpus = corpus.limited(request["limit"])
         most = {"train": LONGEST}
         self.parts = {part: data.encode(one, *pieces.values(), most.get(part)) for part, one in corpus.parts.items()}
@@ -92,6 +92,7 @@ class Trainer(training.Trainer):
         if self.safe:
             fusion.safe(self.model)
         self.scheduled = request["epochs"] * len(self.batches(0)) if scale is LARGE else 0
+        self.identity = {"corpus": whole, "sizes": asdict(scale.sizes), "scheduled": self.scheduled}
         rate = scale.learning_rate
         rates = training.learning_rates(rate, self.scheduled) if self.scheduled else rate
         loss = Loss(self.model, counted=self.weight_output is not None)
@@ -121,17 +122,8 @@ class Trainer(training.Trainer):
             max_sizes=MOST_SIZES,
         )
 
-    @property
-    def longest(self) -> tuple[int, int]:
-        """Tokens of source and target that every batch is padded to where nothing is bucketed."""
-        source, target = np.max(self.buckets.sizes, axis=0).tolist()
-        return source, target
-
     def cut(self, part: str, size: int, random: np.random.Generator | None = None) -> list[np.ndarray]:
         return data.batches(self.lengths[part], self.buckets, size, random)
-
-    def identity(self) -> dict[str, Any]:
-        return {"corpus": self._digest, "sizes": asdict(self.scale.sizes), "scheduled": self.scheduled}
 
     def arrays(self, part: str, samples: np.ndarray) -> list[np.ndarray]:
         encoded = self.parts[part]

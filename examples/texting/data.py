@@ -53,8 +53,7 @@ class Corpus:
 def read_folder(folder: Path) -> Corpus:
     """Read a corpus folder; `ExampleError` where a line is malformed, or a split or a second label is missing; `FileError`."""
     texts = sorted(folder.glob("*.clean.txt"))
-    one = f"--data {folder}: expected exactly one file named <name>.clean.txt, found {len(texts)}"
-    expect(len(texts) == 1, one)
+    expect(len(texts) == 1, f"--data {folder}: expected exactly one file named <name>.clean.txt, found {len(texts)}")
     name = texts[0].name[: -len(".clean.txt")]
     index = folder / f"{name}.txt"
     documents = [line.split() for line in read_lines(texts[0])]

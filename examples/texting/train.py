@@ -65,7 +65,7 @@ class Trainer(training.Trainer):
         self.train = self.numbers["train"] = self.numbers["train"][: request["limit"]]
         random = generator(self.seed, Stream.WEIGHTS)
         self.rows, vectors = _vectors(corpus, self.train, request, random)
-        self.width, self.vectors = vectors.shape[1], digest(vectors)
+        self.width, self.identity = vectors.shape[1], {"corpus": corpus.digest(), "vectors": digest(vectors)}
         self.buckets = self.plan(sizes[self.train], int(sizes.max()), COSTS)
         words = np.array(corpus.vocabulary, object)[self.rows > 0].tolist()  # rows are numbered in this order
         model = {"words": words, "labels": corpus.label_names, "width": self.width}
@@ -79,9 +79,6 @@ class Trainer(training.Trainer):
         groups = [{"params": [network.vectors], "lr": VECTOR_LEARNING_RATE}, {"params": weights, "lr": LEARNING_RATE}]
         self.build(Loss(network), network, nn.Adam(groups))
         self.bucket(outputs={0: "rows"})
-
-    def identity(self) -> dict[str, Any]:
-        return {"corpus": self.corpus.digest(), "vectors": self.vectors}
 
     def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, ...]:
         return data.collate(self.word_graphs, self.rows, samples, None if self.own else self.longest)
