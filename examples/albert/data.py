@@ -40,12 +40,15 @@ class Question(NamedTuple):
     answers: tuple[Answer, ...]
 
 
+Questions = tuple[Question, ...]
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Questions to train on, and test sets by name."""
 
-    train: tuple[Question, ...]
-    tests: Mapping[str, tuple[Question, ...]]
+    train: Questions
+    tests: Mapping[str, Questions]
 
     @property
     def has_unanswerable(self) -> bool:
@@ -70,7 +73,7 @@ def read_folder(folder: Path) -> Corpus:
     return Corpus(train, {path.name.split(".json")[0]: read_file(path) for path in tests})
 
 
-def read_file(path: Path) -> tuple[Question, ...]:
+def read_file(path: Path) -> Questions:
     """Read a SQuAD 1.1 or 2.0 file, compressed where its name ends in ``.gz``.
 
     Raises `FileError` where it cannot be read or is no JSON, `ExampleError` where it is no SQuAD, has no question, an answer is not
@@ -120,7 +123,7 @@ _QUESTIONS = ("Which {} was that?", "Where was the {}?")
 
 _WORDS_OF_A_THING, _WORDS_OF_A_FILLER, _WORDS_OF_A_QUESTION = 13, 5, 8  # about so many, punctuation included
 SENTENCES, SPREAD, MOST = 2, 0.7, 10  # median number of things, deviation of its logarithm, the most
-UNANSWERABLE = 0.1
+UNANSWERABLE, VALIDATION = 0.1, 0.1  # shares of the questions
 
 
 def built_in(train: int = 6000, test: int = 1000, seed: int = 0, ragged: bool = False) -> Corpus:
@@ -167,16 +170,14 @@ def _passage(
     return text.rstrip(), answers
 
 
-def split(
-    questions: Sequence[Question], seed: int, validation: float = 0.1
-) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
-    """Training and validation questions; whole articles, chosen at random, make up the share ``validation``."""
+def split(questions: Questions, seed: int) -> tuple[Questions, Questions]:
+    """Training and validation questions; whole articles, chosen at random, make up the share `VALIDATION`."""
     sizes = Counter(question.article for question in questions)
     articles = sorted(sizes)
     held_out: set[str] = set()
     for place in generator(seed, Stream.SPLIT).permutation(len(articles))[:-1]:
         held_out.add(articles[place])
-        if sum(sizes[article] for article in held_out) >= validation * len(questions):
+        if sum(sizes[article] for article in held_out) >= VALIDATION * len(questions):
             break
     train = tuple(question for question in questions if question.article not in held_out)
     return train, tuple(question for question in questions if question.article in held_out)
@@ -250,9 +251,8 @@ def read_vocabulary(path: Path) -> Vocabulary:
         try:
             pieces += [(piece, float(score))] if line else []
         except ValueError:
-            raise ExampleError(
-                f"{path}, line {number}: expected piece<TAB>log-probability, got {line[:40]!r}"
-            ) from None
+            wrong = f"line {number}: expected piece<TAB>log-probability, got {line[:40]!r}"
+            raise ExampleError(f"{path}, {wrong}") from None
     places = {piece: place for place, (piece, _) in enumerate(pieces)}
     expect(pieces, f"{path}: empty")
     expect(len(places) == len(pieces), f"{path}: a piece occurs twice")
@@ -350,11 +350,9 @@ class Part:
 
     def trainable(self) -> np.ndarray:
         """The numbers of the windows of those questions that have no answer, or one that fits a window."""
-        fits = [
-            not question.answers or any(self.windows[number].first for number in numbers)
-            for question, numbers in zip(self.questions, self.owned)
-        ]
-        return np.flatnonzero([fits[window.question] for window in self.windows])
+        held = {window.question for window in self.windows if window.first}
+        held |= {number for number, question in enumerate(self.questions) if not question.answers}
+        return np.flatnonzero([window.question in held for window in self.windows])
 
 
 def _cut(

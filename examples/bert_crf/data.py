@@ -6,6 +6,7 @@ tokenizers package, on its own: every word has to keep a first piece, which is w
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -72,16 +73,14 @@ def read_folder(folder: Path) -> Corpus:
 
 
 def _read(path: Path) -> tuple[Sentence, ...]:
-    sentences: list[Sentence] = []
-    columns: list[tuple[str, str]] = []
-    for number, line in enumerate([*read_lines(path), ""], start=1):
-        if line.startswith("-DOCSTART-"):
-            continue
-        if line.strip(" \t\ufeff"):  # WNUT17's development file has a line that is a byte order mark
-            columns.append(_columns(line, f"{path}, line {number}"))
-        elif columns:
-            sentences.append(Sentence(*zip(*columns), f"{path}, line {number - len(columns)}"))
-            columns = []
+    lines = [each for each in enumerate(read_lines(path), start=1) if not each[1].startswith("-DOCSTART-")]
+    sentences = []
+    # WNUT17's development file has a line that is a byte order mark.
+    for filled, group in itertools.groupby(lines, lambda each: bool(each[1].strip(" \t\ufeff"))):
+        if filled:
+            block = list(group)
+            columns = [_columns(line, f"{path}, line {number}") for number, line in block]
+            sentences.append(Sentence(*zip(*columns), f"{path}, line {block[0][0]}"))
     expect(sentences, f"{path}: holds no sentence")
     return tuple(sentences)
 

@@ -60,25 +60,15 @@ _BATCHES = 40  # of training data, an epoch
 def trainer(name: str, side: str, folder: Path, precision: str = "float32", fused: bool = False) -> Trainer:
     """A model, ready to train: "plain" as a newcomer to MindSpore writes it, or "cured", with every family of cures."""
     model, made_by = MODELS[name], load(name)
-    request = {
-        **dict.fromkeys(("data", *made_by.options)),
-        "variant": side,
-        "fixes": FIXES if side == "cured" else (),
-        "precision": precision,
-        "fused": fused,
-        "unbucketed": False,
-        "distributed": 1,
-        "seed": 0,
-        "epochs": 2,
-        "ragged": True,
-        "batch": model.batch,
-        "limit": _BATCHES * model.batch,
-        **model.options,
-    }
+    fixes = FIXES if side == "cured" else ()
+    asked = {"variant": side, "fixes": fixes, "precision": precision, "fused": fused, "ragged": True}
+    common = {"data": None, "seed": 0, "epochs": 2, "distributed": 1, "unbucketed": False}
+    sizes = {"batch": model.batch, "limit": _BATCHES * model.batch}
+    request = {**dict.fromkeys(made_by.options), **common, **asked, **sizes, **model.options}
     made = made_by(request, folder)
     if model.unrolls:  # the first batch, which every part repeats, is the shortest
-        sizes = made.lengths["train"][made.train].reshape(len(made.train), -1).sum(1)
-        made.train = made.train[np.argsort(sizes, kind="stable")]
+        lengths = made.lengths["train"][made.train].reshape(len(made.train), -1).sum(1)
+        made.train = made.train[np.argsort(lengths, kind="stable")]
     return made
 
 

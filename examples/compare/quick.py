@@ -13,11 +13,11 @@ import platform
 import queue
 import sys
 import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, TypeVar
+from typing import Any, Callable, NamedTuple
 
 from ascend_fixes.processes import Children
 from examples.common import report
@@ -26,8 +26,6 @@ from examples.compare.jobs import MODELS, REPEATS, SIDES
 
 PATIENCE = 1200.0  # seconds after which a job is ended: it hangs, or the machine is busy beyond measure
 Found = dict[str, Any]
-Work = TypeVar("Work", bound=Hashable)
-Done = TypeVar("Done")
 _KINDS = {"running": "trained on the CPU", "ascend": "compiled for Ascend", "hosted": "host at work"}
 _STYLES = {
     "plain": {"label": "as it is", "color": "#d1495b"},
@@ -73,8 +71,8 @@ def run(models: Sequence[str], folder: Path, json: Path | None, most: int | None
 
 
 def side_by_side(
-    work: Sequence[Work], do: Callable[[Work, Children], Done], cores: Sequence[int]
-) -> Iterator[tuple[Work, Done]]:
+    work: Sequence[Any], do: Callable[[Any, Children], Any], cores: Sequence[int]
+) -> Iterator[tuple[Any, Any]]:
     """Every piece of work with what came of it, as soon as it is done; as many at a time as ``cores``, so that times compare.
 
     ``do`` does a piece in a thread that is bound to a core, and so is a process that it starts with the `Children`, which end
