@@ -186,8 +186,7 @@ def run_variant(name: str, options: Options, variant: Variant, children: Childre
     paths = {option: options[option] for option in named}
     there = {option: str(Path(path).resolve()) for option, path in paths.items() if path and Path(path).exists()}
     request = {
-        **{option: options[option] for option in (*own, "epochs", "limit", "seed", "distributed", "unbucketed")},
-        **paths,
+        **{name: options[name] for name in ("data", *own, "epochs", "limit", "seed", "distributed", "unbucketed")},
         **there,  # the training runs in another folder
         "variant": variant.name,
         "fixes": list(variant.fixes),

@@ -277,10 +277,8 @@ def _write(rows: Sequence[Row], options: argparse.Namespace) -> None:
     figures = {}
     for model in models:
         trained = [row for row in rows if row["model"] == model and row.get("history")]
-        losses = {"training loss": "loss", "validation loss": "validation_loss"}
-        figures[model] = report.panels(
-            losses, lambda axes, loss, own=trained: report.curves(axes, own, "cell", loss), "loss", 4.2
-        )
+        losses = {"training loss": (trained, "cell", "loss"), "validation loss": (trained, "cell", "validation_loss")}
+        figures[model] = report.panels(losses, lambda axes, drawn: report.curves(axes, *drawn), "loss", width=4.2)
     report.save({"rows": rows, "matrix": found, "sooner": soon}, options.output, options.json)
     title = "Which defect hits which model:"
     text = f"{report.markdown(shown)}\n{title}\n\n{report.markdown(matrix)}\n{words}\n"
