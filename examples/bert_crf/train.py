@@ -119,8 +119,7 @@ class Trainer(training.Trainer):
         ]
         # float16 but for the two cells of the plain model that leave its range: the added -1e9 and the loop of the CRF.
         policy = amp.Policy(training.HALF, fp32=() if self.safe else (AddedMask, model.LoopCRF))
-        scaler = amp.LossScaler(SCALE) if request["precision"] == "float16" else None
-        self.build(model.Loss(network), network, nn.Adam(groups), policy, scaler)
+        self.build(model.Loss(network), network, nn.Adam(groups), policy, amp.LossScaler(SCALE))
         padded = shapes.Buckets(self.evaluation.sizes[-1:]) if request["unbucketed"] else self.evaluation
         self.bucket({0: {0: "rows", 1: "size"}, 1: {0: "rows"}}, padded=padded)
 

@@ -113,10 +113,8 @@ def results(models: Sequence[str], found: Mapping[Any, Found]) -> Found:
         troubled = f"NOT as it should be with ascend_fixes: {_names(bad)}." if bad else ""
         sentences[family] = " ".join(filter(None, [judged.sentence(own), troubled]))
         rows += own
-    versions = {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("mindspore", "numpy")},
-    }
+    installed = {name: metadata.version(name) for name in ("mindspore", "numpy")}
+    versions = {"python": platform.python_version(), **installed}
     measured = {" ".join(job): one for job, one in found.items()}
     return {"versions": versions, "rows": rows, "sentences": sentences, "measured": measured}
 
