@@ -16,7 +16,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from ascend_fixes import files
-from examples.common.files import ExampleError, expect
+from examples.common.files import ExampleError, expect, read_record
 
 FILE = "checkpoint.npz"
 _KIND, _MODEL_KIND = "ascend_fixes.examples checkpoint 1", "ascend_fixes.examples {} model 1"
@@ -74,14 +74,14 @@ def describe(folder: Path, example: str, content: Mapping[str, Any]) -> None:
 
 
 def described(folder: Path, example: str) -> tuple[Path, dict[str, Any]]:
-    """A variant's folder, and its ``model.json``; `FileError` where that is damaged, `ExampleError` where there is none.
+    """A variant's folder, and its ``model.json``; `ExampleError` where there is none, or it is damaged.
 
     ``folder`` is that of a variant, or of a run; of its variants that with the fixes in float32 is preferred.
     """
     found = [path.parent for path in (*folder.glob(_MODEL), *folder.glob(f"*/{_MODEL}"))]
     expect(found, f"{folder}: holds no run (no {_MODEL})")
     folder = min(found, key=lambda path: (not path.name.startswith("fixed"), not path.name.endswith("float32"), path))
-    return folder, files.read_record(folder / _MODEL, _MODEL_KIND.format(example))
+    return folder, read_record(folder / _MODEL, _MODEL_KIND.format(example))
 
 
 def trained(

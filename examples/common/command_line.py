@@ -25,7 +25,7 @@ import mindspore as ms
 
 from ascend_fixes import shapes
 from ascend_fixes.errors import AscendFixesError, nearest
-from ascend_fixes.files import read_record, write_record
+from ascend_fixes.files import write_record
 from ascend_fixes.processes import Children, ended
 from examples.common import files, report, training
 from examples.common.files import ExampleError, expect
@@ -152,14 +152,14 @@ def settled(name: str, arguments: Sequence[str] | None) -> Options:
 def settle(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> Options:
     """What was given, else what a resumed run was started with, else the default.
 
-    Raises `ExampleError` where ``--resume`` names no run, or an option differs from it, `FileError` where it is damaged.
+    Raises `ExampleError` where ``--resume`` names no run or a damaged one, or an option differs from it.
     """
     given = {name: value for name, value in given.items() if value is not None}
     if "resume" not in given:
         return {**defaults, **given, "resume": None}
     folder = Path(given.pop("resume"))
     expect((folder / _FILE).exists(), f"--resume {folder}: holds no run (no {_FILE})")
-    stored = read_record(folder / _FILE, _KIND)["options"]
+    stored = files.read_record(folder / _FILE, _KIND)["options"]
     for name, value in given.items():
         same = name in ("json", "epochs") or value == stored.get(name)
         expect(same, f"--{name} {value}: the run in {folder} has {stored.get(name)}; leave the option out")

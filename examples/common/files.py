@@ -26,6 +26,15 @@ def read_lines(path: Path) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
+def read_record(path: Path, kind: str) -> dict[str, Any]:
+    """What `ascend_fixes.files.write_record` wrote under the same ``kind``; `ExampleError` where it cannot be read or is damaged."""
+    try:
+        return files.read_record(path, kind)
+    except files.FileError as error:
+        hint = "what an earlier version wrote without a checksum has to be trained again"
+        raise ExampleError(f"{error}; {hint}") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Create or replace a file, all or nothing; `FileError` where it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
