@@ -108,15 +108,16 @@ class Trainer(training.Trainer):
         sets = {**trained, **given.tests}
         self.parts = {name: Part.of(questions, given.vocabulary, given.shape) for name, questions in sets.items()}
         self.sample({name: part.lengths for name, part in self.parts.items()})
-        self.train = _trainable(self.parts["train"], given, request["variant"])[: request["limit"]]
+        train = _trainable(self.parts["train"], given, request["variant"])[: request["limit"]]
+        self.numbers["train"] = train
         network = model.Albert(given.config, generator(self.seed, Stream.WEIGHTS), safe=self.safe)
         checkpoint.assign(network.get_parameters(), given.weights)
-        steps = request["epochs"] * math.ceil(len(self.train) / self.batch)
+        steps = request["epochs"] * math.ceil(len(train) / self.batch)
         rates = training.learning_rates(PRETRAINED_LEARNING_RATE if given.weights else LEARNING_RATE, steps)
         optimizer = nn.Adam(network.trainable_params(), learning_rate=rates)
         self.build(model.SpanLoss(network, finite_masks=self.finite), network, optimizer)
         longest = max(int(lengths.max()) for lengths in self.lengths.values())
-        self.buckets = self.plan(self.lengths["train"][self.train], longest, COSTS)
+        self.buckets = self.plan(self.lengths["train"][train], longest, COSTS)
         self.bucket({0: _BOTH, 1: _BOTH}, pad={"ids": given.vocabulary.pad})
 
     def arrays(self, part: str, samples: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -110,7 +110,7 @@ class Trainer(training.Trainer):
         if self.safe:
             fusion.safe(network)
         # Adam (Kingma and Ba 2015), faster for what lies on top of the encoder.
-        steps = epochs * math.ceil(len(self.train) / self.batch)
+        steps = epochs * math.ceil(len(setting.parts["train"]) / self.batch)
         top = [*network.classify.trainable_params(), *network.crf.trainable_params()]
         height, encoder = FINE_TUNING if setting.arrays else FROM_SCRATCH, network.encoder.trainable_params()
         groups = [

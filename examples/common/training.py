@@ -81,8 +81,7 @@ class Trainer(ABC):
     evaluation_batch: ClassVar[int]  # samples that are evaluated at a time
     identity: Mapping[str, Any]  # what else a checkpoint has to fit, as JSON
     lengths: Mapping[str, np.ndarray]  # by part, of every sample, (n,), or (n, 2) where two sides are padded
-    numbers: Mapping[str, np.ndarray]  # by part, of its samples; ``train``: those to train on
-    train: np.ndarray
+    numbers: dict[str, np.ndarray]  # by part, of its samples; ``train``: those to train on
     buckets: shapes.Buckets | shapes.Grid  # the sizes by which batches are put together
     evaluation: shapes.Buckets | None = None  # those of the other parts, where they are others
 
@@ -138,7 +137,6 @@ class Trainer(ABC):
         """Say of how many samples, and how long ones, each part consists."""
         self.lengths = lengths
         self.numbers = {part: np.arange(len(own)) for part, own in lengths.items()}
-        self.train = self.numbers["train"]
 
     @abstractmethod
     def arrays(self, part: str, samples: np.ndarray) -> Sequence[np.ndarray]:
@@ -175,7 +173,7 @@ class Trainer(ABC):
     @property
     def first(self) -> Batch:
         """The first training samples as they lie: the same for every variant."""
-        return Batch(0, 0, self.train[: self.batch])
+        return Batch(0, 0, self.numbers["train"][: self.batch])
 
     def plan(self, lengths: np.ndarray, longest: int, costs: tuple[float, float, float]) -> shapes.Buckets:
         """The sizes with which this training is soonest over (`plan`); without the family, only the longest."""
@@ -184,9 +182,8 @@ class Trainer(ABC):
 
     def cut(self, part: str, size: int, random: np.random.Generator | None = None) -> list[np.ndarray]:
         """The numbers of a part's samples, in batches of similar lengths; see `chunks`."""
-        numbers = self.train if part == "train" else self.numbers[part]
         buckets = self.buckets if part == "train" else self.evaluation or self.buckets
-        return chunks(numbers, buckets.assign(self.lengths[part]), size, random)
+        return chunks(self.numbers[part], buckets.assign(self.lengths[part]), size, random)
 
     def batches(self, epoch: int) -> list[Batch]:
         """The batches of an epoch, in an order that the epoch decides."""

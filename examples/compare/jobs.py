@@ -67,8 +67,9 @@ def trainer(name: str, side: str, folder: Path, precision: str = "float32", fuse
     request = {**dict.fromkeys(made_by.options), **common, **asked, **sizes, **model.options}
     made = made_by(request, folder)
     if model.unrolls:  # the first batch, which every part repeats, is the shortest
-        lengths = made.lengths["train"][made.train].reshape(len(made.train), -1).sum(1)
-        made.train = made.train[np.argsort(lengths, kind="stable")]
+        numbers = made.numbers["train"]
+        lengths = made.lengths["train"][numbers].reshape(len(numbers), -1).sum(1)
+        made.numbers["train"] = numbers[np.argsort(lengths, kind="stable")]
     return made
 
 
@@ -124,7 +125,7 @@ def _ragged(made: Trainer, seconds: float, side: str) -> dict[str, Any]:
     }
     if side == "plain":
         return found
-    two = made.inputs(made.first._replace(samples=made.train[:2]))
+    two = made.inputs(made.first._replace(samples=made.first.samples[:2]))
     padded_axes = {
         name: {axis: side for axis, side in own.items() if side != "rows"} for name, own in made.axes.items()
     }

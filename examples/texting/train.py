@@ -62,11 +62,11 @@ class Trainer(training.Trainer):
         sizes = np.array([len(graph.nodes) for graph in self.word_graphs])
         self.numbers = data.split(corpus, self.seed)
         self.lengths = dict.fromkeys(self.numbers, sizes)
-        self.train = self.numbers["train"] = self.numbers["train"][: request["limit"]]
+        train = self.numbers["train"] = self.numbers["train"][: request["limit"]]
         random = generator(self.seed, Stream.WEIGHTS)
-        self.rows, vectors = _vectors(corpus, self.train, request, random)
+        self.rows, vectors = _vectors(corpus, train, request, random)
         self.width, self.identity = vectors.shape[1], {"corpus": corpus.digest(), "vectors": digest(vectors)}
-        self.buckets = self.plan(sizes[self.train], int(sizes.max()), COSTS)
+        self.buckets = self.plan(sizes[train], int(sizes.max()), COSTS)
         words = np.array(corpus.vocabulary, object)[self.rows > 0].tolist()  # rows are numbered in this order
         model = {"words": words, "labels": corpus.label_names, "width": self.width}
         checkpoint.describe(folder, "texting", model)
