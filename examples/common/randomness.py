@@ -19,8 +19,14 @@ import numpy as np
 TRAINED, TESTED = 720, 80  # samples of a ragged corpus: enough for a comparison of seconds
 
 
-# What the numbers are for; two streams of one run never share numbers.
-Stream = enum.IntEnum("Stream", ("DATA", "SPLIT", "WEIGHTS", "ORDER", "DROPOUT"), start=0)
+class Stream(enum.IntEnum):
+    """What the numbers are for; two streams of one run never share numbers."""
+
+    DATA = 0
+    SPLIT = 1
+    WEIGHTS = 2
+    ORDER = 3
+    DROPOUT = 4
 
 
 def generator(seed: int, stream: Stream, *position: int) -> np.random.Generator:

@@ -15,6 +15,7 @@ import math
 import os
 import statistics
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -78,6 +79,7 @@ def run(models: Sequence[str], options: argparse.Namespace) -> int:
 
     Raises `ExampleError` for options or files that cannot be used, before the first training.
     """
+    start = time.perf_counter()
     settled = {model: command_line.settled(model, arguments(MODELS[model], options)) for model in models}
     shown = cells(options.families or "all", options.cells)
     for model in models:  # all, before the first is trained
@@ -105,7 +107,7 @@ def run(models: Sequence[str], options: argparse.Namespace) -> int:
             print(f"{len(found)} of {len(work)}, {row['model']}: {row['cell']}: {outcome(row)}", flush=True)
     rows = [found[each] for each in work]
     judge(rows)
-    _write(rows, options)
+    _write(rows, options, {"seconds": round(time.perf_counter() - start, 1), "jobs": jobs})
     return 0 if all(row["status"] == "finished" for row in rows if row["fixes"]) else 1
 
 
@@ -263,8 +265,8 @@ _COLUMNS = (
 )
 
 
-def _write(rows: Sequence[Row], options: argparse.Namespace) -> None:
-    """Print and write the results: tables, a page with figures, and JSON."""
+def _write(rows: Sequence[Row], options: argparse.Namespace, took: Mapping[str, Any]) -> None:
+    """Print and write the results: tables, a page with figures, and JSON, with the time that they ``took``."""
     found, soon, shown = verdicts(rows), sooner(rows), report.grid(rows, _COLUMNS)
     models = list(dict.fromkeys(row["model"] for row in rows))
     matrix = [["family", *models], *([family, *(of.get(one, "-") for one in models)] for family, of in found.items())]
@@ -279,11 +281,11 @@ def _write(rows: Sequence[Row], options: argparse.Namespace) -> None:
         trained = [row for row in rows if row["model"] == model and row.get("history")]
         losses = {"training loss": (trained, "cell", "loss"), "validation loss": (trained, "cell", "validation_loss")}
         figures[model] = report.panels(losses, lambda axes, drawn: report.curves(axes, *drawn), "loss", width=4.2)
-    report.save({"rows": rows, "matrix": found, "sooner": soon}, options.output, options.json)
+    report.save({**took, "rows": rows, "matrix": found, "sooner": soon}, options.output, options.json)
     title = "Which defect hits which model:"
     text = f"{report.markdown(shown)}\n{title}\n\n{report.markdown(matrix)}\n{words}\n"
     write_text(options.output / "table.md", text)
     page = report.page("thorough.html", cells=shown, matrix=matrix, words=words, figures=figures)
     write_text(options.output / "index.html", page)
     print(f"\n{report.aligned(shown)}\n\n{title}\n{report.aligned(matrix)}\n\n{words}")
-    print(f"page: {options.output}/index.html")
+    print(f"{took['seconds']:.0f} s; page: {options.output}/index.html")
