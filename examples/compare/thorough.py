@@ -176,12 +176,15 @@ def seconds_to(row: Mapping[str, Any], target: float) -> float | None:
 
 
 def drift(row: Mapping[str, Any], reference: Mapping[str, Any]) -> float | None:
-    """The largest relative difference of the losses of two runs over the same batches, or None where they differ."""
+    """The median relative difference of the losses of two runs over the same batches, or None where they differ.
+
+    The largest would say little: where rounding lets a maximum take another element, two runs part late in training.
+    """
     mine, other = row.get("losses") or [], reference.get("losses") or []
     if not mine or len(mine) != len(other) or row.get("sizes") != reference.get("sizes"):
         return None
     differences = [abs(a - b) / abs(b) for a, b in zip(mine, other) if a is not None and b]
-    return max(differences) if len(differences) == len(mine) else math.inf
+    return statistics.median(differences) if len(differences) == len(mine) else math.inf
 
 
 def verdicts(rows: Sequence[Row]) -> dict[str, dict[str, str]]:

@@ -80,7 +80,7 @@ def test_verdicts_tell_hits_cures_and_fixes_that_do_not_help():
     )
     assert found["shapes"]["texting"] == "padding 50% -> 10%; speed-up to the plain run's loss 1.34"
     assert found["host"]["texting"] == "no difference"
-    assert found["fusion"]["texting"] == "hit (losses off by 1e-01 -> 0e+00); cured"
+    assert found["fusion"]["texting"] == "hit (losses off by 5e-02 -> 0e+00); cured"
     assert found["amp"]["texting"] == "hit (NaN from step 2); cured"
 
 
@@ -118,6 +118,12 @@ def test_how_much_sooner_all_fixes_are_there():
 def test_losses_over_other_batches_are_not_compared():
     assert thorough.drift(row("all", sizes=[4]), row("plain")) is None
     assert thorough.drift(row("all", (2.0, 1.0, 1.0)), row("plain")) is None
+
+
+def test_a_late_parting_does_not_count_as_drift_and_a_lasting_one_does():
+    reference = row("plain", (4.0, 3.0, 2.0, 1.0, 0.5))
+    assert thorough.drift(row("all", (4.0, 3.0, 2.0, 1.0, 0.6)), reference) == 0
+    assert thorough.drift(row("all", (4.0, 3.0, 2.2, 1.1, 0.55)), reference) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
