@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import gc
 import queue
 import select
 import signal
@@ -22,6 +23,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -136,7 +138,7 @@ class _Reader:
 
     def _report(self, timeout: float) -> str:
         stage, since = self._stage
-        frame = sys._current_frames().get(self._thread.ident or 0)
+        frame = _frames().get(self._thread.ident or 0)
         stack = traceback.extract_stack(frame) if frame is not None else None
         where = f", at {stack[-1].filename}:{stack[-1].lineno} in {stack[-1].name}" if stack else ""
         return (
@@ -298,7 +300,22 @@ class _Pipeline:
 def _foreign_threads() -> set[int]:
     """The threads that run Python code and were not begun by it, such as MindSpore's inside a source."""
     begun = {thread.ident for thread in threading.enumerate() if not isinstance(thread, threading._DummyThread)}
-    return sys._current_frames().keys() - begun
+    return _frames().keys() - begun
+
+
+def _frames() -> dict[int, FrameType]:
+    """What every thread is at, with the collector off meanwhile.
+
+    Before Python 3.12 `sys._current_frames` holds a lock that a thread needs to end (CPython issue 106883): a pipeline of MindSpore's
+    that is collected then waits for its threads, and nothing goes on.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _tensors(item: Any) -> Any:

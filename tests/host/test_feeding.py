@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import gc
 import os
 import queue
 import signal
@@ -172,6 +173,25 @@ def test_a_stage_that_stalls_is_named_with_its_line():
     with pytest.raises(FeedTimeoutError, match=r"timeout=0.5 s: the reader has been reading item 1 for .* in wait"):
         next(items)
     assert 0.4 < time.monotonic() - begin < 60
+    released.set()
+    assert gone()
+
+
+def test_nothing_is_collected_while_the_stalled_stage_is_looked_for(monkeypatch):
+    """What is collected then, a pipeline of MindSpore's, may wait for a thread that cannot end: the report would hang."""
+    current, collects = sys._current_frames, []
+
+    def watched():
+        collects.append(gc.isenabled())
+        return current()
+
+    monkeypatch.setattr(sys, "_current_frames", watched)
+    released = threading.Event()
+    items = iter(feed(hanging(released), 0.3))
+    assert next(items) == 0
+    with pytest.raises(FeedTimeoutError):
+        next(items)
+    assert collects == [False] and gc.isenabled()
     released.set()
     assert gone()
 
