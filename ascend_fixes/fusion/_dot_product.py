@@ -123,7 +123,7 @@ def _fit(query: Shape, key: Shape, value: Shape, mask: Shape | None, keep: Shape
                 f"{name} must be (batch, heads, length, size), not {shape}; reshape it, one head is an axis of 1"
             )
     batch, heads, queries, size = query
-    if (key[0], key[3]) != (batch, size) or heads % key[1]:
+    if (key[0], key[3]) != (batch, size) or key[1] < 1 or heads % key[1]:
         raise LayerError(
             f"key must be ({batch}, {heads}, keys, {size}) as the query is {query}, or have a number of heads that "
             f"divides {heads}, not {key}"

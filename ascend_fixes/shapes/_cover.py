@@ -4,8 +4,8 @@ A local search. The state is a set of corners; one step takes a corner (or two) 
 and puts the best possible ones back, judged exactly over the whole table of candidate
 corners. It starts from the best product grid found by alternating exact fits of one
 axis, from the best nested chain, from the best two of which none holds the other, and
-from nothing (greedy), and returns the best end. Two corners are exact: they are a chain
-or such a pair.
+from nothing (greedy), and returns the best end. Two corners are the best two of the
+table: they are a chain or such a pair.
 
 On axes with many distinct lengths the search runs on a coarser table, whose lines are
 the exact optimal sizes of each axis alone; the corners are then moved one line at a

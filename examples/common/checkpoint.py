@@ -94,6 +94,8 @@ def trained(
     folder, stored = described(folder, example)
     try:
         network, rest = make(stored)
+    except ExampleError:
+        raise
     except Exception as error:  # tokenizers raises bare Exception
         raise ExampleError(f"{folder / _MODEL}: damaged ({type(error).__name__})") from None
     arrays, parameters = load(folder / FILE).arrays, list(network.get_parameters())

@@ -13,19 +13,22 @@ import platform
 import queue
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, TypeVar
 
 from ascend_fixes.processes import Children
 from examples.common import report
 from examples.common.files import read_answer, write_text
 from examples.compare.jobs import MODELS, REPEATS, SIDES
+from examples.compare.page import panels, rendered
 
 PATIENCE = 1200.0  # seconds after which a job is ended: it hangs, or the machine is busy beyond measure
 Found = dict[str, Any]
+Work = TypeVar("Work", bound=Hashable)
+Done = TypeVar("Done")
 _KINDS = {"running": "trained on the CPU", "ascend": "compiled for Ascend", "hosted": "host at work"}
 _STYLES = {
     "plain": {"label": "as it is", "color": "#d1495b"},
@@ -71,8 +74,8 @@ def run(models: Sequence[str], folder: Path, json: Path | None, most: int | None
 
 
 def side_by_side(
-    work: Sequence[Any], do: Callable[[Any, Children], Any], cores: Sequence[int]
-) -> Iterator[tuple[Any, Any]]:
+    work: Sequence[Work], do: Callable[[Work, Children], Done], cores: Sequence[int]
+) -> Iterator[tuple[Work, Done]]:
     """Every piece of work with what came of it, as soon as it is done; as many at a time as ``cores``, so that times compare.
 
     ``do`` does a piece in a thread that is bound to a core, and so is a process that it starts with the `Children`, which end
@@ -255,8 +258,8 @@ def page(found: Found) -> str:
         ("fusion", _draw_losses, "relative error of the loss"),
     ):
         shown = {MODELS[row["model"]].title: row for row in found["rows"] if row["family"] == family}
-        figures[family] = report.panels(shown, draw, label)
-    return report.page("quick.html", **found, models=MODELS, figures=figures)
+        figures[family] = panels(shown, draw, label)
+    return rendered("quick.html", **found, models=MODELS, figures=figures)
 
 
 def _draw_trained(axes: Any, row: Found) -> None:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from ascend_fixes.processes import Children
 from examples.common import command_line, report, training
 from examples.common.files import write_text
+from examples.compare.page import panels, rendered
 from examples.compare.quick import side_by_side
 
 Row = dict[str, Any]
@@ -30,24 +31,30 @@ _SAME = 0.01  # relative difference of two final losses that counts as none
 _DRIFT = 1e-3  # relative difference of two runs' losses that counts as drift; rounding stays well below
 
 
-class Model(NamedTuple):
-    """How a model is compared: the folder of --data that holds its corpus, and its options that name files of --data.
+class Length(NamedTuple):
+    """How long a training is: passes over the data, and at most how many training examples."""
 
-    And for how long: passes over the data, and at most how many training examples. On built-in data every defect shows in
-    minutes; on the ``real`` corpus padding has time to cost something.
+    epochs: int
+    limit: int
+
+
+class Model(NamedTuple):
+    """How a model is compared: the folder of --data that holds its corpus, its options that name files of --data, and for how long.
+
+    On built-in data every defect shows in minutes; on the ``real`` corpus padding has time to cost something.
     """
 
     corpus: str
-    built_in: tuple[int, int]
-    real: tuple[int, int]
+    built_in: Length
+    real: Length
     files: tuple[tuple[str, str], ...] = ()
 
 
 MODELS = {
-    "albert": Model("mrc/squad", (2, 1500), (2, 4000), (("--vocabulary", "vocab/albert-30k-clean.vocab"),)),
-    "rnnsearch": Model("mt/multi30k_en_de", (3, 2000), (2, 8000)),
-    "bert_crf": Model("ner/wnut17", (1, 1500), (6, 3400)),
-    "texting": Model("textclass/r8", (5, 2400), (10, 5000)),
+    "albert": Model("mrc/squad", Length(2, 1500), Length(2, 4000), (("--vocabulary", "vocab/albert-30k-clean.vocab"),)),
+    "rnnsearch": Model("mt/multi30k_en_de", Length(3, 2000), Length(2, 8000)),
+    "bert_crf": Model("ner/wnut17", Length(1, 1500), Length(6, 3400)),
+    "texting": Model("textclass/r8", Length(5, 2400), Length(10, 5000)),
 }
 
 
@@ -124,7 +131,8 @@ def cells(families: str, chosen: str | None) -> list[Cell]:
 def arguments(model: Model, options: argparse.Namespace) -> list[str]:
     """What the model's own command line is given."""
     given = {"--seed": options.seed}
-    for name, most in zip(("epochs", "limit"), model.real if options.data else model.built_in):
+    length = model.real if options.data else model.built_in
+    for name, most in length._asdict().items():
         given[f"--{name}"] = getattr(options, name) or (None if options.full else most)
     if options.data:
         given |= {name: options.data / path for name, path in (("--data", model.corpus), *model.files)}
@@ -283,12 +291,12 @@ def _write(rows: Sequence[Row], options: argparse.Namespace, took: Mapping[str, 
     for model in models:
         trained = [row for row in rows if row["model"] == model and row.get("history")]
         losses = {"training loss": (trained, "cell", "loss"), "validation loss": (trained, "cell", "validation_loss")}
-        figures[model] = report.panels(losses, lambda axes, drawn: report.curves(axes, *drawn), "loss", width=4.2)
+        figures[model] = panels(losses, lambda axes, drawn: report.curves(axes, *drawn), "loss", width=4.2)
     report.save({**took, "rows": rows, "matrix": found, "sooner": soon}, options.output, options.json)
     title = "Which defect hits which model:"
     text = f"{report.markdown(shown)}\n{title}\n\n{report.markdown(matrix)}\n{words}\n"
     write_text(options.output / "table.md", text)
-    page = report.page("thorough.html", cells=shown, matrix=matrix, words=words, figures=figures)
+    page = rendered("thorough.html", cells=shown, matrix=matrix, words=words, figures=figures)
     write_text(options.output / "index.html", page)
     print(f"\n{report.aligned(shown)}\n\n{title}\n{report.aligned(matrix)}\n\n{words}")
     print(f"{took['seconds']:.0f} s; page: {options.output}/index.html")

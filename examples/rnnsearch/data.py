@@ -7,9 +7,8 @@ unknown to them, and decoding gives the text back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -24,22 +23,16 @@ SIDES = ("source", "target")
 
 @dataclass(frozen=True)
 class Pairs:
-    """Sentences and their translations, line by line: texts, or tokens, the end token included; how many were left out as too long."""
+    """Sentences and their translations, line by line."""
 
-    source: tuple[Any, ...]
-    target: tuple[Any, ...]
-    dropped: int = field(default=0, repr=False)
+    source: tuple[str, ...]
+    target: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, places: slice) -> Pairs:
         return Pairs(self.source[places], self.target[places])
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(n, 2) int64: tokens of source and target."""
-        return np.array([[len(source), len(target)] for source, target in zip(self.source, self.target)], np.int64)
 
 
 @dataclass(frozen=True)
@@ -148,13 +141,30 @@ def tokenizer(sentences: Sequence[str], pieces: int) -> Tokenizer:
     return trained
 
 
-def encode(pairs: Pairs, source: Tokenizer, target: Tokenizer, longest: int | None = None) -> Pairs:
+@dataclass(frozen=True)
+class Encoded:
+    """A list of tokens for every sentence, the end token included; how many pairs were left out as too long."""
+
+    source: tuple[tuple[int, ...], ...]
+    target: tuple[tuple[int, ...], ...]
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n, 2) int64: tokens of source and target."""
+        return np.array([[len(source), len(target)] for source, target in zip(self.source, self.target)], np.int64)
+
+
+def encode(pairs: Pairs, source: Tokenizer, target: Tokenizer, longest: int | None = None) -> Encoded:
     """Tokens of pairs; those that have a side with more than ``longest`` are left out. `ExampleError` where no pair is left."""
     sides = ((pairs.source, source), (pairs.target, target))
     tokens = ([(*one.ids, END) for one in pieces.encode_batch(list(texts))] for texts, pieces in sides)
     kept = [both for both in zip(*tokens) if longest is None or max(map(len, both)) <= longest]
     expect(kept, f"no pair has at most {longest} tokens on both sides")
-    return Pairs(*zip(*kept), dropped=len(pairs) - len(kept))
+    return Encoded(*zip(*kept), dropped=len(pairs) - len(kept))
 
 
 def batches(

@@ -163,7 +163,8 @@ REAL = {"--data": "data/mrc/squad", "--vocabulary": "data/vocab/albert-30k-clean
 )
 def test_a_comparison_is_short_unless_it_is_full(options, expected):
     settled = argparse.Namespace(**{"seed": 3, "data": None, "full": False, "epochs": None, "limit": None, **options})
-    model = thorough.Model("mrc/squad", (2, 1500), (3, 4000), (("--vocabulary", "vocab/albert-30k-clean.vocab"),))
+    lengths = thorough.Length(2, 1500), thorough.Length(3, 4000)
+    model = thorough.Model("mrc/squad", *lengths, (("--vocabulary", "vocab/albert-30k-clean.vocab"),))
     given = thorough.arguments(model, settled)
     assert dict(zip(given[::2], given[1::2])) == {"--seed": "3", **expected}
 
