@@ -37,7 +37,7 @@ __all__ = ["Feed", "FeedError", "FeedTimeoutError", "feed"]
 
 _POLL = 0.2  # seconds between two looks at whether the other side is still there
 _LEAVE = 2.0  # seconds that a source which still runs may delay the end of the process
-_UNLOCKED = "release unlocked lock"  # what threading.Condition says when a signal's exception arrives amid its wait
+_UNLOCKED = "release unlocked lock"  # what a thread's start says when a signal's exception arrives amid its wait
 
 
 class FeedError(AscendFixesError, RuntimeError):
@@ -106,16 +106,27 @@ class Feed:
                 raise
             raise error.__context__ from None
         finally:
-            reader.stop()
+            try:
+                reader.stop()
+            except BaseException:  # an interrupt amid it: no thread and no file of ours may stay behind
+                reader.stop()
+                raise
 
 
 class _Reader:
-    """A thread that reads items into a bounded queue, and says what it is doing."""
+    """A thread that reads items into a bounded queue, and says what it is doing.
+
+    Simple queues and plain flags only: an interrupt that arrives amid the Python code of a Queue or an Event can leave its
+    lock taken for good.
+    """
 
     def __init__(self, dataset: Any, prefetch: int, output_numpy: bool) -> None:
         self._dataset, self._numpy = dataset, output_numpy
-        self._queue: queue.Queue[tuple[str, Any]] = queue.Queue(prefetch)
-        self._stopped = threading.Event()
+        self._queue: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for every item that may still be put
+        for _ in range(prefetch):
+            self._room.put(None)
+        self._stopped = False
         self._stage = ("starting", time.monotonic())
         # A daemon: a dataset that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="ascend_fixes.host.feed", daemon=True)
@@ -129,7 +140,9 @@ class _Reader:
         while True:
             alive = self._thread.is_alive()  # asked before the queue: what a thread put before it ended is there
             try:
-                return self._queue.get(timeout=max(0.0, min(_POLL, deadline - time.monotonic())))
+                answer = self._queue.get(timeout=max(0.0, min(_POLL, deadline - time.monotonic())))
+                self._room.put(None)
+                return answer
             except queue.Empty:
                 if not alive:
                     raise FeedError(f"the reading thread ended while {self._stage[0]}, without an answer") from None
@@ -148,7 +161,7 @@ class _Reader:
 
     def stop(self) -> None:
         """Let the thread end; one that hangs in the dataset is left behind."""
-        self._stopped.set()
+        self._stopped = True
         if self._thread.is_alive():  # an interrupt may have come before it was started
             self._thread.join(_POLL)
 
@@ -158,7 +171,7 @@ class _Reader:
         try:
             self._enter("opening the dataset")
             items, number = iter(self._dataset), 0
-            while not self._stopped.is_set():
+            while not self._stopped:
                 self._enter(f"reading item {number}")
                 try:
                     item = next(items)
@@ -175,12 +188,13 @@ class _Reader:
         self._stage = (stage, time.monotonic())
 
     def _put(self, kind: str, value: Any) -> None:
-        while not self._stopped.is_set():
+        while not self._stopped:
             try:
-                self._queue.put((kind, value), timeout=_POLL)
-                return
-            except queue.Full:
-                pass
+                self._room.get(timeout=_POLL)
+            except queue.Empty:
+                continue
+            self._queue.put((kind, value))
+            return
 
 
 class _Pipeline:
@@ -199,7 +213,7 @@ class _Pipeline:
         self._waiting: tuple[float, float] | None = None  # since when, and until when
         self._late = self._interrupted = False
         self._error: Exception | None = None
-        self._closed = threading.Event()
+        self._closed = False
         self._watcher = threading.Thread(target=self._watch, name="ascend_fixes.host.feed", daemon=True)
         self._ours, self._wakeup = socket.socketpair()
         self._ours.setblocking(False)
@@ -254,11 +268,10 @@ class _Pipeline:
 
     def stop(self) -> None:
         """Let the watching thread stop the pipeline; one whose source hangs is left behind."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
+        self._closed = True
         if self._signals:
             signal.set_wakeup_fd(self._before)
+            self._signals = False
         self._wakeup.close()
         if self._watcher.is_alive():
             self._watcher.join(_POLL)
@@ -281,10 +294,10 @@ class _Pipeline:
             self._watcher.join(0.01)
 
     def _watch(self) -> None:
-        while not (self._closed.is_set() or self._late or self._interrupted):
+        while not (self._closed or self._late or self._interrupted):
             waiting = self._waiting
             signalled = bool(select.select([self._ours], [], [], _POLL)[0])
-            if self._closed.is_set():
+            if self._closed:
                 break
             interrupt = signalled and signal.SIGINT in self._ours.recv(64)  # a byte a signal
             self._late = waiting is not None and waiting is self._waiting and time.monotonic() >= waiting[1]
