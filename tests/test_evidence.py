@@ -250,3 +250,8 @@ def test_the_tables_of_some_files():
     )
     row = next(line for line in support.details(found).splitlines() if line.startswith("| F1 |"))
     assert row == "| F1 | **present** | not there |  |  |"
+    same = file((2, 10, 0), "CPU", (3, 12), A1=(True, True), F1=(False, None))
+    other = file((2, 10, 0), "CPU", (3, 10), A1=(True, False), F1=(False, None))
+    head, _, *rows = support.details([other, found[1], same]).splitlines()
+    assert head == "| defect | 2.10.0, Python 3.10, CPU | 2.10.0, Python 3.11, 3.12, CPU |"
+    assert "| A1 | **present** | cured |" in rows

@@ -169,16 +169,20 @@ def _score(found: list[File], where: str, python: tuple[int, int] | None = None)
 
 
 def details(found: list[File], language: str = "en") -> str:
-    """Defect by defect, one column a file."""
+    """Defect by defect; Pythons that say the same of a MindSpore share a column."""
     words = WORDS[language]
     places = {"CPU": "CPU", "device": words["device"]}
     places |= {chip: words["dry run"].format(chip=chip) for chip in _chips(found)}
-    head = [words["defect"]]
+    columns: dict[tuple[Any, ...], list[str]] = {}
     for file in found:
-        python = f"Python {_text(file.python)}, " if file.python else ""
-        head.append(f"{_text(file.mindspore)}, {python}{places[file.where]}")
-    rows = [[id_, *(_state(file.findings.get(id_), words) for file in found)] for id_ in catalogue()]
-    return _table(head, rows)
+        states = tuple(_state(file.findings.get(id_), words) for id_ in catalogue())
+        pythons = columns.setdefault((_text(file.mindspore), places[file.where], states), [])
+        pythons += [_text(file.python)] if file.python else []
+    head = [words["defect"]]
+    for (mindspore, place, _), pythons in columns.items():
+        head.append(", ".join(filter(None, [mindspore, pythons and f"Python {', '.join(pythons)}", place])))
+    rows = zip(catalogue(), *(states for _, _, states in columns))
+    return _table(head, [list(row) for row in rows])
 
 
 def _state(one: Mapping[str, Any] | None, words: Mapping[str, str]) -> str:
