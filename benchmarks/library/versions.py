@@ -82,10 +82,13 @@ def tested(python: Path, paths: list[str]) -> dict[str, Any]:
 
 
 def entered(result: dict[str, Any]) -> None:
-    """Put a result in the place of an earlier one of the same versions."""
-    results = records.read(TESTS, [])
-    key = ("mindspore", "python", "paths")
-    results = [old for old in results if any(old[name] != result[name] for name in key)]
+    """Put a result in the place of an earlier one of the same versions and paths; all tests stand for some of them."""
+    versions = ("mindspore", "python")
+    results = [
+        old
+        for old in records.read(TESTS, [])
+        if any(old[name] != result[name] for name in versions) or result["paths"] not in (old["paths"], ["tests"])
+    ]
     results.append(result)
     results.sort(key=lambda one: [*map(int, one["mindspore"].split(".")), *map(int, one["python"].split("."))])
     records.write(TESTS, results)
