@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import signal
+import subprocess
 
 import pytest
 
 from ascend_fixes import doctor, evidence
-from ascend_fixes.defects import FAMILIES, catalogue
+from ascend_fixes.defects import FAMILIES, Finding, catalogue
 
 
 @pytest.mark.slow
@@ -44,3 +46,11 @@ def test_the_template_is_a_defect_that_is_not_in_the_catalogue():
 def test_the_catalogue_is_in_order():
     families = "".join(name[0] for name in FAMILIES).upper()
     assert list(catalogue()) == sorted(catalogue(), key=lambda id_: (families.index(id_[0]), int(id_[1:])))
+
+
+def test_threads_that_crash_their_process_are_a_finding(monkeypatch):
+    """As on MindSpore 2.7.0 with Python 3.9; the doctor takes a probe that is killed itself for one that failed."""
+    module = importlib.import_module("ascend_fixes.defects.s6_threads")
+    killed = subprocess.CompletedProcess([], -signal.SIGSEGV, "", "")
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **options: killed)
+    assert module.probe() == Finding(True, "the process was killed by SIGSEGV")

@@ -7,6 +7,10 @@ tried and is not enough ("Nested execution during JIT execution", or a hang).
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -16,6 +20,8 @@ from mindspore import Tensor, nn, ops
 
 from ascend_fixes.compiling import turns
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
+from ascend_fixes.patching import ledger
+from ascend_fixes.processes import ended
 
 TIME_LIMIT = 12.0  # seconds, at least
 TIMES_ALONE = 10  # as long as one thread takes for the same calls: the machine may be slow
@@ -37,8 +43,8 @@ def _call(cell: nn.Cell, lengths: range) -> None:
         cell(Tensor(np.ones((2, length, 16)), ms.float32)).asnumpy()
 
 
-def probe() -> Finding:
-    """Two threads call one cell, each with lengths of its own: present if one fails or does not return."""
+def run() -> list[str]:
+    """Two threads call one cell, each with lengths of its own: how they ended."""
     ms.set_context(mode=ms.GRAPH_MODE)
     cell, ends = Layers(), []
     start = time.monotonic()
@@ -57,7 +63,18 @@ def probe() -> Finding:
         thread.start()
     for thread in threads:
         thread.join(limit / len(threads))
-    ends += ["did not return"] * sum(thread.is_alive() for thread in threads)
+    return ends + ["did not return"] * sum(thread.is_alive() for thread in threads)
+
+
+def probe() -> Finding:
+    """Run both threads in a process of their own, which they may crash: present if one fails or does not return."""
+    command = [sys.executable, "-m", __name__, "cured" if "S6" in ledger.applied else "plain"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode < 0:
+        return Finding(True, f"the process {ended(done.returncode, 0.0)}")
+    if done.returncode:
+        raise RuntimeError(f"the process {ended(done.returncode, 0.0)}: {done.stderr[-500:]}")
+    ends = json.loads(done.stdout.splitlines()[-1])
     return Finding(ends != ["ok", "ok"], "; ".join(ends))
 
 
@@ -77,3 +94,12 @@ DEFECT = Defect(
     probe=probe,
     patch=Patch(turns()),
 )
+
+
+if __name__ == "__main__":  # the probe's process
+    if sys.argv[1] == "cured":
+        from ascend_fixes.cures import apply
+
+        apply(DEFECT, any_version=True)
+    print("\n" + json.dumps(run()), flush=True)
+    os._exit(0)  # a thread that hangs would keep it
