@@ -49,7 +49,7 @@ def test_the_catalogue_is_in_order():
 
 
 def test_threads_that_crash_their_process_are_a_finding(monkeypatch):
-    """As on MindSpore 2.7.0 with Python 3.9; the doctor takes a probe that is killed itself for one that failed."""
+    """As they did on MindSpore 2.7.0 with Python 3.9; the doctor takes a probe that is killed itself for one that failed."""
     module = importlib.import_module("ascend_fixes.defects.s6_threads")
     killed = subprocess.CompletedProcess([], -signal.SIGSEGV, "", "")
     monkeypatch.setattr(module.subprocess, "run", lambda *_, **options: killed)
