@@ -9,6 +9,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ascend_fixes.compiling import hold
 from ascend_fixes.defects import Defect, Finding, Patch
 from ascend_fixes.patching import ledger
 from ascend_fixes.shapes._compile_cache import NATIVE
@@ -73,7 +74,6 @@ DEFECT = Defect(
 
 if __name__ == "__main__":  # one of the probe's processes: MindSpore's cache wants a script that is a file
     if sys.argv[1] == "cured":
-        from ascend_fixes.cures import apply
-
-        apply(DEFECT, any_version=True)
+        assert DEFECT.patch is not None
+        hold(run, {DEFECT.id: DEFECT.patch.parts})  # whatever version the doctor tries it on
     run([int(length) for length in sys.argv[2:]])

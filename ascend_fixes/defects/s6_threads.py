@@ -18,7 +18,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ascend_fixes.compiling import turns
+from ascend_fixes.compiling import hold, turns
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
 from ascend_fixes.patching import ledger
 from ascend_fixes.processes import ended
@@ -98,8 +98,7 @@ DEFECT = Defect(
 
 if __name__ == "__main__":  # the probe's process
     if sys.argv[1] == "cured":
-        from ascend_fixes.cures import apply
-
-        apply(DEFECT, any_version=True)
+        assert DEFECT.patch is not None
+        hold(run, {DEFECT.id: DEFECT.patch.parts})  # whatever version the doctor tries it on
     print("\n" + json.dumps(run()), flush=True)
     os._exit(0)  # a thread that hangs would keep it
