@@ -6,11 +6,14 @@ import dataclasses
 import importlib
 import signal
 import subprocess
+import sys
 
 import pytest
 
-from ascend_fixes import doctor, evidence
+from ascend_fixes import compiling, doctor, evidence
 from ascend_fixes.defects import FAMILIES, Finding, catalogue
+from ascend_fixes.defects._apart import begun
+from ascend_fixes.patching import ledger
 
 
 @pytest.mark.slow
@@ -52,5 +55,16 @@ def test_threads_that_crash_their_process_are_a_finding(monkeypatch):
     """As they did on MindSpore 2.7.0 with Python 3.9; the doctor takes a probe that is killed itself for one that failed."""
     module = importlib.import_module("ascend_fixes.defects.s6_threads")
     killed = subprocess.CompletedProcess([], -signal.SIGSEGV, "", "")
-    monkeypatch.setattr(module.subprocess, "run", lambda *_, **options: killed)
+    monkeypatch.setattr(module, "run_apart", lambda *_: killed)
     assert module.probe() == Finding(True, "the process was killed by SIGSEGV")
+
+
+def test_the_process_of_a_probe_takes_the_cure_on_any_version(monkeypatch):
+    s6 = catalogue()["S6"]
+    unchecked = dataclasses.replace(s6, patch=dataclasses.replace(s6.patch, since=(98, 0), before=(99, 0)))
+    monkeypatch.setattr(sys, "argv", ["s6_threads.py", "cured", "20"])
+    try:
+        assert begun(unchecked) == ["20"] and "S6" in ledger.applied
+    finally:
+        compiling.release("S6")
+    assert "S6" not in ledger.applied

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
-from ascend_fixes.compiling import hold
 from ascend_fixes.defects import Defect, Finding, Patch
-from ascend_fixes.patching import ledger
+from ascend_fixes.defects._apart import begun, run_apart
 from ascend_fixes.shapes._compile_cache import NATIVE
 
 FIRST, SECOND = (20, 24), (24, 20)
@@ -39,11 +35,9 @@ def run(lengths: list[int]) -> None:
 
 def probe() -> Finding:
     """Two processes compile the same two lengths in opposite orders: present if the second one fails."""
-    cured = "cured" if "S2" in ledger.applied else "plain"
     ends = []
     for lengths in (FIRST, SECOND):
-        command = [sys.executable, "-m", __name__, cured, *map(str, lengths)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = run_apart(__name__, "S2", *lengths)
         errors = [line for line in done.stderr.splitlines() if "Error:" in line]
         ends.append("ok" if done.returncode == 0 else errors[-1] if errors else f"exit status {done.returncode}")
     if ends[0] != "ok":
@@ -73,7 +67,4 @@ DEFECT = Defect(
 
 
 if __name__ == "__main__":  # one of the probe's processes: MindSpore's cache wants a script that is a file
-    if sys.argv[1] == "cured":
-        assert DEFECT.patch is not None
-        hold(run, {DEFECT.id: DEFECT.patch.parts})  # whatever version the doctor tries it on
-    run([int(length) for length in sys.argv[2:]])
+    run([int(length) for length in begun(DEFECT)])

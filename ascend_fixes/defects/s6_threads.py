@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import threading
 import time
 
@@ -18,9 +16,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ascend_fixes.compiling import hold, turns
+from ascend_fixes.compiling import turns
 from ascend_fixes.defects import Defect, Finding, Patch, first_line
-from ascend_fixes.patching import ledger
+from ascend_fixes.defects._apart import begun, run_apart
 from ascend_fixes.processes import ended
 
 TIME_LIMIT = 12.0  # seconds, at least
@@ -68,8 +66,7 @@ def run() -> list[str]:
 
 def probe() -> Finding:
     """Run both threads in a process of their own, which they may crash: present if one fails or does not return."""
-    command = [sys.executable, "-m", __name__, "cured" if "S6" in ledger.applied else "plain"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run_apart(__name__, "S6")
     if done.returncode < 0:
         return Finding(True, f"the process {ended(done.returncode, 0.0)}")
     if done.returncode:
@@ -97,8 +94,6 @@ DEFECT = Defect(
 
 
 if __name__ == "__main__":  # the probe's process
-    if sys.argv[1] == "cured":
-        assert DEFECT.patch is not None
-        hold(run, {DEFECT.id: DEFECT.patch.parts})  # whatever version the doctor tries it on
+    begun(DEFECT)
     print("\n" + json.dumps(run()), flush=True)
     os._exit(0)  # a thread that hangs would keep it
